@@ -1,0 +1,145 @@
+//! Signed checkpoints: a log's size and root under its key.
+
+use signed_note::{Note, Signer, StandardSigner, StandardVerifier, VerifierList};
+use tlog_tiles::{Checkpoint, Hash};
+use zeroize::Zeroizing;
+
+/// A key that can't be read.
+#[derive(Debug, thiserror::Error)]
+#[error("no valid log key: {0}")]
+pub struct KeyError(String);
+
+/// The log's signing key (Ed25519); its text form is a C2SP signer key and stays secret.
+pub struct Key {
+    signer: StandardSigner,
+    secret: Zeroizing<String>,
+    public: String,
+}
+
+impl Key {
+    /// Makes a new key for the log called `origin`, from the system's randomness.
+    ///
+    /// # Errors
+    /// When `origin` holds spaces or `+`.
+    pub fn generate(origin: &str) -> Result<Self, KeyError> {
+        let (secret, public) = signed_note::generate_key(&mut rand_core::OsRng, origin);
+        Self::parse(&format!("{secret}\n{public}\n"))
+    }
+
+    /// Reads a key from the text that [`Key::secret`] gave.
+    ///
+    /// # Errors
+    /// When the text is no signer key followed by its verifier key.
+    pub fn parse(text: &str) -> Result<Self, KeyError> {
+        let mut lines = text.lines();
+        let (secret, public) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+        let signer = StandardSigner::new(secret).map_err(|error| KeyError(error.to_string()))?;
+        TrustedKey::parse(public)?;
+        Ok(Self { signer, secret: Zeroizing::new(text.to_owned()), public: public.to_owned() })
+    }
+
+    /// The secret text, for a file that only its owner may read.
+    pub fn secret(&self) -> &str {
+        &self.secret
+    }
+
+    /// The public text that verifiers trust, without a newline.
+    pub fn public(&self) -> &str {
+        &self.public
+    }
+
+    /// The log's name.
+    pub fn origin(&self) -> &str {
+        self.signer.name()
+    }
+
+    /// Signs size and root; the bytes are a C2SP checkpoint.
+    ///
+    /// # Errors
+    /// When the origin can't stand in a checkpoint.
+    pub fn sign(&self, size: u64, root: Hash) -> Result<Vec<u8>, KeyError> {
+        let wrong = |error: String| KeyError(error);
+        let text = Checkpoint::new(self.origin(), size, root, "").map_err(|e| wrong(e.to_string()))?.to_bytes();
+        let mut note = Note::new(&text, &[]).map_err(|e| wrong(e.to_string()))?;
+        note.add_sigs(&[&self.signer]).map_err(|e| wrong(e.to_string()))?;
+        Ok(note.to_bytes())
+    }
+}
+
+/// The key a verifier trusts.
+pub struct TrustedKey {
+    text: String,
+    origin: String,
+}
+
+impl TrustedKey {
+    /// Reads a C2SP verifier key; one trailing newline is allowed.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn parse(text: &str) -> Result<Self, KeyError> {
+        let text = text.strip_suffix('\n').unwrap_or(text);
+        StandardVerifier::new(text).map_err(|error| KeyError(error.to_string()))?;
+        let origin = text.split('+').next().unwrap_or_default().to_owned();
+        Ok(Self { text: text.to_owned(), origin })
+    }
+
+    /// The key as text, without a newline.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+/// Opens a checkpoint signed by exactly this key and no other: its size and root.
+///
+/// Every byte counts: what parses but is not written the one right way is refused.
+///
+/// # Errors
+/// A sentence that says what is wrong.
+pub fn open(bytes: &[u8], trusted: &TrustedKey) -> Result<(u64, Hash), String> {
+    let note = Note::from_bytes(bytes).map_err(|error| format!("the checkpoint can't be read: {error}"))?;
+    if note.to_bytes() != bytes {
+        return Err("the checkpoint is not written in canonical form".into());
+    }
+    let verifier = StandardVerifier::new(&trusted.text).map_err(|error| error.to_string())?;
+    let (_, others) = note
+        .verify(&VerifierList::new(vec![Box::new(verifier)]))
+        .map_err(|error| format!("the checkpoint is not signed by the trusted key: {error}"))?;
+    let lines = bytes.split(|b| *b == b'\n').filter(|line| line.starts_with("\u{2014} ".as_bytes())).count();
+    if !others.is_empty() || lines != 1 {
+        return Err("the checkpoint carries signatures of keys that are not trusted".into());
+    }
+    let checkpoint = Checkpoint::from_bytes(note.text()).map_err(|error| error.to_string())?;
+    if checkpoint.origin() != trusted.origin || checkpoint.to_bytes() != note.text() {
+        return Err("the checkpoint belongs to another log".into());
+    }
+    Ok((checkpoint.size(), *checkpoint.hash()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_opens_with_its_key_and_with_no_other() {
+        let (key, other) = (Key::generate("a.example/log").unwrap(), Key::generate("a.example/log").unwrap());
+        let signed = key.sign(7, Hash([9; 32])).unwrap();
+        let opened = open(&signed, &TrustedKey::parse(key.public()).unwrap()).unwrap();
+        assert_eq!(opened, (7, Hash([9; 32])));
+        assert!(open(&signed, &TrustedKey::parse(other.public()).unwrap()).is_err());
+        let again = Key::parse(key.secret()).unwrap();
+        assert_eq!(again.sign(7, Hash([9; 32])).unwrap(), signed, "Ed25519 signs the same way each time");
+    }
+
+    #[test]
+    fn no_bit_of_a_checkpoint_can_change() {
+        let key = Key::generate("a.example/log").unwrap();
+        let signed = key.sign(300, Hash([5; 32])).unwrap();
+        let trusted = TrustedKey::parse(key.public()).unwrap();
+        for bit in 0..signed.len() * 8 {
+            let mut edited = signed.clone();
+            edited[bit / 8] ^= 1 << (bit % 8);
+            assert!(open(&edited, &trusted).is_err(), "bit {bit}");
+        }
+    }
+}

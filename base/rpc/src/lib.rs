@@ -1,0 +1,1 @@
+//! The traits services meet through, in-process and over mTLS gRPC.

@@ -1,0 +1,1 @@
+//! Catalog, event streams and artefacts behind traits.

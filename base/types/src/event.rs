@@ -1,0 +1,149 @@
+//! Events: what happened, in one versioned schema for every room that watches or learns.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{CallerName, Code, Digest, ModelName, Namespace, PredictionId, Timestamp, Version};
+
+/// The version of this schema; readers take this one and the one before.
+pub const SCHEMA: u32 = 1;
+
+/// One event, as stored in a stream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Event {
+    /// A prediction was asked for, and answered or refused.
+    Prediction(Box<Prediction>),
+    /// Somebody said what the right answer was.
+    Feedback(Feedback),
+    /// A decider chose.
+    Decision(Decision),
+    /// An agent or a person acted on a subject.
+    Action(Action),
+    /// A replica was measured.
+    Observation(Observation),
+    /// Events were lost; how many.
+    Gap(Gap),
+}
+
+/// A prediction, refused ones too.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Prediction {
+    pub prediction: PredictionId,
+    pub namespace: Option<Namespace>,
+    pub model: Option<ModelName>,
+    pub version: Option<Version>,
+    /// A streaming version's state at a stream offset.
+    pub snapshot: Option<u64>,
+    pub caller: Option<CallerName>,
+    pub at: Timestamp,
+    /// Microseconds each step of the ring took, in the ring's order.
+    pub steps: Vec<(String, u32)>,
+    pub replica: Option<String>,
+    pub rows: u64,
+    /// Rows of the batch it was computed in.
+    pub batch: u64,
+    pub attempts: u32,
+    /// What `assess` found, when it found something.
+    pub assessment: Option<String>,
+    pub outcome: Outcome,
+    /// The prediction this one shadows.
+    pub shadow_of: Option<PredictionId>,
+    pub input: Captured,
+    pub output: Captured,
+    /// A fixed-size summary of the input, at most 256 bytes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sketch: Vec<u8>,
+}
+
+/// How a prediction ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It was answered.
+    Answered,
+    /// It was refused with this code.
+    Refused(Code),
+}
+
+/// How much of a payload is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Captured {
+    /// Nothing.
+    None,
+    /// SHA-256 over names, types, shapes and bytes.
+    Digest(Digest),
+}
+
+/// A label for an earlier prediction.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Feedback {
+    pub prediction: String,
+    pub row: u64,
+    pub label: serde_json::Value,
+    pub contributor: Option<String>,
+    pub at: Option<Timestamp>,
+    pub received: Timestamp,
+}
+
+/// A choice a decider made, and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Decision {
+    pub decider: String,
+    pub mode: String,
+    pub inputs: Digest,
+    pub choice: String,
+    pub reason: String,
+    pub at: Timestamp,
+}
+
+/// Something done to a subject, for a time, with its undo.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Action {
+    pub subject: String,
+    pub rung: String,
+    pub reason: String,
+    pub evidence: serde_json::Value,
+    pub until: Option<Timestamp>,
+    pub undo: String,
+    pub author: String,
+    pub at: Timestamp,
+}
+
+/// A replica's measurements.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Observation {
+    pub replica: String,
+    pub metrics: BTreeMap<String, f64>,
+    pub at: Timestamp,
+}
+
+/// A hole in a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Gap {
+    pub lost: u64,
+    pub reason: String,
+    pub at: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_reads_back_and_names_its_kind() {
+        let event = Event::Gap(Gap { lost: 3, reason: "queue full".into(), at: Timestamp(5) });
+        let text = serde_json::to_string(&event).unwrap();
+        assert_eq!(text, r#"{"kind":"gap","lost":3,"reason":"queue full","at":5}"#);
+        assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event);
+    }
+}

@@ -1,0 +1,17 @@
+//! The vocabulary every room shares: ids, manifests, tensors, events and refusals.
+//!
+//! Does not know about: I/O, clocks, services, or how anything is stored. Read [`manifest`] for what a user
+//! writes, [`tensor`] for what travels, [`event`] for what is recorded, [`refusal`] for how Mantlet says no.
+
+pub mod event;
+pub mod id;
+pub mod infer;
+pub mod manifest;
+pub mod quantity;
+pub mod refusal;
+pub mod tensor;
+
+pub use id::{CallerName, Digest, ModelName, Namespace, PredictionId, Role, Timestamp, Version};
+pub use manifest::Manifest;
+pub use refusal::{Code, Refusal};
+pub use tensor::{DataType, Tensor};

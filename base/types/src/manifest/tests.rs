@@ -1,0 +1,95 @@
+//! The blueprint's example as a fixture, defaults, and refusals.
+
+use super::*;
+
+const FRAUD: &str = include_str!("fraud.yaml");
+
+fn smallest(spec: &str) -> Result<Manifest, Refusal> {
+    Manifest::from_yaml(&format!(
+        "{{apiVersion: mantlet.dev/v1, kind: Model, metadata: {{name: m}}, spec: {{source: {{onnx: m.onnx}}{spec}}}}}"
+    ))
+}
+
+#[test]
+fn the_full_example_parses() {
+    let manifest = Manifest::from_yaml(FRAUD).unwrap();
+    assert_eq!(manifest.metadata.namespace.as_ref().map(Namespace::as_str), Some("bank"));
+    assert_eq!(manifest.spec.source, Source::Onnx("./fraud.onnx".into()));
+    assert_eq!(manifest.spec.inputs[0].range, Some([0.0, 1e6]));
+    assert_eq!(manifest.spec.limits.rate.map(Rate::per_second), Some(200.0));
+    assert_eq!(manifest.spec.rollout.canary.len(), 3);
+    let json = serde_json::to_vec(&manifest).unwrap();
+    assert_eq!(Manifest::from_json(&json).unwrap(), manifest);
+}
+
+#[test]
+fn the_smallest_manifest_has_the_documented_defaults() {
+    let manifest = smallest("").unwrap();
+    assert_eq!(manifest, Manifest::for_onnx("m".parse().unwrap(), "m.onnx"));
+    assert!(manifest.refuse_unsupported().is_ok());
+    assert_eq!(manifest.spec.limits.body.to_string(), "16MiB");
+}
+
+#[test]
+fn a_default_that_is_written_out_is_accepted() {
+    let written = ", slo: {}, scale: {min: 2, max: 2}, capture: {input: digest, keep: 7d}, rollout: {timeout: 24h}, \
+                   learning: {retrain: never, promote: off}, protection: {autonomy: observe}";
+    let manifest = smallest(written);
+    assert!(manifest.unwrap().refuse_unsupported().is_ok());
+}
+
+#[test]
+fn a_field_that_does_not_act_yet_is_named() {
+    for (field, value) in [
+        ("spec.slo", ", slo: {p99: 50ms}"),
+        ("spec.scale.max", ", scale: {min: 1, max: 2}"),
+        ("spec.scale.min", ", scale: {min: 0}"),
+        ("spec.capture", ", capture: {input: features}"),
+        ("spec.rollout", ", rollout: {canary: [1%]}"),
+        ("spec.learning", ", learning: {retrain: on-drift}"),
+        ("spec.protection", ", protection: {autonomy: act}"),
+    ] {
+        let refusal = smallest(value).unwrap().refuse_unsupported().unwrap_err();
+        assert_eq!(refusal.code, Code::NotSupportedYet);
+        assert!(refusal.message.contains(field), "{field}: {}", refusal.message);
+    }
+}
+
+#[test]
+fn nonsense_is_refused_with_its_place() {
+    for (value, part) in [
+        (", colour: red", "colour"),
+        (", inputs: [{name: a, type: FP32}, {name: a, type: FP32}]", "twice"),
+        (", inputs: [{name: a, type: FP31}]", "FP31"),
+        (", inputs: [{name: a, type: FP32, range: [2, 1]}]", "empty"),
+        (", inputs: [{name: a, type: FP32, categories: [x]}]", "categories"),
+        (", scale: {min: 3, max: 2}", "scale"),
+        (", limits: {concurrency: 0}", "concurrency"),
+        (", limits: {body: 4mb}", "4mb"),
+        (", task: {kind: classification, classes: [a], positive: b}", "positive"),
+    ] {
+        let refusal = smallest(value).unwrap_err();
+        assert_eq!(refusal.code, Code::ManifestInvalid);
+        assert!(refusal.message.contains(part), "{value}: {}", refusal.message);
+    }
+}
+
+#[test]
+fn hostile_yaml_is_refused_not_expanded() {
+    let mut bomb = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
+    for level in 1..12 {
+        let previous = level - 1;
+        bomb.push_str(&format!("a{level}: &a{level} [{}]\n", vec![format!("*a{previous}"); 10].join(",")));
+    }
+    assert!(Manifest::from_yaml(&bomb).is_err());
+    assert!(Manifest::from_yaml(&"[".repeat(100_000)).is_err());
+}
+
+#[test]
+fn the_schema_knows_every_field_of_the_example() {
+    let schema = Manifest::schema().to_string();
+    let example: serde_json::Value = serde_json::to_value(Manifest::from_yaml(FRAUD).unwrap()).unwrap();
+    for field in example["spec"].as_object().unwrap().keys() {
+        assert!(schema.contains(&format!("\"{field}\"")), "{field}");
+    }
+}

@@ -1,0 +1,1 @@
+//! Diffs desired against observed state and yields steps.

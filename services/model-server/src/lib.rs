@@ -1,0 +1,1 @@
+//! One process that verifies, loads and runs models.

@@ -1,0 +1,1 @@
+//! Carries out plans: starts, probes, restarts and drains model servers.

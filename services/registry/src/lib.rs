@@ -1,0 +1,1 @@
+//! Signed bundles, versions, callers, and the ledger sequence.

@@ -1,0 +1,2 @@
+//! Set-up, tests, checks and demos: cargo xtask.
+fn main() {}
