@@ -1,6 +1,6 @@
 """A running Mantlet node as the Python tests see it: its address, its token, its command line.
 
-Not a script: the scripts beside it import `read_node`, `Mantlet` and the client makers.
+Not a script: the scripts beside it import `read_node` and `Mantlet`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,6 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
-
-import tritonclient.grpc as triton_grpc
-import tritonclient.http as triton_http
-from tritonclient.http import InferenceServerClientPlugin
 
 
 @dataclass(frozen=True)
@@ -52,39 +48,6 @@ def read_node(data_dir: Path) -> Node:
         )
     fields = json.loads(path.read_text())
     return Node(fields["url"], fields["ca"], fields["token"], fields["namespace"])
-
-
-class BearerToken(InferenceServerClientPlugin):
-    """Adds the token to every request of a Triton client, calls without `headers` included."""
-
-    def __init__(self, node: Node) -> None:
-        self._header = node.authorization
-
-    def __call__(self, request) -> None:
-        # A new dict, because `infer` writes Content-Encoding and the JSON length into the
-        # caller's own, which would then travel with the next request.
-        request.headers = {**request.headers, **self._header}
-
-
-def triton_http_client(node: Node, concurrency: int = 1) -> triton_http.InferenceServerClient:
-    """Triton's HTTP client over TLS, as its `ssl_options` allow, with the token on every call."""
-    client = triton_http.InferenceServerClient(
-        url=node.authority,
-        concurrency=concurrency,
-        ssl=True,
-        ssl_options={"ca_certs": node.ca},
-    )
-    client.register_plugin(BearerToken(node))
-    return client
-
-
-def triton_grpc_client(node: Node, **options) -> triton_grpc.InferenceServerClient:
-    """Triton's gRPC client over TLS on the same port, with the token on every call."""
-    client = triton_grpc.InferenceServerClient(
-        url=node.authority, ssl=True, root_certificates=node.ca, **options
-    )
-    client.register_plugin(BearerToken(node))
-    return client
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,19 @@
-//! Who is calling and what they may do: CA, identities, tokens, policies.
+//! Who is calling, what they may do, and what is signed by whom.
+//!
+//! The first two proofs of the request ring are earned here and nowhere else: [`Principal`] by
+//! [`Identifier::identify`], [`Permit`] by [`Authorizer::authorize`]. [`authority`] is the embedded CA,
+//! [`tls`] builds every TLS setting, [`signing`] signs and verifies bundles.
+//!
+//! Does not know about: sockets, HTTP, where credentials are stored, clocks (`now` is an argument).
+
+pub mod authority;
+mod authorize;
+mod identify;
+pub mod signing;
+pub mod tls;
+pub mod token;
+
+pub use authority::{Authority, Identity};
+pub use authorize::{Action, Authorizer, POLICIES, Permit, PolicyError, Resource, SCHEMA};
+pub use identify::{Identifier, Principal};
+pub use token::{Token, TokenId, TokenRecord};

@@ -1,0 +1,234 @@
+//! `identify`: from a credential to a [`Principal`].
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use parking_lot::RwLock;
+use types::{CallerName, Code, Namespace, Refusal, Role, Timestamp};
+
+use crate::token::{Token, TokenId, TokenRecord};
+
+/// Somebody whose credential was checked; made only by [`Identifier::identify`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    namespace: Namespace,
+    home: Namespace,
+    caller: CallerName,
+    roles: Arc<[Role]>,
+    node_wide: bool,
+    epoch: u64,
+}
+
+impl Principal {
+    /// The namespace it acts in.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// The namespace its credential belongs to.
+    pub fn home(&self) -> &Namespace {
+        &self.home
+    }
+
+    /// Its name.
+    pub fn caller(&self) -> &CallerName {
+        &self.caller
+    }
+
+    /// What it may be.
+    pub fn roles(&self) -> &[Role] {
+        &self.roles
+    }
+
+    /// Whether it may act in any namespace.
+    pub fn node_wide(&self) -> bool {
+        self.node_wide
+    }
+
+    /// Changes whenever its credentials or roles change.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// How the ledger names it.
+    pub fn subject(&self) -> String {
+        format!("caller:{}/{}", self.home, self.caller)
+    }
+}
+
+/// Knows every live credential and checks them.
+///
+/// Holds one small record per token; [`Identifier::insert`] and [`Identifier::remove`] follow the registry.
+#[derive(Debug, Default)]
+pub struct Identifier {
+    tokens: RwLock<HashMap<TokenId, Known>>,
+    epoch: AtomicU64,
+    anonymous: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    record: Arc<TokenRecord>,
+    principal: Principal,
+}
+
+impl Identifier {
+    /// An identifier that knows nobody yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An identifier that takes everybody for the anonymous caller of `default`: for `--security off` alone.
+    pub fn anonymous() -> Self {
+        Self { anonymous: true, ..Self::default() }
+    }
+
+    /// Learns a credential, or what has changed of it.
+    pub fn insert(&self, record: TokenRecord) {
+        let epoch = self.epoch.fetch_add(1, Ordering::Relaxed) + 1;
+        let principal = Principal {
+            namespace: record.namespace.clone(),
+            home: record.namespace.clone(),
+            caller: record.caller.clone(),
+            roles: record.roles.as_slice().into(),
+            node_wide: record.node_wide,
+            epoch,
+        };
+        self.tokens.write().insert(record.id.clone(), Known { record: Arc::new(record), principal });
+    }
+
+    /// Forgets a revoked credential.
+    pub fn remove(&self, id: &TokenId) {
+        self.tokens.write().remove(id);
+    }
+
+    /// Forgets every credential; used before they are all read anew.
+    pub fn clear(&self) {
+        self.tokens.write().clear();
+    }
+
+    /// Who sends this `authorization` header, acting in the namespace it names.
+    ///
+    /// O(1) in the number of credentials.
+    ///
+    /// # Errors
+    /// `credential_missing`, `credential_invalid`, `credential_expired`; `path_not_found` for a namespace that
+    /// is not the principal's own.
+    pub fn identify(
+        &self,
+        authorization: Option<&[u8]>,
+        namespace: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Principal, Refusal> {
+        let known = if self.anonymous { self.anybody()? } else { self.check(authorization, now)? };
+        let Some(wanted) = namespace else { return Ok(known) };
+        let wanted: Namespace = wanted.parse()?;
+        if wanted != known.home && !known.node_wide {
+            return Err(Refusal::new(Code::PathNotFound, format!("there is no namespace `{wanted}` for you"))
+                .hint("leave the namespace out: the token belongs to one already"));
+        }
+        Ok(Principal { namespace: wanted, ..known })
+    }
+
+    fn check(&self, authorization: Option<&[u8]>, now: Timestamp) -> Result<Principal, Refusal> {
+        let header = authorization.ok_or_else(|| {
+            Refusal::new(Code::CredentialMissing, "the request carries no credential")
+                .hint("send the header `authorization: Bearer mnt_…`; `mantlet callers add` makes a token")
+        })?;
+        let invalid = || {
+            Refusal::new(Code::CredentialInvalid, "the token is unknown, malformed or revoked")
+                .hint("check the token, or make a new one: `mantlet callers add NAME`")
+        };
+        let text = std::str::from_utf8(header).map_err(|_| invalid())?;
+        let (scheme, rest) = text.split_once(' ').ok_or_else(invalid)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(invalid());
+        }
+        let token: Token = rest.trim().parse().map_err(|_| invalid())?;
+        let known = self.tokens.read().get(token.id()).cloned().ok_or_else(invalid)?;
+        if !known.record.fits(&token) {
+            return Err(invalid());
+        }
+        if known.record.expires.is_some_and(|at| at <= now) {
+            return Err(Refusal::new(Code::CredentialExpired, format!("the token {} has expired", token.id()))
+                .hint("make a new one: `mantlet callers rotate NAME`"));
+        }
+        Ok(known.principal)
+    }
+
+    fn anybody(&self) -> Result<Principal, Refusal> {
+        let caller: CallerName = "anonymous".parse()?;
+        let home = Namespace::default();
+        let roles = Role::ALL.as_slice().into();
+        Ok(Principal { namespace: home.clone(), home, caller, roles, node_wide: true, epoch: 0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(node_wide: bool, expires: Option<u64>) -> (Identifier, Token) {
+        let token = Token::generate();
+        let identifier = Identifier::new();
+        identifier.insert(TokenRecord {
+            id: token.id().clone(),
+            digest: token.digest(),
+            namespace: "bank".parse().unwrap(),
+            caller: "teller".parse().unwrap(),
+            roles: vec![Role::Caller],
+            node_wide,
+            created: Timestamp(0),
+            expires: expires.map(Timestamp),
+        });
+        (identifier, token)
+    }
+
+    fn code(result: Result<Principal, Refusal>) -> Code {
+        result.unwrap_err().code
+    }
+
+    #[test]
+    fn a_known_token_names_its_caller() {
+        let (identifier, token) = known(false, None);
+        let header = format!("bearer {}", *token.expose());
+        let principal = identifier.identify(Some(header.as_bytes()), None, Timestamp(1)).unwrap();
+        assert_eq!(principal.subject(), "caller:bank/teller");
+    }
+
+    #[test]
+    fn missing_forged_revoked_and_expired_are_told_apart_as_far_as_is_safe() {
+        let (identifier, token) = known(false, Some(100));
+        let header = format!("Bearer {}", *token.expose());
+        let at = |now| identifier.identify(Some(header.as_bytes()), None, Timestamp(now));
+        assert_eq!(code(identifier.identify(None, None, Timestamp(1))), Code::CredentialMissing);
+        let mut forged = header.clone().into_bytes();
+        let last = forged.last_mut().unwrap();
+        *last = if *last == b'0' { b'1' } else { b'0' };
+        assert_eq!(code(identifier.identify(Some(&forged), None, Timestamp(1))), Code::CredentialInvalid);
+        for other in [&b"Basic eDp5"[..], b"Bearer", b"Bearer \xff", header[..40].as_bytes()] {
+            assert_eq!(code(identifier.identify(Some(other), None, Timestamp(1))), Code::CredentialInvalid);
+        }
+        assert!(at(99).is_ok());
+        assert_eq!(code(at(100)), Code::CredentialExpired);
+        identifier.remove(token.id());
+        assert_eq!(code(at(1)), Code::CredentialInvalid);
+    }
+
+    #[test]
+    fn only_node_wide_principals_choose_their_namespace() {
+        let (identifier, token) = known(false, None);
+        let header = format!("Bearer {}", *token.expose());
+        let other = identifier.identify(Some(header.as_bytes()), Some("clinic"), Timestamp(1));
+        assert_eq!(code(other), Code::PathNotFound);
+        let (identifier, token) = known(true, None);
+        let header = format!("Bearer {}", *token.expose());
+        let other = identifier.identify(Some(header.as_bytes()), Some("clinic"), Timestamp(1)).unwrap();
+        assert_eq!((other.namespace().as_str(), other.home().as_str()), ("clinic", "bank"));
+    }
+}

@@ -1,0 +1,135 @@
+//! Every TLS setting there is: the public port, clients of a node, and mTLS between services.
+
+use std::sync::Arc;
+
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    server::WebPkiClientVerifier,
+};
+
+use crate::{Identity, authority};
+
+/// TLS settings that can't be made.
+#[derive(Debug, thiserror::Error)]
+#[error("TLS: {0}")]
+pub struct Error(String);
+
+fn wrong(error: impl std::fmt::Display) -> Error {
+    Error(error.to_string())
+}
+
+/// Makes aws-lc-rs the one crypto provider of the process; call it first in `main`.
+pub fn install_provider() {
+    // A second call finds the same provider in place already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+/// Settings of the public port: TLS 1.3, HTTP/2 and HTTP/1.1, no client certificate.
+///
+/// # Errors
+/// When certificate or key can't be read.
+pub fn public_server(identity: &Identity) -> Result<ServerConfig, Error> {
+    let (chain, key) = read(identity)?;
+    let mut config = ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(wrong)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// Settings of a service's own door: TLS 1.3, HTTP/2, client certificates of this CA required.
+///
+/// # Errors
+/// When certificate or key can't be read.
+pub fn service_server(identity: &Identity, ca: &str) -> Result<ServerConfig, Error> {
+    let (chain, key) = read(identity)?;
+    let verifier = WebPkiClientVerifier::builder(Arc::new(roots(ca)?)).build().map_err(wrong)?;
+    let mut config = ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)
+        .map_err(wrong)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
+}
+
+/// Settings of a service that calls another: TLS 1.3, its own certificate, servers of this CA only.
+///
+/// # Errors
+/// When certificate or key can't be read.
+pub fn service_client(identity: &Identity, ca: &str) -> Result<ClientConfig, Error> {
+    let (chain, key) = read(identity)?;
+    let mut config = ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
+        .with_root_certificates(roots(ca)?)
+        .with_client_auth_cert(chain, key)
+        .map_err(wrong)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
+}
+
+/// Settings of a client of the public port that trusts this CA only.
+///
+/// # Errors
+/// When the CA can't be read.
+pub fn public_client(ca: &str) -> Result<ClientConfig, Error> {
+    Ok(ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
+        .with_root_certificates(roots(ca)?)
+        .with_no_client_auth())
+}
+
+/// The path in the SPIFFE id of a peer's certificate, when it has exactly one.
+pub fn peer_path(certificates: Option<&[CertificateDer<'_>]>) -> Option<String> {
+    let leaf = certificates?.first()?;
+    let (_, certificate) = x509_parser::parse_x509_certificate(leaf).ok()?;
+    let names = certificate.subject_alternative_name().ok()??;
+    let mut ids = names.value.general_names.iter().filter_map(|name| match name {
+        x509_parser::extensions::GeneralName::URI(uri) => uri.strip_prefix(&authority::spiffe_id("")),
+        _ => None,
+    });
+    let path = ids.next()?.to_owned();
+    ids.next().is_none().then_some(path)
+}
+
+fn roots(ca: &str) -> Result<RootCertStore, Error> {
+    let mut store = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
+        store.add(certificate.map_err(wrong)?).map_err(wrong)?;
+    }
+    if store.is_empty() { Err(Error("the CA file holds no certificate".into())) } else { Ok(store) }
+}
+
+fn read(identity: &Identity) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Error> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(identity.chain.as_bytes()).collect::<Result<_, _>>().map_err(wrong)?;
+    if chain.is_empty() {
+        return Err(Error("the certificate file holds no certificate".into()));
+    }
+    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).map_err(wrong)?;
+    Ok((chain, key))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use types::Timestamp;
+
+    use super::*;
+    use crate::Authority;
+
+    #[test]
+    fn a_service_is_known_by_its_spiffe_path() {
+        install_provider();
+        let now = Timestamp(1_700_000_000_000);
+        let ca = Authority::generate(now).unwrap();
+        let identity = ca.service("default/model-server/m1", now, Duration::from_secs(60)).unwrap();
+        let (chain, _) = read(&identity).unwrap();
+        assert_eq!(peer_path(Some(&chain)).as_deref(), Some("default/model-server/m1"));
+        let public = ca.server(&[], now).unwrap();
+        assert_eq!(peer_path(Some(&read(&public).unwrap().0)), None);
+        assert!(service_server(&identity, ca.certificate()).is_ok());
+        assert!(service_client(&identity, ca.certificate()).is_ok());
+        assert!(public_server(&public).is_ok());
+        assert!(public_client("").is_err());
+    }
+}
