@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,9 @@ NUMBERS = ["amount", "hour", "minutes_since_last", "km_from_home"]
 MERCHANTS = ["electronics", "fuel", "games", "gift_cards", "groceries", "travel"]
 COUNTRIES = ["DE", "ES", "FR", "IT", "PL"]
 WORDS = {"merchant": MERCHANTS, "country": COUNTRIES}
+
+# Draws a number of payments of one sort.
+Rows = Callable[[np.random.Generator, int], pd.DataFrame]
 
 
 def honest(rng: np.random.Generator, count: int) -> pd.DataFrame:
@@ -91,7 +95,7 @@ def payments(**columns: np.ndarray) -> pd.DataFrame:
     return table.astype({name: np.float32 for name in NUMBERS})
 
 
-def stream(rng: np.random.Generator, count: int, fraud) -> tuple[pd.DataFrame, np.ndarray]:
+def stream(rng: np.random.Generator, count: int, fraud: Rows) -> tuple[pd.DataFrame, np.ndarray]:
     """`count` payments in a random order; labels are 1 where the payment is a fraud."""
     labels = (rng.random(count) < FRAUD_SHARE).astype(np.int64)
     table, frauds = honest(rng, count), fraud(rng, count)
@@ -160,7 +164,9 @@ def main() -> None:
 
     print(f"trained on {TRAINED} payments; {len(rows)} more in {out}/rows.npz")
     print(f"accuracy before the drift: {classifier.score(before, before_labels):.3f}")
-    print(f"accuracy after it, from row {len(before)} on: {classifier.score(after, after_labels):.3f}")
+    print(
+        f"accuracy after it, from row {len(before)} on: {classifier.score(after, after_labels):.3f}"
+    )
 
 
 if __name__ == "__main__":

@@ -45,6 +45,9 @@ SEED = 20_240_601
 REQUEST_ID = "conformance"
 ROWS_PER_EXAMPLE = 2
 
+# Open sizes other than 2, so that sizes which must not be mixed up differ.
+SHAPES = {"dynamic_batch": {"INPUT0": (5, 4)}, "simple_identity": {"INPUT0": (3, 7)}}
+
 # Time enough for the slowest model on a busy machine; a hang must end the run.
 PATIENCE_SECONDS = 60
 
@@ -80,7 +83,8 @@ def deploy_all(mantlet: Mantlet, models: Path, shared: Path | None, scratch: Pat
         )
     for path in make_models.build(scratch / "made"):
         model = Model(path)
-        cases.append(to_case(mantlet.deploy(path, path.stem), model, model.seeded_inputs(SEED)))
+        inputs = model.seeded_inputs(SEED, SHAPES.get(path.stem))
+        cases.append(to_case(mantlet.deploy(path, path.stem), model, inputs))
     if shared is not None:
         cases.extend(deploy_shared(mantlet, shared / "models", scratch))
     return cases

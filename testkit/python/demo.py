@@ -151,12 +151,14 @@ def same_bits(one: Tensors, other: Tensors) -> bool:
         twin = other[name]
         if array.dtype != twin.dtype or array.shape != twin.shape:
             return False
-        same = array.tolist() == twin.tolist() if array.dtype == np.object_ else (
-            array.tobytes() == twin.tobytes()
-        )
-        if not same:
+        if bits(array) != bits(twin):
             return False
     return True
+
+
+def bits(array: np.ndarray) -> bytes | list:
+    """What an array holds, exactly; the bytes of an object array are only addresses."""
+    return array.ravel().tolist() if array.dtype == np.object_ else array.tobytes()
 
 
 def main() -> None:
@@ -179,7 +181,9 @@ def main() -> None:
     ]
     print(f"last prediction: {rest.prediction} (REST), {grpc.prediction} (gRPC)")
     if different:
-        raise SystemExit(f"{len(different)} rows differ between REST and gRPC, first {different[0]}")
+        raise SystemExit(
+            f"{len(different)} rows differ between REST and gRPC, first {different[0]}"
+        )
     print(f"REST and gRPC agree bit by bit on all {len(rest.outputs)} rows")
 
 

@@ -6,7 +6,6 @@ Not a script: the scripts beside it import `read_node` and `Mantlet`.
 from __future__ import annotations
 
 import json
-import os
 import ssl
 import subprocess
 from dataclasses import dataclass
@@ -68,7 +67,7 @@ class Mantlet:
     def run(self, *arguments: str) -> dict:
         """Runs one verb with `--output json` and gives its answer."""
         command = [*self._command, *arguments, "--output", "json"]
-        done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+        done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
             raise SystemExit(
                 f"{' '.join(command)} ended with {done.returncode}: {done.stderr.strip()}\n"

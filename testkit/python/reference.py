@@ -70,7 +70,7 @@ class Model:
         self.inputs = [self._describe(node) for node in self._session.get_inputs()]
         self.outputs = [self._describe(node) for node in self._session.get_outputs()]
 
-    def _describe(self, node) -> TensorInfo:
+    def _describe(self, node: onnxruntime.NodeArg) -> TensorInfo:
         if node.name in self._zipmaps:
             classes = self._zipmaps[node.name]
             return TensorInfo(node.name, "FP32", (-1, len(classes)), classes)
@@ -80,7 +80,9 @@ class Model:
         shape = tuple(size if isinstance(size, int) else -1 for size in node.shape)
         return TensorInfo(node.name, ELEMENTS[element[1]][0], shape)
 
-    def seeded_inputs(self, seed: int, dims: Mapping[str, tuple[int, ...]] | None = None) -> Tensors:
+    def seeded_inputs(
+        self, seed: int, dims: Mapping[str, tuple[int, ...]] | None = None
+    ) -> Tensors:
         """Inputs drawn from `seed`; a size left open is 2 unless `dims` gives the shape."""
         rng = np.random.default_rng(seed)
         inputs = {}
@@ -154,7 +156,7 @@ def to_ort(array: np.ndarray) -> np.ndarray | onnxruntime.OrtValue:
     return array
 
 
-def from_ort(info: TensorInfo, answer) -> np.ndarray:
+def from_ort(info: TensorInfo, answer: np.ndarray | list) -> np.ndarray:
     """One output in the protocol's form: maps become rows of scores, text becomes bytes."""
     if info.classes:
         return np.array([[row[key] for key in sorted(row)] for row in answer], dtype=np.float32)

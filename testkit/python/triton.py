@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton_http
+from tritonclient._request import Request
 from tritonclient.http import InferenceServerClientPlugin
 
 from node import Node
@@ -19,9 +20,8 @@ class BearerToken(InferenceServerClientPlugin):
     def __init__(self, node: Node) -> None:
         self._header = node.authorization
 
-    def __call__(self, request) -> None:
-        # A new dict, because `infer` writes Content-Encoding and the JSON length into the
-        # caller's own, which would then travel with the next request.
+    def __call__(self, request: Request) -> None:
+        # A new dict: the caller's own must not grow a token.
         request.headers = {**request.headers, **self._header}
 
 

@@ -1,1 +1,67 @@
-//! Catalog, event streams and artefacts behind traits.
+//! What must outlive the process, behind four traits: [`Catalog`], [`Streams`], [`Log`] and [`Artefacts`].
+//!
+//! Each trait has an embedded form ([`sqlite`], [`directory`]) and a contract suite ([`contract`]) that any
+//! other form runs through unchanged. A node's supervisor alone opens the files.
+//!
+//! Does not know about: what the documents mean, who may read them, clocks.
+
+mod artefact;
+mod catalog;
+#[cfg(feature = "contract")]
+pub mod contract;
+pub mod directory;
+mod log;
+pub mod sqlite;
+mod stream;
+
+pub use artefact::{Artefacts, ByteStream, Content, Staged};
+pub use catalog::{Catalog, Collection, Committed, Document, Expect, Write, read_all};
+pub use log::{Head, Log, LogRecord};
+pub use stream::{Entry, Retention, Streams};
+
+use types::{Code, Refusal};
+
+/// Why a store did not do it.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum Error {
+    #[error("somebody else changed {collection} `{key}` first")]
+    Conflict { collection: &'static str, key: String },
+    #[error("{what} is over the limit of {limit} bytes")]
+    TooLarge { what: String, limit: u64 },
+    #[error("{0} is missing")]
+    Missing(String),
+    #[error("{what} holds something that can't be read: {why}")]
+    Corrupt { what: String, why: String },
+    #[error("{what} can't be used")]
+    Unavailable {
+        what: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl Error {
+    /// An error of the medium below.
+    pub fn unavailable(
+        what: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Unavailable { what: what.into(), source: source.into() }
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        match &error {
+            Error::Conflict { .. } => Self::new(Code::Conflict, error.to_string()).hint("read it again and retry"),
+            Error::TooLarge { .. } => Self::new(Code::BodyTooLarge, error.to_string()),
+            Error::Missing(_) | Error::Corrupt { .. } => Self::new(Code::StorageUnavailable, error.to_string())
+                .hint("run `mantlet doctor`; restore the data directory from a backup if files are lost"),
+            Error::Unavailable { source, .. } => {
+                Self::new(Code::StorageUnavailable, format!("{error}: {source}"))
+                    .hint("check that the disk of the data directory has space and can be written: `mantlet doctor`")
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Artefacts in a directory: `staging/<id>` and `bundles/<digest>/<file>`.
+//!
+//! A bundle is built under a temporary name, synced, and renamed: it is there whole or not at all.
+
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use futures::StreamExt as _;
+use sha2::{Digest as _, Sha256};
+use tokio::{fs, io::AsyncWriteExt as _};
+use types::Digest;
+
+use crate::{Artefacts, ByteStream, Content, Error, Staged};
+
+/// Artefacts below one directory.
+#[derive(Debug, Clone)]
+pub struct Directory {
+    root: PathBuf,
+}
+
+impl Directory {
+    /// Opens the directory, makes what is missing, and clears what an earlier process left in staging.
+    ///
+    /// # Errors
+    /// `Unavailable` when it can't be written.
+    pub async fn open(root: impl Into<PathBuf>) -> Result<Self, Error> {
+        let directory = Self { root: root.into() };
+        let staging = directory.root.join("staging");
+        match fs::remove_dir_all(&staging).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(at(&staging)(error)),
+            _ => {}
+        }
+        for path in [staging, directory.root.join("bundles")] {
+            fs::create_dir_all(&path).await.map_err(at(&path))?;
+        }
+        Ok(directory)
+    }
+
+    fn staged(&self, id: &str) -> Result<PathBuf, Error> {
+        file_name(id)?;
+        Ok(self.root.join("staging").join(id))
+    }
+}
+
+/// Names come from requests and catalogs: nothing may leave its folder.
+fn file_name(name: &str) -> Result<(), Error> {
+    let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
+    if plain && !name.starts_with('.') { Ok(()) } else { Err(Error::Missing(format!("file `{name}`"))) }
+}
+
+fn at(path: &Path) -> impl Fn(std::io::Error) -> Error + use<> {
+    let what = path.display().to_string();
+    move |error| match error.kind() {
+        std::io::ErrorKind::NotFound => Error::Missing(what.clone()),
+        _ => Error::unavailable(what.clone(), error),
+    }
+}
+
+async fn write_synced(path: &Path, data: &[u8]) -> Result<(), Error> {
+    let mut file = fs::File::create(path).await.map_err(at(path))?;
+    file.write_all(data).await.map_err(at(path))?;
+    file.sync_all().await.map_err(at(path))
+}
+
+async fn sync_directory(path: &Path) -> Result<(), Error> {
+    fs::File::open(path).await.map_err(at(path))?.sync_all().await.map_err(at(path))
+}
+
+#[async_trait]
+impl Artefacts for Directory {
+    async fn stage(&self, mut body: ByteStream, limit: u64) -> Result<Staged, Error> {
+        let id = uuid::Uuid::now_v7().simple().to_string();
+        let path = self.staged(&id)?;
+        let result = async {
+            let mut file = fs::File::create(&path).await.map_err(at(&path))?;
+            let (mut size, mut hasher) = (0_u64, Sha256::new());
+            while let Some(chunk) = body.next().await {
+                let chunk = chunk.map_err(|error| Error::unavailable("the upload", error))?;
+                size += chunk.len() as u64;
+                if size > limit {
+                    return Err(Error::TooLarge { what: "the upload".into(), limit });
+                }
+                hasher.update(&chunk);
+                file.write_all(&chunk).await.map_err(at(&path))?;
+            }
+            file.sync_all().await.map_err(at(&path))?;
+            Ok(Staged { id: id.clone(), size, digest: Digest(hasher.finalize().into()) })
+        }
+        .await;
+        if result.is_err() {
+            self.discard(&id).await?;
+        }
+        result
+    }
+
+    async fn read_staged(&self, id: &str) -> Result<Vec<u8>, Error> {
+        let path = self.staged(id)?;
+        fs::read(&path).await.map_err(at(&path))
+    }
+
+    async fn discard(&self, id: &str) -> Result<(), Error> {
+        let path = self.staged(id)?;
+        match fs::remove_file(&path).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(at(&path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn publish(&self, bundle: Digest, files: Vec<(String, Content)>) -> Result<(), Error> {
+        let target = self.path(bundle);
+        if fs::try_exists(&target).await.map_err(at(&target))? {
+            return Ok(());
+        }
+        let building = self.root.join("staging").join(format!("{}.bundle", uuid::Uuid::now_v7().simple()));
+        fs::create_dir(&building).await.map_err(at(&building))?;
+        for (name, content) in files {
+            file_name(&name)?;
+            let path = building.join(&name);
+            match content {
+                Content::Bytes(data) => write_synced(&path, &data).await?,
+                Content::Staged(id) => {
+                    let from = self.staged(&id)?;
+                    fs::rename(&from, &path).await.map_err(at(&from))?;
+                }
+            }
+        }
+        sync_directory(&building).await?;
+        match fs::rename(&building, &target).await {
+            Ok(()) => sync_directory(&self.root.join("bundles")).await,
+            // Another publisher of the same digest was faster; the contents are the same by construction.
+            Err(_) if fs::try_exists(&target).await.map_err(at(&target))? => {
+                fs::remove_dir_all(&building).await.map_err(at(&building))
+            }
+            Err(error) => Err(at(&target)(error)),
+        }
+    }
+
+    async fn list(&self, bundle: Digest) -> Result<Vec<String>, Error> {
+        let path = self.path(bundle);
+        let mut entries = fs::read_dir(&path).await.map_err(at(&path))?;
+        let mut names = Vec::new();
+        while let Some(entry) = entries.next_entry().await.map_err(at(&path))? {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    async fn read(&self, bundle: Digest, file: &str) -> Result<Vec<u8>, Error> {
+        file_name(file)?;
+        let path = self.path(bundle).join(file);
+        fs::read(&path).await.map_err(at(&path))
+    }
+
+    async fn remove(&self, bundle: Digest) -> Result<(), Error> {
+        let path = self.path(bundle);
+        match fs::remove_dir_all(&path).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(at(&path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn path(&self, bundle: Digest) -> PathBuf {
+        self.root.join("bundles").join(bundle.to_string())
+    }
+}

@@ -1,0 +1,151 @@
+//! Event streams in SQLite.
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use sqlx::{Row as _, sqlite::SqliteSynchronous};
+use types::Timestamp;
+
+use super::{Database, signed, unsigned};
+use crate::{Entry, Error, Retention, Streams};
+
+/// Streams in one file.
+#[derive(Debug, Clone)]
+pub struct SqliteStreams {
+    database: Database,
+}
+
+/// Entries dropped per transaction, so that retention never holds the writer for long.
+const DROP: u32 = 5_000;
+
+impl SqliteStreams {
+    /// Opens or makes the file and brings it to this release's layout.
+    ///
+    /// # Errors
+    /// `Unavailable` when it can't be opened.
+    pub async fn open(path: &Path) -> Result<Self, Error> {
+        let migrations = sqlx::migrate!("migrations/events");
+        Ok(Self { database: Database::open(path, SqliteSynchronous::Normal, &migrations).await? })
+    }
+
+    /// Closes the file.
+    pub async fn close(&self) {
+        self.database.close().await;
+    }
+
+    async fn drop_oldest(&self, stream: &str, retention: Retention) -> Result<u64, Error> {
+        let fail = self.database.fail();
+        let mut transaction = self.database.writer.begin().await.map_err(&fail)?;
+        let kept: i64 = sqlx::query_scalar("SELECT coalesce((SELECT bytes FROM stream WHERE name = ?), 0)")
+            .bind(stream)
+            .fetch_one(&mut *transaction)
+            .await
+            .map_err(&fail)?;
+        let oldest = sqlx::query(
+            "SELECT sequence, at, length(data) FROM event WHERE stream = ? ORDER BY sequence LIMIT ?",
+        )
+        .bind(stream)
+        .bind(DROP)
+        .fetch_all(&mut *transaction)
+        .await
+        .map_err(&fail)?;
+        let (mut left, mut last, mut dropped) = (unsigned(kept), None, 0);
+        for row in oldest {
+            let (sequence, at, size): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
+            if unsigned(at) >= retention.not_before.0 && left <= retention.bytes {
+                break;
+            }
+            left = left.saturating_sub(unsigned(size));
+            last = Some(sequence);
+            dropped += 1;
+        }
+        if let Some(last) = last {
+            sqlx::query("DELETE FROM event WHERE stream = ? AND sequence <= ?")
+                .bind(stream)
+                .bind(last)
+                .execute(&mut *transaction)
+                .await
+                .map_err(&fail)?;
+            sqlx::query("UPDATE stream SET bytes = ? WHERE name = ?")
+                .bind(signed(left))
+                .bind(stream)
+                .execute(&mut *transaction)
+                .await
+                .map_err(&fail)?;
+        }
+        transaction.commit().await.map_err(&fail)?;
+        Ok(dropped)
+    }
+}
+
+#[async_trait]
+impl Streams for SqliteStreams {
+    async fn append(&self, stream: &str, at: Timestamp, entries: Vec<Vec<u8>>) -> Result<u64, Error> {
+        let fail = self.database.fail();
+        let size: usize = entries.iter().map(Vec::len).sum();
+        let mut transaction = self.database.writer.begin().await.map_err(&fail)?;
+        let next: i64 = sqlx::query_scalar(
+            "INSERT INTO stream (name, next, bytes) VALUES (?, 1 + ?, ?)
+             ON CONFLICT (name) DO UPDATE SET next = next + ?, bytes = bytes + ? RETURNING next",
+        )
+        .bind(stream)
+        .bind(signed(entries.len() as u64))
+        .bind(signed(size as u64))
+        .bind(signed(entries.len() as u64))
+        .bind(signed(size as u64))
+        .fetch_one(&mut *transaction)
+        .await
+        .map_err(&fail)?;
+        let first = unsigned(next).saturating_sub(entries.len() as u64);
+        for (sequence, data) in (first..).zip(entries) {
+            sqlx::query("INSERT INTO event (stream, sequence, at, data) VALUES (?, ?, ?, ?)")
+                .bind(stream)
+                .bind(signed(sequence))
+                .bind(signed(at.0))
+                .bind(data)
+                .execute(&mut *transaction)
+                .await
+                .map_err(&fail)?;
+        }
+        transaction.commit().await.map_err(&fail)?;
+        Ok(first)
+    }
+
+    async fn read(&self, stream: &str, from: u64, limit: u32) -> Result<Vec<Entry>, Error> {
+        let rows = sqlx::query(
+            "SELECT sequence, at, data FROM event WHERE stream = ? AND sequence >= ? ORDER BY sequence LIMIT ?",
+        )
+        .bind(stream)
+        .bind(signed(from))
+        .bind(limit)
+        .fetch_all(&self.database.reader)
+        .await
+        .map_err(self.database.fail())?;
+        let entry = |row: &sqlx::sqlite::SqliteRow| Entry {
+            sequence: unsigned(row.get(0)),
+            at: Timestamp(unsigned(row.get(1))),
+            data: row.get(2),
+        };
+        Ok(rows.iter().map(entry).collect())
+    }
+
+    async fn next(&self, stream: &str) -> Result<u64, Error> {
+        let next: Option<i64> = sqlx::query_scalar("SELECT next FROM stream WHERE name = ?")
+            .bind(stream)
+            .fetch_optional(&self.database.reader)
+            .await
+            .map_err(self.database.fail())?;
+        Ok(next.map_or(1, unsigned))
+    }
+
+    async fn retain(&self, stream: &str, retention: Retention) -> Result<u64, Error> {
+        let mut total = 0;
+        loop {
+            let dropped = self.drop_oldest(stream, retention).await?;
+            total += dropped;
+            if dropped < u64::from(DROP) {
+                return Ok(total);
+            }
+        }
+    }
+}
