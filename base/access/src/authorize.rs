@@ -21,6 +21,7 @@ pub const SCHEMA: &str = include_str!("schema.cedarschema");
 #[expect(missing_docs, reason = "the policies' own words")]
 pub enum Action {
     Predict,
+    Pin,
     Read,
     Deploy,
     Delete,
@@ -32,8 +33,9 @@ pub enum Action {
 
 impl Action {
     /// Every action there is.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Predict,
+        Self::Pin,
         Self::Read,
         Self::Deploy,
         Self::Delete,
@@ -47,6 +49,7 @@ impl Action {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Predict => "predict",
+            Self::Pin => "pin",
             Self::Read => "read",
             Self::Deploy => "deploy",
             Self::Delete => "delete",

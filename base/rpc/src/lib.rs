@@ -1,1 +1,23 @@
-//! The traits services meet through, in-process and over mTLS gRPC.
+//! The traits services meet through, each in two forms: a call in one process, and mTLS gRPC between processes.
+//!
+//! [`registry`], [`orchestrator`] and [`model_server`] hold one trait each, with its remote form beside it.
+//! [`door`] opens and calls remote doors, [`oip`] turns inferences into the Open Inference Protocol's messages
+//! and back, [`feed`] carries state that others follow, [`clock`] is the one place that reads the time.
+//!
+//! Does not know about: what a service does with a call.
+
+pub mod clock;
+pub mod door;
+pub mod feed;
+#[macro_use]
+pub mod remote;
+pub mod model_server;
+pub mod oip;
+pub mod orchestrator;
+pub mod registry;
+
+pub use clock::Clock;
+pub use feed::{Change, Changes, Feed, Since};
+pub use model_server::ModelServer;
+pub use orchestrator::Orchestrator;
+pub use registry::Registry;

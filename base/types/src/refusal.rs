@@ -191,11 +191,11 @@ impl Refusal {
         problem
     }
 
-    /// Code, message and hint on one line, where a protocol has room for one text only.
+    /// Message, hint and code on one line, where a protocol has room for one text only.
     pub fn text(&self) -> String {
         match &self.hint {
-            Some(hint) => format!("{}: {} ({hint})", self.code, self.message),
-            None => format!("{}: {}", self.code, self.message),
+            Some(hint) => format!("{}; {hint} [{}]", self.message, self.code),
+            None => format!("{} [{}]", self.message, self.code),
         }
     }
 }
@@ -231,7 +231,7 @@ mod tests {
         {
           "code": "model_not_found",
           "detail": "no model `digit` in namespace `default`",
-          "error": "model_not_found: no model `digit` in namespace `default` (run `mantlet models`)",
+          "error": "no model `digit` in namespace `default`; run `mantlet models` [model_not_found]",
           "hint": "run `mantlet models`",
           "status": 404,
           "title": "no such model in this namespace",

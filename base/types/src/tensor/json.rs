@@ -1,8 +1,9 @@
 //! The JSON form of a tensor's elements: arrays, flat or nested, in row-major order.
 //!
-//! JSON has no word for values that are no numbers: NaN is written and read as `null`, infinities as `1e999`
-//! and `-1e999`, which every JSON reader takes for an infinity or refuses. `BYTES` are strings, so only valid
-//! UTF-8 can be written; other bytes need the binary form.
+//! JSON has no word for values that are no numbers. NaN is written as `null`, infinities as `1e999` and
+//! `-1e999`, which Python and browsers read as infinities; read are `null`, and the texts `"NaN"`, `"Infinity"`
+//! and `"-Infinity"` of protobuf's JSON form. `BYTES` are strings, so only valid UTF-8 can be written; other
+//! bytes need the binary form.
 
 use std::fmt;
 
@@ -37,6 +38,15 @@ pub fn read(name: &str, datatype: DataType, shape: Vec<i64>, text: &str) -> Resu
 fn strip_position(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.rsplit_once(" at line ").map_or(text.clone(), |(head, _)| head.to_owned())
+}
+
+fn special(text: &str) -> Option<f64> {
+    match text {
+        "NaN" => Some(f64::NAN),
+        "Infinity" => Some(f64::INFINITY),
+        "-Infinity" => Some(f64::NEG_INFINITY),
+        _ => None,
+    }
 }
 
 struct Sink {
@@ -108,6 +118,11 @@ impl<'de> Visitor<'de> for Level<'_> {
     }
 
     fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<(), E> {
+        if self.sink.datatype.is_float()
+            && let Some(number) = special(value)
+        {
+            return self.sink.float(number);
+        }
         if self.sink.datatype != DataType::Bytes {
             return Err(E::invalid_type(Unexpected::Str(if value.len() > 40 { "a long text" } else { value }), &self));
         }
@@ -293,7 +308,8 @@ mod tests {
         let specials = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY].map(f32::to_le_bytes).concat();
         let tensor = Tensor::new("x", DataType::Fp32, vec![3], specials.into()).unwrap();
         assert_eq!(text(&tensor), "[null,1e999,-1e999]");
-        assert!(read("x", DataType::Fp32, vec![1], "[null]").unwrap().iter_floats().all(f64::is_nan));
+        let read = read("x", DataType::Fp32, vec![4], r#"[null,"NaN","Infinity","-Infinity"]"#).unwrap();
+        assert_eq!(text(&read), "[null,null,1e999,-1e999]");
     }
 
     #[test]

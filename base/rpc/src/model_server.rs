@@ -1,0 +1,174 @@
+//! The model server's trait: verify and load a bundle, answer inferences, say how it goes.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use prost::Message as _;
+use serde::{Deserialize, Serialize};
+use tonic::transport::Channel;
+use types::{
+    Digest, ModelName, Namespace, Refusal, Version,
+    infer::{InferRequest, InferResponse, ModelMetadata},
+};
+
+use crate::{
+    oip::{self, proto::ModelInferRequest},
+    remote,
+};
+
+/// Loads one bundle.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Load {
+    /// Its namespace.
+    pub namespace: Namespace,
+    /// Its model.
+    pub model: ModelName,
+    /// Its version.
+    pub version: Version,
+    /// The digest it must have.
+    pub digest: Digest,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Public keys it may be signed with, PEM.
+    pub keys: Vec<String>,
+}
+
+/// How a model server is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// Whether a model is loaded and warmed up.
+    pub ready: bool,
+    /// Inferences in flight.
+    pub in_flight: u32,
+    /// Inferences answered since the start.
+    pub answered: u64,
+}
+
+/// A process that holds one replica.
+#[async_trait]
+pub trait ModelServer: Send + Sync {
+    /// Verifies, loads and warms up a bundle; returns what it takes and gives.
+    async fn load(&self, load: Load) -> Result<ModelMetadata, Refusal>;
+
+    /// Lets go of the bundle.
+    async fn unload(&self, version: Version) -> Result<(), Refusal>;
+
+    /// How it is.
+    async fn status(&self) -> Result<ServerStatus, Refusal>;
+
+    /// Answers one inference.
+    async fn infer(&self, request: InferRequest) -> Result<InferResponse, Refusal>;
+}
+
+service! {
+    /// The part of a model server's door that its orchestrator calls.
+    pub trait Control, client ControlClient, router control_router, path "mantlet.ModelServer" {
+        /// As [`ModelServer::load`].
+        fn load(Load) -> ModelMetadata;
+        /// As [`ModelServer::unload`].
+        fn unload(Version) -> ();
+        /// As [`ModelServer::status`].
+        fn status(()) -> ServerStatus;
+    }
+}
+
+struct Controlled(Arc<dyn ModelServer>);
+
+#[async_trait]
+impl Control for Controlled {
+    async fn load(&self, request: Load) -> Result<ModelMetadata, Refusal> {
+        self.0.load(request).await
+    }
+    async fn unload(&self, request: Version) -> Result<(), Refusal> {
+        self.0.unload(request).await
+    }
+    async fn status(&self, (): ()) -> Result<ServerStatus, Refusal> {
+        self.0.status().await
+    }
+}
+
+const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
+/// Metadata that carries the model's own time, in microseconds.
+const COMPUTE: &str = "mantlet-compute-us";
+
+/// Serves a model server to other processes: its control part, and the Open Inference Protocol's `ModelInfer`.
+pub fn model_server_router(inner: Arc<dyn ModelServer>) -> axum::Router {
+    let control = control_router(Arc::new(Controlled(inner.clone())));
+    let infer = move |request: axum::extract::Request| {
+        let inner = inner.clone();
+        async move {
+            let service = tower::service_fn(move |request: tonic::Request<ModelInferRequest>| {
+                let inner = inner.clone();
+                async move { answer(&*inner, request.into_inner()).await.map_err(|refusal| remote::status(&refusal)) }
+            });
+            let codec = tonic_prost::ProstCodec::default();
+            let mut grpc = tonic::server::Grpc::new(codec)
+                .max_decoding_message_size(remote::MESSAGE)
+                .max_encoding_message_size(remote::MESSAGE);
+            grpc.unary(service, request).await
+        }
+    };
+    control.route(INFER, axum::routing::post(infer))
+}
+
+async fn answer(
+    inner: &dyn ModelServer,
+    request: ModelInferRequest,
+) -> Result<tonic::Response<oip::proto::ModelInferResponse>, Refusal> {
+    let request = oip::read_request(request)?;
+    let (model, version, id) = (request.model.clone(), request.version, request.id.clone());
+    let response = inner.infer(request).await?;
+    let compute = u64::try_from(response.compute.as_micros()).unwrap_or(u64::MAX);
+    let mut answer =
+        tonic::Response::new(oip::write_response(model.as_str(), version.map_or(0, |v| v.0), id.as_deref(), response));
+    answer.metadata_mut().insert(COMPUTE, compute.into());
+    Ok(answer)
+}
+
+/// The remote form of a model server.
+#[derive(Debug, Clone)]
+pub struct ModelServerClient {
+    channel: Channel,
+    control: ControlClient,
+}
+
+impl ModelServerClient {
+    /// A model server behind this channel.
+    pub fn new(channel: Channel) -> Self {
+        Self { control: ControlClient(channel.clone()), channel }
+    }
+}
+
+#[async_trait]
+impl ModelServer for ModelServerClient {
+    async fn load(&self, load: Load) -> Result<ModelMetadata, Refusal> {
+        self.control.load(load).await
+    }
+
+    async fn unload(&self, version: Version) -> Result<(), Refusal> {
+        self.control.unload(version).await
+    }
+
+    async fn status(&self) -> Result<ServerStatus, Refusal> {
+        self.control.status(()).await
+    }
+
+    async fn infer(&self, request: InferRequest) -> Result<InferResponse, Refusal> {
+        let message = oip::write_request(request);
+        let mut grpc = tonic::client::Grpc::new(self.channel.clone())
+            .max_decoding_message_size(remote::MESSAGE)
+            .max_encoding_message_size(remote::MESSAGE.max(message.encoded_len()));
+        grpc.ready().await.map_err(|error| {
+            Refusal::new(types::Code::ReplicaLost, format!("the model server is away: {error}"))
+        })?;
+        let path = http::uri::PathAndQuery::from_static(INFER);
+        let codec = tonic_prost::ProstCodec::<ModelInferRequest, oip::proto::ModelInferResponse>::default();
+        let answer = grpc
+            .unary(tonic::Request::new(message), path, codec)
+            .await
+            .map_err(|status| remote::refusal(&status))?;
+        let compute = answer.metadata().get(COMPUTE).and_then(|value| value.to_str().ok()?.parse().ok());
+        let outputs = oip::read_outputs(answer.into_inner())?;
+        Ok(InferResponse { outputs, compute: Duration::from_micros(compute.unwrap_or(0)) })
+    }
+}

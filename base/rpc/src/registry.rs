@@ -1,0 +1,190 @@
+//! The registry's trait: bundles, callers, credentials, and the ledger's sequence.
+
+use access::TokenRecord;
+use serde::{Deserialize, Serialize};
+use types::{CallerName, Digest, Manifest, ModelName, Namespace, Role, Timestamp, Version};
+
+use crate::{Changes, Since};
+
+/// A change is acknowledged only when the ledger holds its record: wait for this number with `sealed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Receipt(pub u64);
+
+/// Registers an uploaded model.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Deploy {
+    /// Who asks, as the ledger names them.
+    pub actor: String,
+    /// The namespace it goes to.
+    pub namespace: Namespace,
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// The id of the upload in staging.
+    pub staged: String,
+}
+
+/// A registered version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Deployed {
+    /// The version.
+    pub version: VersionRecord,
+    /// Whether this call made it; the same bundle again is the same version.
+    pub created: bool,
+    /// What to wait for.
+    pub receipt: Receipt,
+}
+
+/// What is known of a version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VersionRecord {
+    /// Its namespace.
+    pub namespace: Namespace,
+    /// Its model.
+    pub model: ModelName,
+    /// Its number.
+    pub version: Version,
+    /// Its bundle.
+    pub digest: Digest,
+    /// Bytes of its model file.
+    pub size: u64,
+    /// Its manifest, with inputs read from the graph where they were left out.
+    pub manifest: Manifest,
+    /// Who deployed it.
+    pub author: String,
+    /// When.
+    pub created: Timestamp,
+}
+
+/// Names a model, or all of a namespace.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Select {
+    /// The namespace.
+    pub namespace: Namespace,
+    /// The model; all when left out.
+    pub model: Option<ModelName>,
+}
+
+/// Removes a model with all its versions.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Remove {
+    /// Who asks.
+    pub actor: String,
+    /// The namespace.
+    pub namespace: Namespace,
+    /// The model.
+    pub model: ModelName,
+}
+
+/// Adds a caller with its first token, or gives an existing one a new token.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AddCaller {
+    /// Who asks.
+    pub actor: String,
+    /// The caller's namespace.
+    pub namespace: Namespace,
+    /// The caller's name.
+    pub caller: CallerName,
+    /// What it may be.
+    pub roles: Vec<Role>,
+    /// Whether it may act in any namespace.
+    #[serde(default)]
+    pub node_wide: bool,
+    /// When its token stops working.
+    #[serde(default)]
+    pub expires: Option<Timestamp>,
+}
+
+/// Names a caller.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NameCaller {
+    /// Who asks.
+    pub actor: String,
+    /// The caller's namespace.
+    pub namespace: Namespace,
+    /// The caller's name.
+    pub caller: CallerName,
+}
+
+/// A new token; its text is shown this once.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct NewToken {
+    /// The token's text.
+    pub token: String,
+    /// What to wait for.
+    pub receipt: Receipt,
+}
+
+/// A caller, for people.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CallerRecord {
+    /// Its namespace.
+    pub namespace: Namespace,
+    /// Its name.
+    pub caller: CallerName,
+    /// What it may be.
+    pub roles: Vec<Role>,
+    /// Whether it may act in any namespace.
+    #[serde(default)]
+    pub node_wide: bool,
+    /// The public part of its token.
+    pub token: String,
+    /// When it was added.
+    pub created: Timestamp,
+    /// When its token stops working.
+    #[serde(default)]
+    pub expires: Option<Timestamp>,
+}
+
+/// Asks for ledger records.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReadLedger {
+    /// From this position on.
+    pub from: u64,
+    /// At most this many.
+    pub limit: u32,
+}
+
+/// Ledger records with the newest checkpoint.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LedgerPage {
+    /// Records, each one line.
+    pub records: Vec<String>,
+    /// The newest checkpoint.
+    pub checkpoint: String,
+    /// How many records it covers.
+    pub size: u64,
+    /// The log's public key.
+    pub key: String,
+}
+
+/// Changes of credentials, by token id.
+pub type Credentials = Changes<String, TokenRecord>;
+
+service! {
+    /// Signed bundles, versions, callers, and the ledger's sequence.
+    pub trait Registry, client RegistryClient, router registry_router, path "mantlet.Registry" {
+        /// Checks, packs, signs and registers an uploaded model.
+        fn deploy(Deploy) -> Deployed;
+        /// Versions of a model or of a namespace, in order.
+        fn versions(Select) -> Vec<VersionRecord>;
+        /// Removes a model; its numbers are never used again.
+        fn remove(Remove) -> Receipt;
+        /// Adds a caller.
+        fn add_caller(AddCaller) -> NewToken;
+        /// Revokes a caller's token and removes the caller.
+        fn revoke_caller(NameCaller) -> Receipt;
+        /// Replaces a caller's token.
+        fn rotate_caller(NameCaller) -> NewToken;
+        /// Callers of a namespace.
+        fn callers(Select) -> Vec<CallerRecord>;
+        /// Follows the credentials.
+        fn credentials(Since) -> Credentials;
+        /// Returns once the ledger durably holds the record.
+        fn sealed(Receipt) -> ();
+        /// Reads the ledger.
+        fn ledger(ReadLedger) -> LedgerPage;
+        /// The public key that bundles are signed with, PEM.
+        fn bundle_key(()) -> String;
+    }
+}
