@@ -229,13 +229,13 @@ mod tests {
         let refusal = Refusal::new(Code::ModelNotFound, "no model `digit` in namespace `default`").hint("run `mantlet models`");
         insta::assert_json_snapshot!(refusal.problem(), @r#"
         {
-          "code": "model_not_found",
-          "detail": "no model `digit` in namespace `default`",
-          "error": "no model `digit` in namespace `default`; run `mantlet models` [model_not_found]",
-          "hint": "run `mantlet models`",
-          "status": 404,
+          "type": "https://mantlet.dev/errors/model_not_found",
           "title": "no such model in this namespace",
-          "type": "https://mantlet.dev/errors/model_not_found"
+          "status": 404,
+          "detail": "no model `digit` in namespace `default`",
+          "code": "model_not_found",
+          "error": "no model `digit` in namespace `default`; run `mantlet models` [model_not_found]",
+          "hint": "run `mantlet models`"
         }
         "#);
     }
