@@ -1,2 +1,69 @@
-//! Set-up, tests, checks and demos: cargo xtask.
-fn main() {}
+//! `cargo xtask`: set-up, tests, checks and demos of this workspace.
+//!
+//! Each verb is a module: [`setup`] fetches what the others need, [`test`] is what CI runs, [`tidy`] holds the
+//! house rules that a program can check, [`demo`] shows the whole thing at work. [`shell`] runs commands.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool prints")]
+
+mod demo;
+mod setup;
+mod shell;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::{setup::Environment, workspace::Workspace};
+
+/// Set-up, tests, checks and demos of Mantlet.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Fetches what tests and demos need: Python clients, ONNX Runtime, cargo-nextest, cargo-deny, cargo-shear.
+    Setup,
+    /// Formatting, lints, house rules, licences, all tests: what CI runs.
+    Test,
+    /// Checks the house rules: arrows between crates, module docs, panics, file sizes, links, error pages, paths.
+    Tidy,
+    /// Builds Mantlet, starts a node, deploys the healthcare example, predicts, verifies the ledger.
+    Demo {
+        /// Stops the node and exits once everything has been shown.
+        #[arg(long)]
+        once: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match carry_out(Arguments::parse().verb) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether all went well; an error has not been printed yet, a `false` has.
+fn carry_out(verb: Verb) -> Result<bool> {
+    let workspace = Workspace::find()?;
+    match verb {
+        Verb::Setup => Environment::prepare(&workspace).map(|environment| {
+            environment.describe();
+            true
+        }),
+        Verb::Test => test::run(&workspace),
+        Verb::Tidy => tidy::run(&workspace),
+        Verb::Demo { once } => demo::run(&workspace, once).map(|()| true),
+    }
+}

@@ -1,0 +1,94 @@
+//! The child process: settings in, one door open, until the parent says stop or is gone.
+
+use std::{
+    fs,
+    os::{fd::AsFd as _, unix::net::UnixListener},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use access::Identity;
+use rustix::process::{Resource, Rlimit};
+use serde::{Deserialize, Serialize};
+use tokio::signal::unix::{SignalKind, signal};
+use types::{Code, Refusal};
+use zeroize::Zeroizing;
+
+use crate::Engine;
+
+/// SPIFFE paths of those who may call a model server.
+pub const PEERS: [&str; 2] = ["gateway", "orchestrator"];
+/// Private memory of a model server before it has loaded anything, rounded up.
+const EMPTY: u64 = 256 << 20;
+
+/// What a model server is told at its start, in a file that only its owner may read and that it removes.
+#[derive(Serialize, Deserialize)]
+pub struct Settings {
+    /// Its certificate chain, PEM.
+    pub chain: String,
+    /// Its private key, PEM.
+    pub key: Zeroizing<String>,
+    /// The CA its peers must come from, PEM.
+    pub ca: String,
+    /// ONNX Runtime's library.
+    pub library: PathBuf,
+    /// How many inferences run at a time.
+    pub sessions: usize,
+    /// Private memory it may take beyond an empty model server's, in bytes.
+    pub memory: u64,
+    /// How long requests in flight may take to end after a stop, in milliseconds.
+    pub grace_ms: u64,
+}
+
+/// Runs until SIGTERM, or until the parent is gone. Standard input is the listening socket.
+///
+/// # Errors
+/// What kept it from serving.
+pub async fn run(settings: &Path) -> Result<(), Refusal> {
+    let broken = |what: String| Refusal::new(Code::Internal, what);
+    let text = fs::read(settings).map_err(|error| broken(format!("{}: {error}", settings.display())))?;
+    let text = Zeroizing::new(text);
+    fs::remove_file(settings).map_err(|error| broken(format!("{}: {error}", settings.display())))?;
+    let settings: Settings = serde_json::from_slice(&text).map_err(|error| broken(error.to_string()))?;
+    limit_memory(settings.memory)?;
+
+    let listener = UnixListener::from(
+        std::io::stdin().as_fd().try_clone_to_owned().map_err(|error| broken(error.to_string()))?,
+    );
+    listener.set_nonblocking(true).map_err(|error| broken(error.to_string()))?;
+    let listener = tokio::net::UnixListener::from_std(listener).map_err(|error| broken(error.to_string()))?;
+    let engine = Engine::new(&settings.library, settings.sessions)?;
+    let router = rpc::model_server::model_server_router(Arc::new(engine));
+    let identity = Identity { chain: settings.chain, key: settings.key };
+    let grace = Duration::from_millis(settings.grace_ms);
+    rpc::door::serve(listener, &identity, &settings.ca, &PEERS, router, stopped()?, grace)
+        .await
+        .map_err(|error| broken(error.to_string()))
+}
+
+fn limit_memory(memory: u64) -> Result<(), Refusal> {
+    let limit = Some(memory.saturating_add(EMPTY));
+    rustix::process::setrlimit(Resource::Data, Rlimit { current: limit, maximum: limit })
+        .map_err(|error| Refusal::new(Code::Internal, format!("the memory limit can't be set: {error}")))
+}
+
+/// Resolves at SIGTERM, or when the parent is no longer the one it was born to.
+fn stopped() -> Result<impl Future<Output = ()>, Refusal> {
+    let parent = rustix::process::getppid();
+    let mut terminate = signal(SignalKind::terminate())
+        .map_err(|error| Refusal::new(Code::Internal, format!("signals can't be received: {error}")))?;
+    let mut look = tokio::time::interval(Duration::from_millis(500));
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return,
+                _ = look.tick() => {
+                    if rustix::process::getppid() != parent {
+                        return;
+                    }
+                }
+            }
+        }
+    })
+}
