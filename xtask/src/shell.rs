@@ -82,7 +82,12 @@ pub(crate) fn watch(command: &mut Command) -> Result<(String, Result<()>)> {
 
 /// Whether a command can be started and succeeds; what it prints is dropped.
 pub(crate) fn works(command: &mut Command) -> bool {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
 }
 
 /// The cargo that runs this very command, so that one toolchain does everything.

@@ -82,7 +82,10 @@ impl Tree {
 
     /// Path and text of the files whose name ends so.
     fn ending(&self, end: &str) -> impl Iterator<Item = (&str, &str)> {
-        self.texts.iter().filter(move |(path, _)| path.ends_with(end)).map(|(path, text)| (path.as_str(), text.as_str()))
+        self.texts
+            .iter()
+            .filter(move |(path, _)| path.ends_with(end))
+            .map(|(path, text)| (path.as_str(), text.as_str()))
     }
 
     /// Whether a file, or a folder with a file in it, has this path.

@@ -16,6 +16,8 @@ pub enum Collection {
     Caller,
     /// A token: its id. Written by the registry.
     Token,
+    /// The policies in force: by namespace. Written by the registry.
+    Policy,
     /// Desired state: `subject/field`. Written by the orchestrator.
     Desired,
     /// The executor's journal: `plan/step`. Written by the orchestrator.
@@ -24,8 +26,8 @@ pub enum Collection {
 
 impl Collection {
     /// Every collection there is.
-    pub const ALL: [Self; 6] =
-        [Self::Model, Self::Version, Self::Caller, Self::Token, Self::Desired, Self::Step];
+    pub const ALL: [Self; 7] =
+        [Self::Model, Self::Version, Self::Caller, Self::Token, Self::Policy, Self::Desired, Self::Step];
 
     /// Its name in the store.
     pub fn as_str(self) -> &'static str {
@@ -34,6 +36,7 @@ impl Collection {
             Self::Version => "version",
             Self::Caller => "caller",
             Self::Token => "token",
+            Self::Policy => "policy",
             Self::Desired => "desired",
             Self::Step => "step",
         }

@@ -1,1 +1,203 @@
-//! Signed bundles, versions, callers, and the ledger sequence.
+//! Signed bundles, versions, callers, and the ledger's sequence.
+//!
+//! Every change is one catalog transaction that carries its ledger record (the outbox); [`sequencer`] moves
+//! records into the ledger, each once, and a change is acknowledged when its leaf is durable. [`deploy`] turns an
+//! upload into a version, [`callers`] keeps callers and tokens, [`onnx`] reads graphs without running them.
+//!
+//! Does not know about: HTTP, replicas, which version answers.
+
+mod callers;
+mod deploy;
+mod onnx;
+pub mod sequencer;
+
+use std::sync::Arc;
+
+use access::{TokenRecord, signing};
+use async_trait::async_trait;
+use ledger::Record;
+use rpc::{
+    Clock, Feed, Since,
+    registry::{
+        AddCaller, CallerRecord, Credentials, Deploy, Deployed, LedgerPage, NameCaller, NewToken, ReadLedger, Receipt,
+        Remove, Select, VersionRecord,
+    },
+};
+use sequencer::Sequencer;
+use store::{Artefacts, Catalog, Collection, Expect, Log, Write, read_all};
+use tokio::sync::Mutex;
+use types::{Code, Digest, ModelName, Namespace, Refusal, Version};
+
+/// The registry of a node.
+pub struct Registry {
+    catalog: Arc<dyn Catalog>,
+    artefacts: Arc<dyn Artefacts>,
+    sequencer: Sequencer,
+    signing: signing::Key,
+    clock: Clock,
+    credentials: Feed<String, TokenRecord>,
+    /// Changes of models and callers are read-then-write; one at a time keeps compare-and-swap from failing.
+    writing: Mutex<()>,
+}
+
+/// What a registry is made of.
+pub struct Parts {
+    /// Where models, versions, callers and tokens are kept.
+    pub catalog: Arc<dyn Catalog>,
+    /// Where bundles are kept.
+    pub artefacts: Arc<dyn Artefacts>,
+    /// Where the ledger is kept.
+    pub log: Arc<dyn Log>,
+    /// The key that signs bundles.
+    pub signing: signing::Key,
+    /// The key that signs checkpoints.
+    pub ledger: ledger::Key,
+    /// The clock.
+    pub clock: Clock,
+}
+
+impl Registry {
+    /// Opens the registry: seals what an earlier process left in the outbox, and learns the credentials.
+    ///
+    /// # Errors
+    /// When a store can't be read, or the ledger is not whole.
+    pub async fn open(parts: Parts) -> Result<Self, Refusal> {
+        let Parts { catalog, artefacts, log, signing, ledger, clock } = parts;
+        let sequencer = Sequencer::open(catalog.clone(), log, ledger).await?;
+        let registry = Self {
+            catalog,
+            artefacts,
+            sequencer,
+            signing,
+            clock,
+            credentials: Feed::new(),
+            writing: Mutex::new(()),
+        };
+        for document in read_all(&*registry.catalog, Collection::Token, "").await? {
+            registry.credentials.set(document.key.clone(), Some(document.read()?));
+        }
+        Ok(registry)
+    }
+
+    /// Records the policies in force, when they are others than those recorded last.
+    ///
+    /// # Errors
+    /// When the catalog can't be written.
+    pub async fn note_policies(&self, text: &str) -> Result<(), Refusal> {
+        let _writing = self.writing.lock().await;
+        let digest = Digest::of(text.as_bytes());
+        let known = self.catalog.get(Collection::Policy, "default").await?;
+        if known.map(|document| document.read::<Digest>()).transpose()? == Some(digest) {
+            return Ok(());
+        }
+        let write = Write::put(Collection::Policy, "default", Expect::Any, &digest)?;
+        let detail = serde_json::json!({ "digest": digest });
+        let receipt = self.commit(vec![write], "policy.load", None, "node", "policy:default", detail).await?;
+        self.sequencer.seal(receipt).await
+    }
+
+    /// Moves whatever waits in the outbox into the ledger; the node calls it now and then, so that records of
+    /// calls that were cut short don't wait for the next change.
+    ///
+    /// # Errors
+    /// When a store can't be used.
+    pub async fn drain(&self) -> Result<(), Refusal> {
+        self.sequencer.drain().await
+    }
+
+    /// One transaction: the writes, and the record of what they are.
+    async fn commit(
+        &self,
+        writes: Vec<Write>,
+        action: &str,
+        namespace: Option<&Namespace>,
+        actor: &str,
+        subject: &str,
+        detail: serde_json::Value,
+    ) -> Result<Receipt, Refusal> {
+        let record = Record {
+            v: 1,
+            at: self.clock.now().0,
+            action: action.to_owned(),
+            namespace: namespace.map(ToString::to_string),
+            actor: actor.to_owned(),
+            subject: subject.to_owned(),
+            detail,
+        };
+        let committed = self.catalog.commit(writes, vec![record.to_line()]).await?;
+        Ok(self.sequencer.note(committed.outbox))
+    }
+}
+
+/// The key of a model.
+fn model_key(namespace: &Namespace, model: &ModelName) -> String {
+    format!("{namespace}/{model}")
+}
+
+/// The key of a version; zero-padded, so that keys sort by number.
+fn version_key(namespace: &Namespace, model: &ModelName, version: Version) -> String {
+    format!("{namespace}/{model}/{:010}", version.0)
+}
+
+fn no_model(namespace: &Namespace, model: &ModelName) -> Refusal {
+    Refusal::new(Code::ModelNotFound, format!("Request for unknown model: '{model}' is not found in namespace '{namespace}'"))
+        .hint("`mantlet models` lists the models")
+}
+
+#[async_trait]
+impl rpc::Registry for Registry {
+    async fn deploy(&self, request: Deploy) -> Result<Deployed, Refusal> {
+        self.deploy_model(request).await
+    }
+
+    async fn versions(&self, request: Select) -> Result<Vec<VersionRecord>, Refusal> {
+        let prefix = match &request.model {
+            Some(model) => format!("{}/{model}/", request.namespace),
+            None => format!("{}/", request.namespace),
+        };
+        let documents = read_all(&*self.catalog, Collection::Version, &prefix).await?;
+        let versions: Vec<VersionRecord> = documents.iter().map(store::Document::read).collect::<Result<_, _>>()?;
+        match &request.model {
+            Some(model) if versions.is_empty() => Err(no_model(&request.namespace, model)),
+            _ => Ok(versions),
+        }
+    }
+
+    async fn remove(&self, request: Remove) -> Result<Receipt, Refusal> {
+        self.remove_model(request).await
+    }
+
+    async fn add_caller(&self, request: AddCaller) -> Result<NewToken, Refusal> {
+        self.add(request).await
+    }
+
+    async fn revoke_caller(&self, request: NameCaller) -> Result<Receipt, Refusal> {
+        self.revoke(request).await
+    }
+
+    async fn rotate_caller(&self, request: NameCaller) -> Result<NewToken, Refusal> {
+        self.rotate(request).await
+    }
+
+    async fn callers(&self, request: Select) -> Result<Vec<CallerRecord>, Refusal> {
+        let documents = read_all(&*self.catalog, Collection::Caller, &format!("{}/", request.namespace)).await?;
+        Ok(documents.iter().map(store::Document::read).collect::<Result<_, _>>()?)
+    }
+
+    async fn credentials(&self, since: Since) -> Result<Credentials, Refusal> {
+        Ok(self.credentials.wait(since).await)
+    }
+
+    async fn sealed(&self, receipt: Receipt) -> Result<(), Refusal> {
+        self.sequencer.seal(receipt).await
+    }
+
+    async fn ledger(&self, request: ReadLedger) -> Result<LedgerPage, Refusal> {
+        self.sequencer.read(request).await
+    }
+
+    async fn bundle_key(&self, (): ()) -> Result<String, Refusal> {
+        let key = self.signing.public().map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
+        Ok(key.pem().to_owned())
+    }
+}

@@ -54,7 +54,9 @@ fn known() -> Result<(&'static str, &'static str)> {
         bail!("set-up knows ONNX Runtime for Linux only, not for {}", std::env::consts::OS);
     }
     let found = KNOWN.into_iter().find(|(processor, _)| *processor == here);
-    found.with_context(|| format!("set-up knows no digest of ONNX Runtime for {here}: add it to xtask/src/setup/onnxruntime.rs"))
+    found.with_context(|| {
+        format!("set-up knows no digest of ONNX Runtime for {here}: add it to xtask/src/setup/onnxruntime.rs")
+    })
 }
 
 fn fetch(venv: &Venv, processor: &str) -> std::process::Command {

@@ -31,7 +31,8 @@ pub(crate) fn install(workspace: &Workspace, setup: &Path, venv: &Venv) -> Resul
     stamp::remove(&unpacked)?;
     let what = format!("{}: tools of {REQUIREMENTS}", workspace.shown(&bin));
     let options = ["--no-deps", "--only-binary", ":all:", "--require-hashes"];
-    let fetched = shell::run(&what, venv.pip("install").args(options).arg("--target").arg(&unpacked).arg("-r").arg(&list));
+    let fetched =
+        shell::run(&what, venv.pip("install").args(options).arg("--target").arg(&unpacked).arg("-r").arg(&list));
     if let Err(error) = &fetched {
         eprintln!("{error:#}: falling back on PATH and on `cargo install`");
     }

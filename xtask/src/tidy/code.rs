@@ -109,7 +109,9 @@ fn block_comment(text: &str) -> usize {
 
 /// The length of `r"…"`, `br#"…"#` and their like; none when no raw text starts here.
 fn raw_text(text: &str) -> Option<usize> {
-    let after = ["r", "br", "cr"].iter().find_map(|prefix| text.strip_prefix(prefix).filter(|rest| rest.starts_with(['"', '#'])))?;
+    let after = ["r", "br", "cr"]
+        .iter()
+        .find_map(|prefix| text.strip_prefix(prefix).filter(|rest| rest.starts_with(['"', '#'])))?;
     let body = after.trim_start_matches('#');
     let hashes = after.len() - body.len();
     let inside = body.strip_prefix('"')?;

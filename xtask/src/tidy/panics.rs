@@ -20,7 +20,8 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
 }
 
 fn is_product(path: &str) -> bool {
-    let folders_for_tests = path.split('/').any(|part| matches!(part, "tests" | "benches" | "testkit" | "evaluation" | "fuzz"));
+    let folders_for_tests =
+        path.split('/').any(|part| matches!(part, "tests" | "benches" | "testkit" | "evaluation" | "fuzz"));
     !folders_for_tests && !path.ends_with("/tests.rs")
 }
 

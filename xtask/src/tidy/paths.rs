@@ -3,14 +3,20 @@
 use super::{Finding, Tree, numbered};
 
 /// Folders that exist on one machine and not on the next; written so that this file does not name them.
-const FOLDERS: [&str; 4] = [concat!("/", "root/"), concat!("/", "home/"), concat!("/", "work/"), concat!("/", "Users/")];
+const FOLDERS: [&str; 4] =
+    [concat!("/", "root/"), concat!("/", "home/"), concat!("/", "work/"), concat!("/", "Users/")];
 
 /// Checks every text file.
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     let machine = tree.texts.iter().flat_map(|(path, text)| {
-        let named = numbered(text).filter_map(|(number, line)| Some((number, FOLDERS.into_iter().find(|f| names(line, f))?)));
+        let named =
+            numbered(text).filter_map(|(number, line)| Some((number, FOLDERS.into_iter().find(|f| names(line, f))?)));
         named.map(move |(number, folder)| {
-            Finding::new(path, number, format!("names `{folder}`, a folder of one machine: use a relative path or a setting"))
+            Finding::new(
+                path,
+                number,
+                format!("names `{folder}`, a folder of one machine: use a relative path or a setting"),
+            )
         })
     });
     let tabs = tree.ending(".rs").flat_map(|(path, text)| {

@@ -27,9 +27,10 @@ fn check_against(tree: &Tree, longer: &[(&str, &str)]) -> Vec<Finding> {
 fn stale<'a>(tree: &'a Tree, longer: &'a [(&str, &str)]) -> impl Iterator<Item = Finding> + 'a {
     let needed = |path: &str| tree.text(path).is_some_and(|text| text.lines().count() > LIMIT);
     let what = |path: &str| format!("`{path}` is not over {LIMIT} lines: take it off the list");
-    longer.iter().filter(move |(path, _)| !needed(path)).map(move |(path, _)| {
-        Finding::new("xtask/src/tidy/sizes.rs", 1, what(path))
-    })
+    longer
+        .iter()
+        .filter(move |(path, _)| !needed(path))
+        .map(move |(path, _)| Finding::new("xtask/src/tidy/sizes.rs", 1, what(path)))
 }
 
 #[cfg(test)]

@@ -1,0 +1,176 @@
+//! From an upload to a version: read, compare, pack, sign, register.
+
+use std::collections::BTreeMap;
+
+use access::signing::{self, SIGNATURE_FILE};
+use rpc::registry::{Deploy, Deployed, Receipt, Remove, VersionRecord};
+use serde::{Deserialize, Serialize};
+use store::{Collection, Content, Document, Expect, Write, read_all};
+use types::{Code, Digest, Manifest, Refusal, Version, manifest::Input, manifest::Source};
+
+use crate::{Registry, model_key, no_model, onnx, version_key};
+
+/// The model's file name inside a bundle, also what its manifest calls it.
+const MODEL_FILE: &str = "model.onnx";
+const MANIFEST_FILE: &str = "manifest.json";
+
+/// What is kept of a model beside its versions.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct ModelRecord {
+    /// The number of the next version; never goes back, not even when the model is removed.
+    next: u64,
+    /// Versions by the digest of their bundle.
+    bundles: BTreeMap<String, Version>,
+}
+
+impl Registry {
+    pub(crate) async fn deploy_model(&self, request: Deploy) -> Result<Deployed, Refusal> {
+        let staged = request.staged.clone();
+        let outcome = self.register(request).await;
+        // Published files have left staging; of everything else nothing may stay.
+        self.artefacts.discard(&staged).await?;
+        outcome
+    }
+
+    async fn register(&self, request: Deploy) -> Result<Deployed, Refusal> {
+        let Deploy { actor, namespace, mut manifest, staged } = request;
+        manifest.refuse_unsupported()?;
+        let model = self.artefacts.read_staged(&staged).await?;
+        let size = model.len() as u64;
+        let graph = onnx::read(&model)?;
+        manifest.spec.inputs = merge_inputs(&manifest, &graph)?;
+        check_task(&manifest, &graph)?;
+        manifest.metadata.namespace = Some(namespace.clone());
+        manifest.spec.source = Source::Onnx(MODEL_FILE.into());
+        let name = manifest.metadata.name.clone();
+        let packed = serde_json::to_vec_pretty(&manifest).map_err(internal)?;
+        let files = BTreeMap::from([
+            (MODEL_FILE.to_owned(), Digest::of(&model)),
+            (MANIFEST_FILE.to_owned(), Digest::of(&packed)),
+        ]);
+        drop(model);
+        let digest = signing::root(&files);
+
+        let _writing = self.writing.lock().await;
+        let key = model_key(&namespace, &name);
+        let document = self.catalog.get(Collection::Model, &key).await?;
+        let (expect, mut record) = match &document {
+            Some(found) => (Expect::Generation(found.generation), found.read::<ModelRecord>()?),
+            None => (Expect::Absent, ModelRecord { next: 1, ..ModelRecord::default() }),
+        };
+        if let Some(version) = record.bundles.get(&digest.to_string()) {
+            let known = self.catalog.get(Collection::Version, &version_key(&namespace, &name, *version)).await?;
+            let version = known.ok_or_else(|| internal(format!("version {version} is registered and missing")))?;
+            return Ok(Deployed { version: version.read()?, created: false, receipt: self.sequencer.newest() });
+        }
+        let signature = self.signing.sign(name.as_str(), &files).map_err(internal)?;
+        let contents = vec![
+            (MODEL_FILE.to_owned(), Content::Staged(staged)),
+            (MANIFEST_FILE.to_owned(), Content::Bytes(packed)),
+            (SIGNATURE_FILE.to_owned(), Content::Bytes(signature)),
+        ];
+        self.artefacts.publish(digest, contents).await?;
+        let version = Version(record.next);
+        record.next += 1;
+        record.bundles.insert(digest.to_string(), version);
+        let created = VersionRecord {
+            namespace: namespace.clone(),
+            model: name.clone(),
+            version,
+            digest,
+            size,
+            manifest,
+            author: actor.clone(),
+            created: self.clock.now(),
+        };
+        let writes = vec![
+            Write::put(Collection::Model, key.clone(), expect, &record)?,
+            Write::put(Collection::Version, version_key(&namespace, &name, version), Expect::Absent, &created)?,
+        ];
+        let detail = serde_json::json!({ "version": version, "digest": digest, "bytes": size });
+        let subject = format!("model:{key}");
+        let receipt = self.commit(writes, "model.deploy", Some(&namespace), &actor, &subject, detail).await?;
+        Ok(Deployed { version: created, created: true, receipt })
+    }
+
+    pub(crate) async fn remove_model(&self, request: Remove) -> Result<Receipt, Refusal> {
+        let Remove { actor, namespace, model } = request;
+        let _writing = self.writing.lock().await;
+        let key = model_key(&namespace, &model);
+        let document = self.catalog.get(Collection::Model, &key).await?;
+        let document = document.ok_or_else(|| no_model(&namespace, &model))?;
+        let record: ModelRecord = document.read()?;
+        let versions: Vec<Document> = read_all(&*self.catalog, Collection::Version, &format!("{key}/")).await?;
+        if versions.is_empty() {
+            return Err(no_model(&namespace, &model));
+        }
+        let mut writes: Vec<Write> = versions
+            .iter()
+            .map(|version| Write::remove(Collection::Version, &version.key, Expect::Generation(version.generation)))
+            .collect();
+        let emptied = ModelRecord { next: record.next, bundles: BTreeMap::new() };
+        writes.push(Write::put(Collection::Model, key.clone(), Expect::Generation(document.generation), &emptied)?);
+        let detail = serde_json::json!({ "versions": versions.len() });
+        let subject = format!("model:{key}");
+        let receipt = self.commit(writes, "model.delete", Some(&namespace), &actor, &subject, detail).await?;
+        for version in versions {
+            self.artefacts.remove(version.read::<VersionRecord>()?.digest).await?;
+        }
+        Ok(receipt)
+    }
+}
+
+fn internal(error: impl std::fmt::Display) -> Refusal {
+    Refusal::new(Code::Internal, error.to_string())
+}
+
+/// The graph's inputs, with what the manifest says of them.
+fn merge_inputs(manifest: &Manifest, graph: &onnx::Graph) -> Result<Vec<Input>, Refusal> {
+    let wrong = |what: String| {
+        Refusal::new(Code::ManifestInvalid, what)
+            .hint("name inputs as the graph does, or leave spec.inputs out to have them read from it")
+    };
+    let declared = &manifest.spec.inputs;
+    let known = |name: &str| graph.inputs.iter().any(|input| input.name == name);
+    if let Some(unknown) = declared.iter().find(|input| !known(&input.name)) {
+        let names: Vec<&str> = graph.inputs.iter().map(|input| input.name.as_str()).collect();
+        return Err(wrong(format!("the graph has no input `{}`; it has {}", unknown.name, names.join(", "))));
+    }
+    let merge = |spec: &types::infer::TensorSpec| {
+        let Some(input) = declared.iter().find(|input| input.name == spec.name) else {
+            return Ok(Input {
+                name: spec.name.clone(),
+                datatype: spec.datatype,
+                shape: Some(spec.shape.clone()),
+                range: None,
+                categories: Vec::new(),
+                nan: types::manifest::Nan::Allow,
+            });
+        };
+        if input.datatype != spec.datatype {
+            let Input { name, datatype, .. } = input;
+            return Err(wrong(format!("input `{name}` is {} in the graph, {datatype} in the manifest", spec.datatype)));
+        }
+        let shape = input.shape.clone().unwrap_or_else(|| spec.shape.clone());
+        let fits = |(own, graph): (&i64, &i64)| *graph == -1 || own == graph;
+        if shape.len() != spec.shape.len() || !shape.iter().zip(&spec.shape).all(fits) {
+            return Err(wrong(format!(
+                "input `{}` has shape {:?} in the graph, {shape:?} in the manifest",
+                input.name, spec.shape
+            )));
+        }
+        Ok(Input { shape: Some(shape), ..input.clone() })
+    };
+    graph.inputs.iter().map(merge).collect()
+}
+
+fn check_task(manifest: &Manifest, graph: &onnx::Graph) -> Result<(), Refusal> {
+    let Some(output) = manifest.spec.task.as_ref().and_then(|task| task.output.as_ref()) else { return Ok(()) };
+    if graph.outputs.iter().any(|name| name == output) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        Code::ManifestInvalid,
+        format!("spec.task.output: the graph has no output `{output}`; it has {}", graph.outputs.join(", ")),
+    ))
+}
