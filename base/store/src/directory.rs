@@ -69,7 +69,7 @@ async fn sync_directory(path: &Path) -> Result<(), Error> {
 #[async_trait]
 impl Artefacts for Directory {
     async fn stage(&self, mut body: ByteStream, limit: u64) -> Result<Staged, Error> {
-        let id = uuid::Uuid::now_v7().simple().to_string();
+        let id = uuid::Uuid::new_v4().simple().to_string();
         let path = self.staged(&id)?;
         let result = async {
             let mut file = fs::File::create(&path).await.map_err(at(&path))?;
@@ -111,7 +111,7 @@ impl Artefacts for Directory {
         if fs::try_exists(&target).await.map_err(at(&target))? {
             return Ok(());
         }
-        let building = self.root.join("staging").join(format!("{}.bundle", uuid::Uuid::now_v7().simple()));
+        let building = self.root.join("staging").join(format!("{}.bundle", uuid::Uuid::new_v4().simple()));
         fs::create_dir(&building).await.map_err(at(&building))?;
         for (name, content) in files {
             file_name(&name)?;

@@ -1,0 +1,59 @@
+//! Where model servers run: the trait that the embedded form and every other one implement.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use plan::ServerId;
+use types::{Namespace, Refusal, quantity::ByteCount};
+
+/// A model server to start.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// Its id.
+    pub server: ServerId,
+    /// The namespace it serves, alone.
+    pub namespace: Namespace,
+    /// Memory it may take beyond an empty one's.
+    pub memory: ByteCount,
+}
+
+/// How a started model server is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The socket of its door.
+    pub socket: PathBuf,
+    /// Its SPIFFE path.
+    pub peer: String,
+}
+
+/// A started model server; it goes when this is dropped.
+#[async_trait]
+pub trait Process: Send {
+    /// How it is reached.
+    fn endpoint(&self) -> &Endpoint;
+
+    /// Waits until it has ended; says how.
+    async fn exited(&mut self) -> String;
+
+    /// Asks it to end what it has and go.
+    fn terminate(&mut self);
+
+    /// Ends it at once.
+    async fn kill(&mut self);
+}
+
+/// Starts model servers and reaches them.
+#[async_trait]
+pub trait Backend: Send + Sync {
+    /// Starts one.
+    async fn start(&self, spec: Spec) -> Result<Box<dyn Process>, Refusal>;
+
+    /// The door of a started one, for the orchestrator's own calls.
+    fn door(&self, endpoint: &Endpoint) -> Result<rpc::model_server::ModelServerClient, Refusal>;
+
+    /// Where a bundle lies for a model server of this backend.
+    fn bundle(&self, digest: types::Digest) -> PathBuf;
+
+    /// Public keys that bundles may be signed with, PEM.
+    fn keys(&self) -> Vec<String>;
+}
