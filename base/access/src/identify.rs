@@ -102,8 +102,8 @@ impl Identifier {
         self.tokens.write().insert(record.id.clone(), Known { record: Arc::new(record), principal });
     }
 
-    /// Forgets a revoked credential.
-    pub fn remove(&self, id: &TokenId) {
+    /// Forgets a revoked credential, by its id.
+    pub fn remove(&self, id: &str) {
         self.tokens.write().remove(id);
     }
 
@@ -216,7 +216,7 @@ mod tests {
         }
         assert!(at(99).is_ok());
         assert_eq!(code(at(100)), Code::CredentialExpired);
-        identifier.remove(token.id());
+        identifier.remove(token.id().as_str());
         assert_eq!(code(at(1)), Code::CredentialInvalid);
     }
 

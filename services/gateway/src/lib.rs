@@ -1,1 +1,20 @@
-//! The request ring.
+//! The request ring: listen → identify → authorize → assess → route → balance → forward → record.
+//!
+//! Read [`pipeline`] first: one function says what happens to a prediction, one file holds each step, and each
+//! step takes the proof that the one before it handed out. [`rest`] and [`grpc`] are the doors of the Open
+//! Inference Protocol, [`manage`] is the `/v1` API, [`follow`] keeps credentials and routes up to date.
+//!
+//! Does not know about: how a model runs, how a bundle is made, who decides what is desired.
+
+pub mod follow;
+mod grpc;
+pub mod listen;
+mod manage;
+mod metric;
+pub mod pipeline;
+mod rest;
+pub mod ring;
+mod router;
+
+pub use ring::{Limits, Parts, Ring, Security};
+pub use router::router;

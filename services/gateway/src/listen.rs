@@ -1,0 +1,134 @@
+//! listen: one port for HTTP/1.1, HTTP/2 and gRPC over TLS 1.3, with limits on everything a client can drag out.
+
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use access::{Identity, tls};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+    service::TowerToHyperService,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tokio_rustls::TlsAcceptor;
+use types::{Code, Refusal};
+
+use crate::Ring;
+
+/// How long a client may take to shake hands, and to send the head of a request.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// The largest head of a request.
+const HEAD: u32 = 64 << 10;
+/// Requests at a time on one HTTP/2 connection.
+const STREAMS: u32 = 256;
+/// HTTP/2 windows: a client may have this much on the way before it is read.
+const WINDOW: u32 = 1 << 20;
+
+/// A port that is open but not served yet.
+pub struct Listener {
+    listener: TcpListener,
+    acceptor: Option<TlsAcceptor>,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Opens the port; without an identity it speaks plain HTTP, which only loopback may.
+    ///
+    /// # Errors
+    /// `address_in_use` and what else keeps a port from opening, with the fix.
+    pub async fn bind(address: SocketAddr, identity: Option<&Identity>) -> Result<Self, Refusal> {
+        if identity.is_none() && !address.ip().is_loopback() {
+            return Err(Refusal::new(Code::SettingsInvalid, format!("security off is for loopback only, not {address}"))
+                .hint("listen on 127.0.0.1, or leave security on"));
+        }
+        let listener = TcpListener::bind(address).await.map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                Refusal::new(Code::AddressInUse, format!("another program listens on {address}"))
+                    .hint("stop it, or choose another port: `mantlet up --listen 127.0.0.1:0` picks a free one")
+            }
+            _ => Refusal::new(Code::SettingsInvalid, format!("{address} can't be listened on: {error}"))
+                .hint("choose an address of this machine, and a port above 1024 unless you are root"),
+        })?;
+        let internal = |error: &dyn std::fmt::Display| Refusal::new(Code::Internal, error.to_string());
+        let acceptor = identity.map(tls::public_server).transpose().map_err(|error| internal(&error))?;
+        let address = listener.local_addr().map_err(|error| internal(&error))?;
+        Ok(Self { listener, acceptor: acceptor.map(|config| TlsAcceptor::from(Arc::new(config))), address })
+    }
+
+    /// The address, with the port that was picked.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop` resolves; then takes no new request and gives those in flight `grace` to end.
+    pub async fn serve(self, ring: Arc<Ring>, stop: impl Future<Output = ()>, grace: Duration) {
+        let router = crate::router(ring.clone());
+        let places = Arc::new(Semaphore::new(ring.limits.connections));
+        let (mut stop, graceful) = (std::pin::pin!(stop), GracefulShutdown::new());
+        loop {
+            let next = async {
+                let place = places.clone().acquire_owned().await;
+                (place, self.listener.accept().await)
+            };
+            let (place, accepted) = tokio::select! {
+                next = next => next,
+                () = &mut stop => break,
+            };
+            let (Ok(place), Ok((stream, peer))) = (place, accepted) else {
+                // Out of descriptors, most likely: connections end and give some back.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            let (acceptor, router, watcher) = (self.acceptor.clone(), router.clone(), graceful.watcher());
+            tokio::spawn(async move {
+                if let Err(error) = connection(stream, acceptor, router, watcher).await {
+                    tracing::debug!(%peer, %error, "a connection ended early");
+                }
+                drop(place);
+            });
+        }
+        drop(self.listener);
+        // Whoever does not end in time is cut.
+        let _ = tokio::time::timeout(grace, graceful.shutdown()).await;
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    acceptor: Option<TlsAcceptor>,
+    router: axum::Router,
+    watcher: hyper_util::server::graceful::Watcher,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    stream.set_nodelay(true)?;
+    match acceptor {
+        Some(acceptor) => {
+            let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await??;
+            http(stream, router, watcher).await
+        }
+        None => http(stream, router, watcher).await,
+    }
+}
+
+async fn http(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: axum::Router,
+    watcher: hyper_util::server::graceful::Watcher,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE).max_buf_size(HEAD as usize * 4);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEAD)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW * 4)
+        .max_pending_accept_reset_streams(64)
+        .keep_alive_interval(Some(Duration::from_secs(30)))
+        .keep_alive_timeout(Duration::from_secs(20));
+    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)).into_owned();
+    watcher.watch(connection).await
+}

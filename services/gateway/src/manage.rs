@@ -1,0 +1,93 @@
+//! The `/v1` API: models, callers, the ledger; the same identify and authorize as a prediction.
+
+mod audit;
+mod callers;
+mod models;
+mod openapi;
+
+use std::sync::Arc;
+
+use access::{Action, Permit, Resource};
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, State},
+    response::Response,
+    routing::{delete, get, post, put},
+};
+use http::HeaderMap;
+use serde::de::DeserializeOwned;
+use types::{Code, ModelName, Namespace, Refusal};
+
+use crate::{Ring, rest};
+
+/// The largest JSON body of a management call.
+const SMALL: usize = 1 << 20;
+
+/// Every management path.
+pub(crate) fn routes() -> Router<Arc<Ring>> {
+    Router::new()
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{model}", get(models::show).delete(models::remove))
+        .route("/v1/models/{model}/rollback", post(models::rollback))
+        .route("/v1/models/{model}/bundle", get(models::bundle))
+        .route("/v1/models/{model}/bundle/{file}", get(models::bundle_file))
+        .route("/v1/deploys", post(models::deploy))
+        .route("/v1/callers", get(callers::list).post(callers::add))
+        .route("/v1/callers/{caller}", delete(callers::revoke))
+        .route("/v1/callers/{caller}/rotate", post(callers::rotate))
+        .route("/v1/ledger", get(audit::ledger))
+        .layer(DefaultBodyLimit::max(SMALL))
+        .route("/v1/uploads", put(models::upload).layer(DefaultBodyLimit::disable()))
+        .route("/openapi.json", get(openapi::document))
+        .route("/metrics", get(metrics))
+}
+
+/// Who sends these headers, when the policies let them do it.
+fn permit(
+    ring: &Ring,
+    headers: &HeaderMap,
+    action: Action,
+    resource: impl FnOnce(&Namespace) -> Resource,
+) -> Result<Permit, Refusal> {
+    let principal = rest::identify(ring, headers)?;
+    let resource = resource(principal.namespace());
+    ring.authorizer.authorize(principal, action, resource)
+}
+
+fn on_model(name: &ModelName) -> impl FnOnce(&Namespace) -> Resource + use<> {
+    let name = name.clone();
+    |namespace| Resource::Model(namespace.clone(), name)
+}
+
+fn on_namespace(namespace: &Namespace) -> Resource {
+    Resource::Namespace(namespace.clone())
+}
+
+/// A JSON body as a type.
+fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|error| {
+        Refusal::new(Code::RequestMalformed, format!("the body can't be read: {error}"))
+            .hint("GET /openapi.json says what it holds")
+    })
+}
+
+/// A body that the framework refused to hand out.
+fn bytes(body: Result<Bytes, axum::extract::rejection::BytesRejection>) -> Result<Bytes, Refusal> {
+    body.map_err(|rejection| match rejection.status() {
+        http::StatusCode::PAYLOAD_TOO_LARGE => rest::body::too_large(SMALL as u64),
+        _ => Refusal::new(Code::RequestMalformed, format!("the body broke off: {}", rejection.body_text())),
+    })
+}
+
+async fn metrics(State(ring): State<Arc<Ring>>, headers: HeaderMap) -> Response {
+    match permit(&ring, &headers, Action::Metrics, |_| Resource::Node) {
+        Ok(_) => {
+            let mut response = Response::new((ring.render)().into());
+            let kind = http::HeaderValue::from_static("text/plain; version=0.0.4");
+            response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+            response
+        }
+        Err(refusal) => rest::refuse(&refusal),
+    }
+}

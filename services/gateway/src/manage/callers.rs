@@ -1,0 +1,113 @@
+//! Callers: add, list, revoke, rotate.
+
+use std::sync::Arc;
+
+use access::{Action, Permit, Resource};
+use axum::{
+    body::Bytes,
+    extract::{Path, State},
+    response::Response,
+};
+use http::HeaderMap;
+use rpc::registry::{AddCaller, NameCaller, NewToken, Select};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use types::{CallerName, Code, Refusal, Role, quantity::Span};
+
+use super::{bytes, on_namespace, permit, read};
+use crate::{Ring, rest};
+
+type Shared = State<Arc<Ring>>;
+
+/// What `POST /v1/callers` takes.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AddBody {
+    /// The caller's name.
+    name: CallerName,
+    /// What it may be.
+    roles: Vec<Role>,
+    /// Whether it may act in any namespace; only a caller that may can say so.
+    #[serde(default)]
+    node_wide: bool,
+    /// How long its token works, for example `90d`; for ever when left out.
+    #[serde(default)]
+    expires_in: Option<Span>,
+}
+
+fn token(name: &CallerName, namespace: &types::Namespace, made: NewToken) -> serde_json::Value {
+    json!({ "name": name, "namespace": namespace, "token": made.token })
+}
+
+pub(crate) async fn list(State(ring): Shared, headers: HeaderMap) -> Response {
+    let outcome = async {
+        let permit = permit(&ring, &headers, Action::ManageCallers, on_namespace)?;
+        ring.registry.callers(Select { namespace: permit.namespace().clone(), model: None }).await
+    };
+    rest::respond(outcome.await)
+}
+
+pub(crate) async fn add(
+    State(ring): Shared,
+    headers: HeaderMap,
+    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+) -> Response {
+    let outcome = async {
+        let permit = permit(&ring, &headers, Action::ManageCallers, on_namespace)?;
+        let AddBody { name, roles, node_wide, expires_in } = read(&bytes(body)?)?;
+        if node_wide {
+            // Nobody hands out more than they have.
+            ring.authorizer.authorize(permit.principal().clone(), Action::ManageCallers, Resource::Node)?;
+        }
+        let namespace = permit.namespace().clone();
+        let request = AddCaller {
+            actor: permit.principal().subject(),
+            namespace: namespace.clone(),
+            caller: name.clone(),
+            roles,
+            node_wide,
+            expires: expires_in.map(|span| ring.clock.now().plus(span.0)),
+        };
+        let made = ring.registry.add_caller(request).await?;
+        ring.registry.sealed(made.receipt).await?;
+        Ok(token(&name, &namespace, made))
+    };
+    rest::respond(outcome.await)
+}
+
+/// A caller in the permitted namespace; one that is node-wide may be touched only by who is that too.
+async fn target(ring: &Ring, permit: &Permit, caller: &str) -> Result<NameCaller, Refusal> {
+    let caller: CallerName = caller.parse()?;
+    let namespace = permit.namespace().clone();
+    let known = ring.registry.callers(Select { namespace: namespace.clone(), model: None }).await?;
+    if known.iter().any(|known| known.caller == caller && known.node_wide) {
+        ring.authorizer
+            .authorize(permit.principal().clone(), Action::ManageCallers, Resource::Node)
+            .map_err(|_| Refusal::new(Code::NotAllowed, format!("`{caller}` belongs to the node, not to the namespace")))?;
+    }
+    Ok(NameCaller { actor: permit.principal().subject(), namespace, caller })
+}
+
+pub(crate) async fn revoke(State(ring): Shared, headers: HeaderMap, Path(caller): Path<String>) -> Response {
+    let outcome = async {
+        let permit = permit(&ring, &headers, Action::ManageCallers, on_namespace)?;
+        let target = target(&ring, &permit, &caller).await?;
+        let receipt = ring.registry.revoke_caller(target).await?;
+        ring.registry.sealed(receipt).await?;
+        Ok(json!({ "name": caller, "revoked": true }))
+    };
+    rest::respond(outcome.await)
+}
+
+pub(crate) async fn rotate(State(ring): Shared, headers: HeaderMap, Path(caller): Path<String>) -> Response {
+    let outcome = async {
+        let permit = permit(&ring, &headers, Action::ManageCallers, on_namespace)?;
+        let target = target(&ring, &permit, &caller).await?;
+        let (name, namespace) = (target.caller.clone(), target.namespace.clone());
+        let made = ring.registry.rotate_caller(target).await?;
+        ring.registry.sealed(made.receipt).await?;
+        Ok(token(&name, &namespace, made))
+    };
+    rest::respond(outcome.await)
+}

@@ -1,0 +1,314 @@
+//! Models: upload, deploy, list, show, roll back, delete, export.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use access::Action;
+use axum::{
+    body::{Body, Bytes},
+    extract::{Path, Query, State},
+    response::Response,
+};
+use futures::StreamExt as _;
+use http::{HeaderMap, HeaderValue, header};
+use rpc::{
+    orchestrator::{Desired, Status, StatusOf, Submit},
+    registry::{Deploy, Receipt, Remove, Select, VersionRecord},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use types::{Code, Digest, Manifest, ModelName, Namespace, Refusal, Version};
+
+use super::{bytes, on_model, on_namespace, permit, read};
+use crate::{Ring, rest};
+
+type Shared = State<Arc<Ring>>;
+type Raw = Result<Bytes, axum::extract::rejection::BytesRejection>;
+
+/// What `POST /v1/deploys` takes.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeployBody {
+    /// The id that `PUT /v1/uploads` gave.
+    upload: String,
+    /// The model's manifest.
+    manifest: Manifest,
+}
+
+/// What `POST /v1/models/{model}/rollback` takes.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RollbackBody {
+    /// The version to go back to; the one before the wanted one when left out.
+    #[serde(default)]
+    to: Option<Version>,
+}
+
+/// Which version of a bundle.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Which {
+    #[serde(default)]
+    version: Option<Version>,
+}
+
+pub(crate) async fn upload(State(ring): Shared, headers: HeaderMap, body: Body) -> Response {
+    let outcome = async {
+        permit(&ring, &headers, Action::Deploy, |namespace| {
+            // A permit to deploy is per model; whoever may deploy some model may upload.
+            access::Resource::Model(namespace.clone(), upload_name())
+        })?;
+        let stream = body.into_data_stream().map(|chunk| chunk.map_err(std::io::Error::other)).boxed();
+        let staged = ring.artefacts.stage(stream, ring.limits.upload).await?;
+        Ok(staged)
+    };
+    rest::respond(outcome.await)
+}
+
+fn upload_name() -> ModelName {
+    #[expect(clippy::expect_used, reason = "a constant that is a valid name")]
+    "upload".parse().expect("`upload` is a valid name")
+}
+
+pub(crate) async fn deploy(State(ring): Shared, headers: HeaderMap, body: Raw) -> Response {
+    let outcome = async {
+        // Who may not deploy anything learns nothing about the body.
+        let principal = rest::identify(&ring, &headers)?;
+        let DeployBody { upload, mut manifest } = read(&bytes(body)?)?;
+        let namespace = manifest.metadata.namespace.take().unwrap_or_else(|| principal.namespace().clone());
+        let name = manifest.metadata.name.clone();
+        let resource = access::Resource::Model(namespace.clone(), name.clone());
+        let permit = ring.authorizer.authorize(principal, Action::Deploy, resource)?;
+        let actor = permit.principal().subject();
+        let manifest = Manifest::from_json(&serde_json::to_vec(&manifest).unwrap_or_default())?;
+        let request = Deploy { actor: actor.clone(), namespace, manifest, staged: upload };
+        let deployed = ring.registry.deploy(request).await?;
+        let version = deployed.version;
+        let receipt = want(&ring, &version, &actor, "model.activate", "deployed").await?;
+        ring.registry.sealed(receipt.max(deployed.receipt)).await?;
+        Ok(json!({
+            "name": version.model,
+            "namespace": version.namespace,
+            "version": version.version,
+            "digest": version.digest,
+            "created": deployed.created,
+        }))
+    };
+    rest::respond(outcome.await)
+}
+
+/// Submits the wish that this version answers.
+async fn want(ring: &Ring, version: &VersionRecord, actor: &str, action: &str, reason: &str) -> Result<Receipt, Refusal> {
+    let desired = Desired {
+        namespace: version.namespace.clone(),
+        model: version.model.clone(),
+        version: version.version,
+        digest: version.digest,
+        manifest: version.manifest.clone(),
+        author: actor.to_owned(),
+        reason: reason.to_owned(),
+    };
+    let submit = Submit {
+        namespace: version.namespace.clone(),
+        model: version.model.clone(),
+        desired: Some(desired),
+        actor: actor.to_owned(),
+        expect: None,
+        action: action.to_owned(),
+    };
+    Ok(ring.orchestrator.submit(submit).await?.receipt)
+}
+
+/// A model as people and programs see it.
+#[derive(Debug, Serialize)]
+struct Summary {
+    name: ModelName,
+    namespace: Namespace,
+    /// The version wanted.
+    version: Version,
+    /// The version that answers.
+    ready: Option<Version>,
+    replicas: String,
+    digest: Digest,
+    bytes: u64,
+    versions: Vec<Version>,
+    state: &'static str,
+    waiting: Option<Value>,
+    restarts: u32,
+    deployed: types::Timestamp,
+    author: String,
+}
+
+fn summary(versions: &[VersionRecord], status: Option<&Status>) -> Option<Summary> {
+    let newest = versions.last()?;
+    let wanted = status.and_then(|status| status.desired).unwrap_or(newest.version);
+    let record = versions.iter().find(|record| record.version == wanted).unwrap_or(newest);
+    let ready = status.and_then(|status| status.ready);
+    let waiting = status.and_then(|status| status.waiting.as_ref());
+    let state = match (ready, waiting) {
+        (Some(version), _) if version == wanted => "ready",
+        (_, Some(waiting)) if waiting.stuck => "failed",
+        _ => "starting",
+    };
+    Some(Summary {
+        name: record.model.clone(),
+        namespace: record.namespace.clone(),
+        version: wanted,
+        ready,
+        replicas: status.map_or_else(|| "0/0".into(), |status| format!("{}/{}", status.replicas, status.wanted)),
+        digest: record.digest,
+        bytes: record.size,
+        versions: versions.iter().map(|record| record.version).collect(),
+        state,
+        waiting: waiting.map(|waiting| waiting.reason.problem()),
+        restarts: status.map_or(0, |status| status.restarts),
+        deployed: record.created,
+        author: record.author.clone(),
+    })
+}
+
+pub(crate) async fn list(State(ring): Shared, headers: HeaderMap) -> Response {
+    let outcome = async {
+        let permit = permit(&ring, &headers, Action::Read, on_namespace)?;
+        let namespace = permit.namespace().clone();
+        let select = Select { namespace: namespace.clone(), model: None };
+        let mut models: BTreeMap<ModelName, Vec<VersionRecord>> = BTreeMap::new();
+        for record in ring.registry.versions(select).await? {
+            models.entry(record.model.clone()).or_default().push(record);
+        }
+        let statuses = ring.orchestrator.status(StatusOf { namespace, model: None }).await?;
+        let of = |name: &ModelName| statuses.iter().find(|status| status.model == *name);
+        Ok(models.iter().filter_map(|(name, versions)| summary(versions, of(name))).collect::<Vec<_>>())
+    };
+    rest::respond(outcome.await)
+}
+
+pub(crate) async fn show(State(ring): Shared, headers: HeaderMap, Path(model): Path<String>) -> Response {
+    let outcome = async {
+        let name: ModelName = model.parse()?;
+        let permit = permit(&ring, &headers, Action::Read, on_model(&name))?;
+        let namespace = permit.namespace().clone();
+        let select = Select { namespace: namespace.clone(), model: Some(name.clone()) };
+        let versions = ring.registry.versions(select).await?;
+        let of = StatusOf { namespace: namespace.clone(), model: Some(name.clone()) };
+        let statuses = ring.orchestrator.status(of).await?;
+        let summary = summary(&versions, statuses.first());
+        let manifest = summary.as_ref().and_then(|summary| {
+            versions.iter().find(|record| record.version == summary.version).map(|record| record.manifest.clone())
+        });
+        let metadata = ring.model(&(namespace, name)).ok().map(|model| {
+            let (inputs, outputs) = rest::specs(&model);
+            json!({ "inputs": inputs, "outputs": outputs })
+        });
+        Ok(json!({ "model": summary, "manifest": manifest, "metadata": metadata }))
+    };
+    rest::respond(outcome.await)
+}
+
+pub(crate) async fn rollback(
+    State(ring): Shared,
+    headers: HeaderMap,
+    Path(model): Path<String>,
+    body: Raw,
+) -> Response {
+    let outcome = async {
+        let name: ModelName = model.parse()?;
+        let permit = permit(&ring, &headers, Action::Deploy, on_model(&name))?;
+        let body = bytes(body)?;
+        let RollbackBody { to } = if body.is_empty() { RollbackBody::default() } else { read(&body)? };
+        let namespace = permit.namespace().clone();
+        let select = Select { namespace: namespace.clone(), model: Some(name.clone()) };
+        let versions = ring.registry.versions(select).await?;
+        let statuses = ring.orchestrator.status(StatusOf { namespace, model: Some(name.clone()) }).await?;
+        let wanted = statuses.first().and_then(|status| status.desired);
+        let target = match to {
+            Some(version) => versions.iter().find(|record| record.version == version),
+            None => versions.iter().rev().find(|record| wanted.is_none_or(|wanted| record.version < wanted)),
+        };
+        let target = target.ok_or_else(|| {
+            let what = to.map_or_else(|| "an earlier version".to_owned(), |version| format!("version {version}"));
+            Refusal::new(Code::VersionNotFound, format!("`{name}` has no {what}", what = what.trim_start_matches("an ")))
+                .hint(format!("`mantlet models show {name}` lists its versions"))
+        })?;
+        let actor = permit.principal().subject();
+        let receipt = want(&ring, target, &actor, "model.rollback", "rolled back").await?;
+        ring.registry.sealed(receipt).await?;
+        Ok(json!({ "name": name, "version": target.version, "digest": target.digest, "from": wanted }))
+    };
+    rest::respond(outcome.await)
+}
+
+pub(crate) async fn remove(State(ring): Shared, headers: HeaderMap, Path(model): Path<String>) -> Response {
+    let outcome = async {
+        let name: ModelName = model.parse()?;
+        let permit = permit(&ring, &headers, Action::Delete, on_model(&name))?;
+        let (namespace, actor) = (permit.namespace().clone(), permit.principal().subject());
+        let submit = Submit {
+            desired: None,
+            namespace: namespace.clone(),
+            model: name.clone(),
+            actor: actor.clone(),
+            expect: None,
+            action: "model.deactivate".into(),
+        };
+        // Known first: a model that does not exist leaves no trace.
+        ring.registry.versions(Select { namespace: namespace.clone(), model: Some(name.clone()) }).await?;
+        let submitted = ring.orchestrator.submit(submit).await?;
+        let removed = ring.registry.remove(Remove { actor, namespace, model: name.clone() }).await?;
+        ring.registry.sealed(removed.max(submitted.receipt)).await?;
+        Ok(json!({ "name": name, "deleted": true }))
+    };
+    rest::respond(outcome.await)
+}
+
+async fn find(ring: &Ring, headers: &HeaderMap, model: &str, which: &Which) -> Result<VersionRecord, Refusal> {
+    let name: ModelName = model.parse()?;
+    let permit = permit(ring, headers, Action::Export, on_model(&name))?;
+    let namespace = permit.namespace().clone();
+    let versions = ring.registry.versions(Select { namespace: namespace.clone(), model: Some(name.clone()) }).await?;
+    let statuses = ring.orchestrator.status(StatusOf { namespace, model: Some(name.clone()) }).await?;
+    let wanted = which.version.or_else(|| statuses.first().and_then(|status| status.desired));
+    let found = versions.into_iter().rev().find(|record| wanted.is_none_or(|wanted| record.version == wanted));
+    found.ok_or_else(|| {
+        Refusal::new(Code::VersionNotFound, format!("`{name}` has no such version"))
+            .hint(format!("`mantlet models show {name}` lists its versions"))
+    })
+}
+
+pub(crate) async fn bundle(
+    State(ring): Shared,
+    headers: HeaderMap,
+    Path(model): Path<String>,
+    Query(which): Query<Which>,
+) -> Response {
+    let outcome = async {
+        let record = find(&ring, &headers, &model, &which).await?;
+        let files = ring.artefacts.list(record.digest).await?;
+        let key = ring.registry.bundle_key(()).await?;
+        Ok(json!({ "version": record.version, "digest": record.digest, "files": files, "key": key }))
+    };
+    rest::respond(outcome.await)
+}
+
+pub(crate) async fn bundle_file(
+    State(ring): Shared,
+    headers: HeaderMap,
+    Path((model, file)): Path<(String, String)>,
+    Query(which): Query<Which>,
+) -> Response {
+    let outcome = async {
+        let record = find(&ring, &headers, &model, &which).await?;
+        if !ring.artefacts.list(record.digest).await?.contains(&file) {
+            return Err(Refusal::new(Code::PathNotFound, "the bundle has no such file"));
+        }
+        Ok(ring.artefacts.read(record.digest, &file).await?)
+    };
+    match outcome.await {
+        Ok(data) => {
+            let mut response = Response::new(data.into());
+            let kind = HeaderValue::from_static("application/octet-stream");
+            response.headers_mut().insert(header::CONTENT_TYPE, kind);
+            response
+        }
+        Err(refusal) => rest::refuse(&refusal),
+    }
+}

@@ -1,0 +1,162 @@
+//! `/openapi.json`: what the port answers, for programs.
+
+use std::sync::Arc;
+
+use axum::{extract::State, response::Response};
+use http::HeaderMap;
+use schemars::{JsonSchema, generate::SchemaSettings};
+use serde_json::{Map, Value, json};
+
+use super::{callers::AddBody, models::DeployBody, models::RollbackBody};
+use crate::{Ring, rest};
+
+/// A path: method, path, summary, whether it needs a credential, and its body's schema.
+type Entry = (&'static str, &'static str, &'static str, bool, Option<&'static str>);
+
+const PATHS: &[Entry] = &[
+    ("get", "/v2", "name, version and extensions of the server", true, None),
+    ("get", "/v2/health/live", "whether the server lives", false, None),
+    ("get", "/v2/health/ready", "whether the server takes requests", false, None),
+    ("get", "/v2/models", "models of the namespace, as a repository index", true, None),
+    ("post", "/v2/repository/index", "models of the namespace, as a repository index", true, None),
+    ("get", "/v2/models/stats", "statistics of every model", true, None),
+    ("get", "/v2/models/{model}", "what a model takes and gives", true, None),
+    ("get", "/v2/models/{model}/ready", "whether a model is ready", true, None),
+    ("get", "/v2/models/{model}/stats", "statistics of a model", true, None),
+    ("get", "/v2/models/{model}/config", "the model as Triton's clients describe it", true, None),
+    ("post", "/v2/models/{model}/infer", "a prediction", true, Some("InferenceRequest")),
+    ("get", "/v2/models/{model}/versions/{version}", "what a version takes and gives", true, None),
+    ("get", "/v2/models/{model}/versions/{version}/ready", "whether a version is ready", true, None),
+    ("get", "/v2/models/{model}/versions/{version}/stats", "statistics of a version's model", true, None),
+    ("get", "/v2/models/{model}/versions/{version}/config", "the version as Triton's clients describe it", true, None),
+    ("post", "/v2/models/{model}/versions/{version}/infer", "a prediction by this version", true, Some("InferenceRequest")),
+    ("get", "/v1/models", "models with their state", true, None),
+    ("get", "/v1/models/{model}", "a model with manifest and metadata", true, None),
+    ("delete", "/v1/models/{model}", "deletes a model with all its versions", true, None),
+    ("post", "/v1/models/{model}/rollback", "goes back to an earlier version", true, Some("RollbackBody")),
+    ("get", "/v1/models/{model}/bundle", "files and key of the signed bundle", true, None),
+    ("get", "/v1/models/{model}/bundle/{file}", "one file of the signed bundle", true, None),
+    ("put", "/v1/uploads", "takes a model file in", true, None),
+    ("post", "/v1/deploys", "deploys an uploaded model", true, Some("DeployBody")),
+    ("get", "/v1/callers", "callers of the namespace", true, None),
+    ("post", "/v1/callers", "adds a caller; its token is shown once", true, Some("AddBody")),
+    ("delete", "/v1/callers/{caller}", "revokes a caller", true, None),
+    ("post", "/v1/callers/{caller}/rotate", "replaces a caller's token; it is shown once", true, None),
+    ("get", "/v1/ledger", "records of the ledger with its checkpoint", true, None),
+    ("get", "/openapi.json", "this document", true, None),
+    ("get", "/metrics", "metrics in Prometheus' text form", true, None),
+];
+
+pub(super) async fn document(State(ring): State<Arc<Ring>>, headers: HeaderMap) -> Response {
+    rest::respond(rest::identify(&ring, &headers).map(|_| describe()))
+}
+
+/// The document.
+pub(crate) fn describe() -> Value {
+    let mut paths = Map::new();
+    for (method, path, summary, credential, body) in PATHS {
+        let entry = paths.entry((*path).to_owned()).or_insert_with(|| json!({}));
+        entry[method] = operation(path, summary, *credential, *body);
+    }
+    let mut generator = SchemaSettings::openapi3().into_generator();
+    generator.subschema_for::<DeployBody>();
+    generator.subschema_for::<RollbackBody>();
+    generator.subschema_for::<AddBody>();
+    let mut schemas = generator.take_definitions(true);
+    schemas.insert("InferenceRequest".into(), inference_request());
+    schemas.insert("Problem".into(), problem());
+    json!({
+        "openapi": "3.0.3",
+        "info": { "title": "Mantlet", "version": env!("CARGO_PKG_VERSION"),
+                  "description": "Open Inference Protocol v2 and management. gRPC speaks inference.GRPCInferenceService on the same port." },
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } },
+        },
+    })
+}
+
+fn operation(path: &str, summary: &str, credential: bool, body: Option<&str>) -> Value {
+    let parameters: Vec<Value> = path
+        .split('/')
+        .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+        .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
+        .collect();
+    let mut operation = json!({
+        "summary": summary,
+        "parameters": parameters,
+        "responses": {
+            "200": { "description": "done" },
+            "default": {
+                "description": "refused",
+                "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
+            },
+        },
+        "security": if credential { json!([{ "token": [] }]) } else { json!([]) },
+    });
+    if let Some(body) = body {
+        let schema = json!({ "$ref": format!("#/components/schemas/{body}") });
+        operation["requestBody"] = json!({ "content": { "application/json": { "schema": schema } } });
+    }
+    operation
+}
+
+fn inference_request() -> Value {
+    let datatypes: Vec<&str> = types::DataType::ALL.iter().map(|datatype| datatype.as_str()).collect();
+    json!({
+        "type": "object",
+        "required": ["inputs"],
+        "properties": {
+            "id": { "type": "string" },
+            "parameters": { "type": "object" },
+            "inputs": { "type": "array", "items": {
+                "type": "object",
+                "required": ["name", "datatype", "shape"],
+                "properties": {
+                    "name": { "type": "string" },
+                    "datatype": { "type": "string", "enum": datatypes },
+                    "shape": { "type": "array", "items": { "type": "integer" } },
+                    "parameters": { "type": "object" },
+                    "data": { "type": "array", "items": {} },
+                },
+            } },
+            "outputs": { "type": "array", "items": {
+                "type": "object",
+                "required": ["name"],
+                "properties": { "name": { "type": "string" }, "parameters": { "type": "object" } },
+            } },
+        },
+    })
+}
+
+fn problem() -> Value {
+    #[derive(JsonSchema)]
+    #[expect(dead_code, reason = "it describes what refusals write")]
+    struct Problem {
+        r#type: String,
+        title: String,
+        status: u16,
+        detail: String,
+        code: types::Code,
+        error: String,
+        hint: Option<String>,
+    }
+    SchemaSettings::openapi3().with(|s| s.inline_subschemas = true).into_generator().into_root_schema_for::<Problem>().to_value()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reference_resolves() {
+        let document = describe();
+        let text = document.to_string();
+        for part in text.split("\"$ref\":\"#").skip(1) {
+            let pointer = part.split('"').next().unwrap();
+            assert!(document.pointer(pointer).is_some(), "{pointer}");
+        }
+        assert!(document.pointer("/paths/~1v2~1models~1{model}~1infer/post/requestBody").is_some());
+    }
+}

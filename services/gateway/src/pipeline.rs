@@ -1,0 +1,96 @@
+//! What happens to a prediction, step by step. Start here.
+//!
+//! ```text
+//! listen → identify → authorize → assess → route → balance → forward → record
+//!          Principal   Permit      Cleared   Route   Lease     Reply
+//! ```
+//!
+//! Each step is a file below `pipeline/` and takes the proof of the step before; a proof can be made only where
+//! it is earned. `record` runs on every exit, refusals too.
+
+pub mod assess;
+pub mod authorize;
+pub mod balance;
+pub mod forward;
+pub mod identify;
+pub mod record;
+pub mod route;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+use types::{ModelName, PredictionId, Refusal, Version, infer::InferRequest};
+
+use crate::Ring;
+pub use assess::Cleared;
+pub use balance::Lease;
+pub use forward::Reply;
+pub use route::Route;
+
+/// One call of a prediction, as a door hands it in: what its head says, and a body still unread.
+pub struct Call<'a> {
+    /// The head.
+    pub head: Head,
+    /// The body.
+    pub body: &'a mut dyn Body,
+}
+
+/// What is known before the body is read.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// The prediction's id, minted when the call came in.
+    pub prediction: PredictionId,
+    /// The `authorization` header.
+    pub authorization: Option<Vec<u8>>,
+    /// The `mantlet-namespace` header.
+    pub namespace: Option<String>,
+    /// When the call came in.
+    pub received: Instant,
+    /// When the answer is due.
+    pub deadline: Instant,
+}
+
+/// A body that is read no sooner and no further than a step needs.
+#[async_trait]
+pub trait Body: Send {
+    /// The model and version asked for, from the path or from as little of the message as holds them.
+    async fn model(&mut self) -> Result<(ModelName, Option<Version>), Refusal>;
+
+    /// The whole request, at most `limit` bytes.
+    async fn request(&mut self, limit: u64) -> Result<InferRequest, Refusal>;
+}
+
+/// Answers a prediction or refuses it, and records either.
+///
+/// # Errors
+/// The refusal, as recorded.
+pub async fn predict(ring: &Ring, call: Call<'_>) -> Result<Reply, Refusal> {
+    let mut record = record::Record::open(ring, &call.head);
+    let outcome = steps(ring, call, &mut record).await;
+    record.close(ring, &outcome);
+    outcome
+}
+
+async fn steps(ring: &Ring, call: Call<'_>, record: &mut record::Record) -> Result<Reply, Refusal> {
+    record.enter(ring, "identify");
+    let principal = identify::identify(ring, &call.head)?;
+    record.identified(&principal);
+
+    record.enter(ring, "authorize");
+    let (model, version) = call.body.model().await?;
+    let permit = authorize::authorize(ring, principal, model)?;
+    record.authorized(&permit);
+
+    record.enter(ring, "assess");
+    let cleared = assess::assess(ring, permit, &call.head, call.body).await?;
+    record.cleared(&cleared);
+
+    record.enter(ring, "route");
+    let route = route::route(ring, cleared, version)?;
+    record.routed(&route);
+
+    record.enter(ring, "balance");
+    let lease = balance::balance(ring, &route).await?;
+
+    record.enter(ring, "forward");
+    forward::forward(ring, route, lease).await
+}

@@ -1,0 +1,70 @@
+//! assess: static limits first, then the payload against what the model declares.
+
+mod limit;
+mod payload;
+
+use std::sync::Arc;
+
+use access::{Permit, Resource};
+use tokio::time::Instant;
+use types::{Code, Refusal, infer::InferRequest};
+
+use super::{Body, Head};
+use crate::{Ring, ring::Model};
+pub(crate) use limit::Limiter;
+
+/// A request that keeps its caller's limits and fits what the model declares; made only here.
+pub struct Cleared {
+    permit: Permit,
+    model: Arc<Model>,
+    request: InferRequest,
+    deadline: Instant,
+    /// Gives the caller's place back when the request is over.
+    _admitted: limit::Admitted,
+}
+
+impl Cleared {
+    /// Who was allowed what.
+    pub fn permit(&self) -> &Permit {
+        &self.permit
+    }
+
+    /// The request.
+    pub fn request(&self) -> &InferRequest {
+        &self.request
+    }
+
+    /// When the answer is due.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    pub(crate) fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    pub(crate) fn request_mut(&mut self) -> &mut InferRequest {
+        &mut self.request
+    }
+}
+
+/// Lets a request through that keeps the limits and fits the model.
+///
+/// # Errors
+/// `model_not_found`, `rate_limited`, `concurrency_limited`, what is wrong with the body, `input_mismatch`,
+/// `input_value_refused`, `output_unknown`.
+pub async fn assess(ring: &Ring, permit: Permit, head: &Head, body: &mut dyn Body) -> Result<Cleared, Refusal> {
+    let Resource::Model(namespace, name) = permit.resource() else {
+        return Err(Refusal::new(Code::Internal, "a permit to predict names no model"));
+    };
+    let key = (namespace.clone(), name.clone());
+    let model = ring.model(&key)?;
+    let spec = &model.route.manifest.spec;
+    let principal = permit.principal();
+    let admitted = ring.limiter.admit((principal.home(), principal.caller()), &key, &spec.limits)?;
+    let request = body.request(spec.limits.body.0).await?;
+    payload::check(&request, &spec.inputs, model.route.metadata.as_ref())?;
+    let asked = request.timeout.map(|timeout| head.received + timeout.min(ring.limits.longest_deadline));
+    let deadline = asked.map_or(head.deadline, |asked| asked.min(head.deadline));
+    Ok(Cleared { permit, model, request, deadline, _admitted: admitted })
+}

@@ -1,0 +1,69 @@
+//! route: from a model's name to the version that answers.
+
+use std::sync::Arc;
+
+use access::Action;
+use tokio::time::Instant;
+use types::{Code, Refusal, Version, infer::InferRequest};
+
+use super::Cleared;
+use crate::{Ring, ring::Model};
+
+/// A request with the version that answers it; made only here.
+pub struct Route {
+    cleared: Cleared,
+    version: Version,
+}
+
+impl Route {
+    /// The version.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The request.
+    pub fn request(&self) -> &InferRequest {
+        self.cleared.request()
+    }
+
+    /// When the answer is due.
+    pub fn deadline(&self) -> Instant {
+        self.cleared.deadline()
+    }
+
+    /// The model's key.
+    pub(crate) fn key(&self) -> rpc::orchestrator::ModelKey {
+        (self.cleared.permit().namespace().clone(), self.cleared.request().model.clone())
+    }
+
+    pub(crate) fn model(&self) -> &Arc<Model> {
+        self.cleared.model()
+    }
+}
+
+/// Chooses the version: the one named, for callers who may pin, or the one that answers now.
+///
+/// # Errors
+/// `not_allowed` without the grant `pin`, `version_not_found` for a version that has no replica.
+pub fn route(ring: &Ring, mut cleared: Cleared, named: Option<Version>) -> Result<Route, Refusal> {
+    let model = cleared.model().clone();
+    let named = named.or(cleared.request().version);
+    let version = match named {
+        None => model.route.current,
+        Some(version) => {
+            let permit = cleared.permit();
+            ring.authorizer.authorize(permit.principal().clone(), Action::Pin, permit.resource().clone())?;
+            let there = version == model.route.current || model.replicas.iter().any(|d| d.replica.version == version);
+            if !there {
+                return Err(Refusal::new(
+                    Code::VersionNotFound,
+                    format!("version {version} of `{}` has no replica", cleared.request().model),
+                )
+                .hint(format!("leave the version out: version {} answers", model.route.current)));
+            }
+            version
+        }
+    };
+    cleared.request_mut().version = Some(version);
+    Ok(Route { cleared, version })
+}

@@ -1,0 +1,297 @@
+//! The REST door of the Open Inference Protocol v2.
+
+pub(crate) mod body;
+mod codec;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use access::{Action, Permit, Principal, Resource};
+use axum::{
+    extract::{Path, Request, State},
+    response::Response,
+};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+use types::{Code, ModelName, PredictionId, Refusal, Version, infer::TensorSpec};
+
+use crate::{
+    Ring,
+    pipeline::{Call, Head, predict},
+    ring::Model,
+};
+
+/// The header that carries a prediction's id.
+pub(crate) const PREDICTION: &str = "mantlet-prediction-id";
+/// The header by which node-wide principals name their namespace.
+pub(crate) const NAMESPACE: &str = "mantlet-namespace";
+/// What the server is called, as clients of the protocol read it.
+pub(crate) const SERVER: &str = "mantlet";
+/// What it can do beyond the protocol's core.
+pub(crate) const EXTENSIONS: [&str; 3] = ["binary_tensor_data", "model_repository", "statistics"];
+
+type Params = Path<HashMap<String, String>>;
+
+/// A refusal as problem details (RFC 9457).
+pub(crate) fn refuse(refusal: &Refusal) -> Response {
+    let body = serde_json::to_vec(&refusal.problem()).unwrap_or_default();
+    let mut response = Response::new(body.into());
+    *response.status_mut() = refusal.code.http();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    if let Some(millis) = refusal.retry_after_ms {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(millis.div_ceil(1000)));
+    }
+    if refusal.code.http() == StatusCode::UNAUTHORIZED {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}
+
+/// A value as JSON.
+pub(crate) fn answer(value: &impl serde::Serialize) -> Response {
+    let mut response = Response::new(serde_json::to_vec(value).unwrap_or_default().into());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// Answers with a value, or refuses.
+pub(crate) fn respond(outcome: Result<impl serde::Serialize, Refusal>) -> Response {
+    match outcome {
+        Ok(value) => answer(&value),
+        Err(refusal) => refuse(&refusal),
+    }
+}
+
+fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
+
+/// The head of a call, as its headers say; `timeout` is the client's own.
+pub(crate) fn head(ring: &Ring, headers: &HeaderMap, timeout: Option<Duration>) -> Head {
+    let received = tokio::time::Instant::now();
+    let limit = timeout.unwrap_or(ring.limits.deadline).min(ring.limits.longest_deadline);
+    Head {
+        prediction: PredictionId(uuid::Uuid::now_v7()),
+        authorization: headers.get(header::AUTHORIZATION).map(|value| value.as_bytes().to_vec()),
+        namespace: text(headers, NAMESPACE),
+        received,
+        deadline: received + limit,
+    }
+}
+
+/// Who sends these headers.
+pub(crate) fn identify(ring: &Ring, headers: &HeaderMap) -> Result<Principal, Refusal> {
+    let authorization = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+    let namespace = headers.get(NAMESPACE).map(|value| value.to_str());
+    let namespace = namespace.transpose().map_err(|_| Refusal::new(Code::NameInvalid, "the namespace is no text"))?;
+    ring.identifier.identify(authorization, namespace, ring.clock.now())
+}
+
+fn model_name(params: &HashMap<String, String>) -> Result<(ModelName, Option<Version>), Refusal> {
+    let name = params.get("model").map_or("", String::as_str).parse()?;
+    let version = params.get("version").map_or("", String::as_str);
+    Ok((name, rpc::oip::read_version(version)?))
+}
+
+/// A model that the sender of these headers may read.
+fn readable(
+    ring: &Ring,
+    headers: &HeaderMap,
+    params: &HashMap<String, String>,
+) -> Result<(Permit, ModelName, Option<Version>, Arc<Model>), Refusal> {
+    let principal = identify(ring, headers)?;
+    let (name, version) = model_name(params)?;
+    let (permit, model) = read(ring, principal, &name, version)?;
+    Ok((permit, name, version, model))
+}
+
+/// The model, for a principal that may read it.
+pub(crate) fn read(
+    ring: &Ring,
+    principal: Principal,
+    name: &ModelName,
+    version: Option<Version>,
+) -> Result<(Permit, Arc<Model>), Refusal> {
+    let namespace = principal.namespace().clone();
+    let resource = Resource::Model(namespace.clone(), name.clone());
+    let permit = ring.authorizer.authorize(principal, Action::Read, resource)?;
+    let model = ring.model(&(namespace, name.clone()))?;
+    if let Some(version) = version
+        && version != model.route.current
+        && model.replicas.iter().all(|door| door.replica.version != version)
+    {
+        return Err(Refusal::new(Code::VersionNotFound, format!("version {version} of `{name}` has no replica"))
+            .hint(format!("version {} answers", model.route.current)));
+    }
+    Ok((permit, model))
+}
+
+/// Whether a replica of the version that answers, or of the one named, is ready.
+pub(crate) fn is_ready(model: &Model, version: Option<Version>) -> bool {
+    let version = version.unwrap_or(model.route.current);
+    model.replicas.iter().any(|door| door.replica.version == version)
+}
+
+/// What a model takes and gives; what its replica said, or what its manifest declares until one was ready.
+pub(crate) fn specs(model: &Model) -> (Vec<TensorSpec>, Vec<TensorSpec>) {
+    if let Some(metadata) = &model.route.metadata {
+        return (metadata.inputs.clone(), metadata.outputs.clone());
+    }
+    let declared = model.route.manifest.spec.inputs.iter().map(|input| TensorSpec {
+        name: input.name.clone(),
+        datatype: input.datatype,
+        shape: input.shape.clone().unwrap_or_default(),
+        classes: Vec::new(),
+    });
+    (declared.collect(), Vec::new())
+}
+
+pub(crate) async fn live() -> Response {
+    answer(&json!({ "live": true }))
+}
+
+pub(crate) async fn ready() -> Response {
+    answer(&json!({ "ready": true }))
+}
+
+pub(crate) async fn server_metadata(State(ring): State<Arc<Ring>>, headers: HeaderMap) -> Response {
+    let described = identify(&ring, &headers)
+        .map(|_| json!({ "name": SERVER, "version": env!("CARGO_PKG_VERSION"), "extensions": EXTENSIONS }));
+    respond(described)
+}
+
+pub(crate) async fn metadata(State(ring): State<Arc<Ring>>, headers: HeaderMap, Path(params): Params) -> Response {
+    let described = readable(&ring, &headers, &params).map(|(_, name, version, model)| {
+        let (inputs, outputs) = specs(&model);
+        let tensor = |spec: &TensorSpec| {
+            let mut value = json!({ "name": spec.name, "datatype": spec.datatype, "shape": spec.shape });
+            if !spec.classes.is_empty() {
+                value["parameters"] = json!({ "classes": spec.classes });
+            }
+            value
+        };
+        json!({
+            "name": name,
+            "versions": [version.unwrap_or(model.route.current).to_string()],
+            "platform": "onnxruntime_onnx",
+            "inputs": inputs.iter().map(tensor).collect::<Vec<_>>(),
+            "outputs": outputs.iter().map(tensor).collect::<Vec<_>>(),
+        })
+    });
+    respond(described)
+}
+
+pub(crate) async fn model_ready(State(ring): State<Arc<Ring>>, headers: HeaderMap, Path(params): Params) -> Response {
+    let ready = readable(&ring, &headers, &params).and_then(|(_, name, version, model)| {
+        if is_ready(&model, version) {
+            return Ok(json!({ "name": name, "ready": true }));
+        }
+        let why = model.route.waiting.clone().unwrap_or_else(|| "no replica is ready".into());
+        Err(Refusal::new(Code::ModelNotReady, format!("`{name}` is not ready: {why}")))
+    });
+    respond(ready)
+}
+
+pub(crate) async fn config(State(ring): State<Arc<Ring>>, headers: HeaderMap, Path(params): Params) -> Response {
+    let described = readable(&ring, &headers, &params).map(|(_, name, _, model)| {
+        let (inputs, outputs) = specs(&model);
+        let tensor = |spec: &TensorSpec| {
+            json!({ "name": spec.name, "data_type": format!("TYPE_{}", triton_type(spec)), "dims": spec.shape })
+        };
+        json!({
+            "name": name,
+            "platform": "onnxruntime_onnx",
+            "backend": "onnxruntime",
+            "max_batch_size": 0,
+            "input": inputs.iter().map(tensor).collect::<Vec<_>>(),
+            "output": outputs.iter().map(tensor).collect::<Vec<_>>(),
+        })
+    });
+    respond(described)
+}
+
+/// Triton's configuration calls `BYTES` a string.
+fn triton_type(spec: &TensorSpec) -> &'static str {
+    match spec.datatype {
+        types::DataType::Bytes => "STRING",
+        other => other.as_str(),
+    }
+}
+
+/// One model's statistics, as the protocol's extension has them.
+fn statistic(name: &ModelName, model: &Model) -> Value {
+    use std::sync::atomic::Ordering::Relaxed;
+    let statistics = &model.statistics;
+    let duration = |(count, ns): (u64, u64)| json!({ "count": count, "ns": ns });
+    let (success, compute) = (statistics.success.get(), statistics.compute.get());
+    let queue = (success.0, success.1.saturating_sub(compute.1));
+    json!({
+        "name": name,
+        "version": model.route.current.to_string(),
+        "last_inference": statistics.last.load(Relaxed),
+        "inference_count": statistics.rows.load(Relaxed),
+        "execution_count": compute.0,
+        "inference_stats": {
+            "success": duration(success),
+            "fail": duration(statistics.fail.get()),
+            "queue": duration(queue),
+            "compute_input": duration((compute.0, 0)),
+            "compute_infer": duration(compute),
+            "compute_output": duration((compute.0, 0)),
+        },
+        "batch_stats": [],
+    })
+}
+
+pub(crate) async fn statistics(State(ring): State<Arc<Ring>>, headers: HeaderMap, Path(params): Params) -> Response {
+    let counted = readable(&ring, &headers, &params)
+        .map(|(_, name, _, model)| json!({ "model_stats": [statistic(&name, &model)] }));
+    respond(counted)
+}
+
+/// Models of the caller's namespace, for a principal that may read it.
+pub(crate) fn readable_models(ring: &Ring, principal: Principal) -> Result<Vec<Arc<Model>>, Refusal> {
+    let namespace = principal.namespace().clone();
+    ring.authorizer.authorize(principal, Action::Read, Resource::Namespace(namespace.clone()))?;
+    Ok(ring.models(&namespace))
+}
+
+pub(crate) async fn all_statistics(State(ring): State<Arc<Ring>>, headers: HeaderMap) -> Response {
+    let counted = identify(&ring, &headers).and_then(|principal| readable_models(&ring, principal)).map(|models| {
+        let each = models.iter().map(|model| statistic(&model.route.manifest.metadata.name, model));
+        json!({ "model_stats": each.collect::<Vec<_>>() })
+    });
+    respond(counted)
+}
+
+pub(crate) async fn index(State(ring): State<Arc<Ring>>, headers: HeaderMap) -> Response {
+    let listed = identify(&ring, &headers).and_then(|principal| readable_models(&ring, principal)).map(|models| {
+        let entry = |model: &Arc<Model>| {
+            let ready = is_ready(model, None);
+            json!({
+                "name": model.route.manifest.metadata.name,
+                "version": model.route.current.to_string(),
+                "state": if ready { "READY" } else { "UNAVAILABLE" },
+                "reason": model.route.waiting.clone().unwrap_or_default(),
+            })
+        };
+        models.iter().map(entry).collect::<Vec<_>>()
+    });
+    respond(listed)
+}
+
+pub(crate) async fn infer(State(ring): State<Arc<Ring>>, Path(params): Params, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let head = head(&ring, &parts.headers, None);
+    let prediction = head.prediction;
+    let mut body = codec::RestBody::new(&ring, model_name(&params), parts.headers, body);
+    let outcome = predict(&ring, Call { head, body: &mut body }).await;
+    let mut response = match outcome.and_then(|reply| codec::write(reply, &body, prediction)) {
+        Ok(response) => response,
+        Err(refusal) => refuse(&refusal),
+    };
+    if let Ok(value) = HeaderValue::from_str(&prediction.to_string()) {
+        response.headers_mut().insert(PREDICTION, value);
+    }
+    response
+}

@@ -1,0 +1,67 @@
+//! Which path is answered by whom.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    response::Response,
+    routing::{get, post},
+};
+use types::{Code, Refusal};
+
+use crate::{Ring, grpc, manage, rest};
+
+/// Every path of the port.
+pub fn router(ring: Arc<Ring>) -> Router {
+    let inference = Router::new()
+        .route("/v2", get(rest::server_metadata))
+        .route("/v2/", get(rest::server_metadata))
+        .route("/v2/health/live", get(rest::live))
+        .route("/v2/health/ready", get(rest::ready))
+        .route("/v2/models", get(rest::index))
+        .route("/v2/models/stats", get(rest::all_statistics))
+        .route("/v2/repository/index", post(rest::index))
+        .route("/v2/models/{model}", get(rest::metadata))
+        .route("/v2/models/{model}/ready", get(rest::model_ready))
+        .route("/v2/models/{model}/stats", get(rest::statistics))
+        .route("/v2/models/{model}/config", get(rest::config))
+        .route("/v2/models/{model}/infer", post(rest::infer))
+        .route("/v2/models/{model}/versions/{version}", get(rest::metadata))
+        .route("/v2/models/{model}/versions/{version}/ready", get(rest::model_ready))
+        .route("/v2/models/{model}/versions/{version}/stats", get(rest::statistics))
+        .route("/v2/models/{model}/versions/{version}/config", get(rest::config))
+        .route("/v2/models/{model}/versions/{version}/infer", post(rest::infer));
+    Router::new()
+        .merge(inference)
+        .merge(grpc::routes())
+        .merge(manage::routes())
+        .fallback(nothing)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(ring)
+}
+
+async fn nothing(State(_): State<Arc<Ring>>, request: Request) -> Response {
+    if grpc::is_grpc(request.headers()) {
+        let refusal = Refusal::new(Code::PathNotFound, format!("there is no method {}", clip(request.uri().path())));
+        return grpc::refuse(&refusal);
+    }
+    rest::refuse(
+        &Refusal::new(Code::PathNotFound, format!("there is nothing at {}", clip(request.uri().path())))
+            .hint("GET /openapi.json lists the paths"),
+    )
+}
+
+async fn wrong_method(request: Request) -> Response {
+    rest::refuse(
+        &Refusal::new(
+            Code::MethodNotAllowed,
+            format!("{} does not take {}", clip(request.uri().path()), request.method()),
+        )
+        .hint("GET /openapi.json lists the paths and their methods"),
+    )
+}
+
+fn clip(path: &str) -> String {
+    path.chars().take(120).collect()
+}
