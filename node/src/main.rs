@@ -1,2 +1,35 @@
-//! The binary: CLI, settings, and the one place where services are wired together.
-fn main() {}
+//! The binary: every verb of the command line, and the one place where services are wired together.
+//!
+//! `cli` says what can be typed, `commands` holds one file per verb, `up` wires a node, `settings` resolves
+//! defaults < file < environment < flags. Data goes to standard output, everything else to standard error.
+
+mod cli;
+mod client;
+mod commands;
+mod output;
+mod settings;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    access::tls::install_provider();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return output::usage(&error),
+    };
+    let format = cli.output;
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return output::fail(&output::internal(&error), format),
+    };
+    let outcome = runtime.block_on(commands::run(cli));
+    // Blocking work of a stopped node must not keep the process.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(refusal) => output::fail(&refusal, format),
+    }
+}

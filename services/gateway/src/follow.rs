@@ -14,32 +14,36 @@ const AGAIN: Duration = Duration::from_millis(200);
 pub async fn run(ring: Arc<Ring>, ready: tokio::sync::oneshot::Sender<()>, stop: impl Future<Output = ()>) {
     let follow = async {
         let (mut people, mut routes) = (Since::default(), Since::default());
-        let first = async {
-            credentials(&ring, &mut people).await?;
-            self::routes(&ring, &mut routes).await
-        };
-        if let Err(refusal) = first.await {
-            tracing::warn!(%refusal, "credentials and routes can't be read yet");
+        for outcome in [credentials(&ring, &mut people).await, self::routes(&ring, &mut routes).await] {
+            if let Err(refusal) = outcome {
+                tracing::warn!(%refusal, "credentials or routes can't be read yet");
+            }
         }
         // Whoever waited may be gone: then nobody needs to know.
         let _ = ready.send(());
-        tokio::join!(
-            forever(async || credentials(&ring, &mut people).await),
-            forever(async || self::routes(&ring, &mut routes).await),
-        );
+        let people = async {
+            loop {
+                pause(credentials(&ring, &mut people).await).await;
+            }
+        };
+        let routes = async {
+            loop {
+                pause(self::routes(&ring, &mut routes).await).await;
+            }
+        };
+        tokio::join!(people, routes)
     };
     tokio::select! {
-        () = follow => {}
+        ((), ()) = follow => {}
         () = stop => {}
     }
 }
 
-async fn forever(mut step: impl AsyncFnMut() -> Result<(), Refusal>) {
-    loop {
-        if let Err(refusal) = step().await {
-            tracing::warn!(%refusal, "a follower lost its source; it tries again");
-            tokio::time::sleep(AGAIN).await;
-        }
+/// After a failed call, a moment's rest.
+async fn pause(outcome: Result<(), Refusal>) {
+    if let Err(refusal) = outcome {
+        tracing::warn!(%refusal, "a follower lost its source; it tries again");
+        tokio::time::sleep(AGAIN).await;
     }
 }
 

@@ -1,0 +1,283 @@
+//! What can be typed.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use types::{CallerName, ModelName, Namespace, Role, Version, quantity::Span};
+
+/// Serves machine-learning models behind a gateway that checks, balances, records and proves.
+#[derive(Debug, Parser)]
+#[command(name = "mantlet", version, about, max_term_width = 100, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) node: Node,
+
+    /// How results are printed.
+    #[arg(long, global = true, value_enum, default_value_t, help_heading = "Global options")]
+    pub(crate) output: Format,
+
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Format {
+    /// Tables and sentences.
+    #[default]
+    Text,
+    /// One JSON value.
+    Json,
+}
+
+/// Which node is meant.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Node {
+    /// Directory of the node on this machine.
+    #[arg(long, global = true, env = "MANTLET_DATA_DIR", value_name = "DIR", help_heading = "Global options")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    /// Address of a node elsewhere, for example https://models.example:8443.
+    #[arg(long, global = true, env = "MANTLET_URL", requires = "ca", help_heading = "Global options")]
+    pub(crate) url: Option<String>,
+
+    /// File with that node's CA certificate.
+    #[arg(long, global = true, env = "MANTLET_CA", value_name = "FILE", help_heading = "Global options")]
+    pub(crate) ca: Option<PathBuf>,
+
+    /// File that holds the token to use ("-" is standard input); the node's own admin token when left out.
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub(crate) token_file: Option<PathBuf>,
+
+    /// The token to use; a file or the environment keeps it out of other people's sight.
+    #[arg(long, global = true, env = "MANTLET_TOKEN", hide_env_values = true, conflicts_with = "token_file", help_heading = "Global options")]
+    pub(crate) token: Option<String>,
+
+    /// Namespace to act in, for tokens that may choose.
+    #[arg(long, global = true, env = "MANTLET_NAMESPACE", help_heading = "Global options")]
+    pub(crate) namespace: Option<Namespace>,
+}
+
+/// Verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Start a node: the whole system in one process, model servers as its children.
+    Up(Up),
+    /// Deploy a model from an ONNX file or a manifest.
+    Deploy(Deploy),
+    /// Ask a model for a prediction.
+    Predict(Predict),
+    /// List models, or look at one.
+    #[command(args_conflicts_with_subcommands = true)]
+    Models(Models),
+    /// Let an earlier version of a model answer again.
+    Rollback(Rollback),
+    /// Delete a model with all its versions.
+    Delete {
+        /// The model.
+        name: ModelName,
+    },
+    /// Add, list and revoke callers.
+    #[command(subcommand)]
+    Callers(Callers),
+    /// Export the ledger, and verify an export offline.
+    #[command(subcommand)]
+    Audit(Audit),
+    /// Show settings and where each value came from.
+    #[command(subcommand)]
+    Config(Config),
+    /// Check this machine and the node, and say how to mend what is wrong.
+    Doctor(Doctor),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// A child process of a node; not for people.
+    #[command(hide = true)]
+    ModelServer {
+        /// Its settings.
+        settings: PathBuf,
+    },
+}
+
+/// Starts a node.
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// Address to listen on; port 0 picks a free one [default: 127.0.0.1:8443].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+
+    /// Settings file; mantlet.toml in the data directory when left out.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Off: plain HTTP for everybody on this machine, to measure what security costs.
+    #[arg(long, value_enum, default_value = "on")]
+    pub(crate) security: Security,
+}
+
+/// Whether callers are checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Security {
+    /// TLS, tokens, policies, ledger.
+    On,
+    /// None of them.
+    Off,
+}
+
+/// Deploys a model.
+#[derive(Debug, Args)]
+pub(crate) struct Deploy {
+    /// An ONNX file, or a manifest (.yaml) that names one.
+    pub(crate) file: PathBuf,
+
+    /// Name of the model; a manifest has its own.
+    #[arg(long)]
+    pub(crate) name: Option<ModelName>,
+
+    /// Wait until it answers, or can't.
+    #[arg(long)]
+    pub(crate) wait: bool,
+
+    /// How long to wait.
+    #[arg(long, default_value = "120s", value_name = "TIME")]
+    pub(crate) timeout: Span,
+}
+
+/// Asks for a prediction.
+#[derive(Debug, Args)]
+pub(crate) struct Predict {
+    /// The model.
+    pub(crate) name: ModelName,
+
+    /// File with an inference request in JSON; "-" is standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) input: PathBuf,
+
+    /// A certain version.
+    #[arg(long, value_parser = parse_version)]
+    pub(crate) version: Option<Version>,
+}
+
+/// Lists models, or looks at one.
+#[derive(Debug, Args)]
+pub(crate) struct Models {
+    #[command(subcommand)]
+    pub(crate) verb: Option<ModelsVerb>,
+}
+
+/// Verbs of models.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelsVerb {
+    /// List the models of the namespace.
+    List,
+    /// Show one model: versions, state, inputs and outputs.
+    Show {
+        /// The model.
+        name: ModelName,
+    },
+    /// Write the signed bundle of a model into a folder, for anybody to verify.
+    Export {
+        /// The model.
+        name: ModelName,
+        /// A folder that does not exist yet, or is empty.
+        dir: PathBuf,
+        /// A certain version.
+        #[arg(long, value_parser = parse_version)]
+        version: Option<Version>,
+    },
+    /// Print an example request of zeros for a model.
+    Sample {
+        /// The model.
+        name: ModelName,
+    },
+    /// Print the JSON Schema of a manifest.
+    Schema,
+}
+
+/// Goes back to an earlier version.
+#[derive(Debug, Args)]
+pub(crate) struct Rollback {
+    /// The model.
+    pub(crate) name: ModelName,
+
+    /// The version to go back to; the one before when left out.
+    #[arg(long, value_parser = parse_version)]
+    pub(crate) to: Option<Version>,
+}
+
+/// Verbs of callers.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Callers {
+    /// Add a caller; prints its token, this once.
+    Add {
+        /// The caller's name.
+        name: CallerName,
+        /// What it may be: admin or caller; may be repeated.
+        #[arg(long = "role", required = true)]
+        roles: Vec<Role>,
+        /// How long its token works, for example 90d; for ever when left out.
+        #[arg(long, value_name = "TIME")]
+        expires_in: Option<Span>,
+        /// Let it act in any namespace.
+        #[arg(long)]
+        node_wide: bool,
+    },
+    /// List the callers of the namespace.
+    List,
+    /// Revoke a caller: its token stops working within a second.
+    Revoke {
+        /// The caller's name.
+        name: CallerName,
+    },
+    /// Replace a caller's token; prints the new one, this once.
+    Rotate {
+        /// The caller's name.
+        name: CallerName,
+    },
+}
+
+/// Verbs of audit.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Audit {
+    /// Export the whole ledger into a folder.
+    Export {
+        /// A folder that does not exist yet, or is empty.
+        dir: PathBuf,
+    },
+    /// Verify an export; needs no node.
+    Verify {
+        /// The exported folder.
+        dir: PathBuf,
+        /// The key to trust: `log.key` of the node's data directory, not the one in the export.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// A checkpoint kept from an earlier export: catches a log that was cut or rewritten since.
+        #[arg(long, value_name = "CHECKPOINT")]
+        since: Option<PathBuf>,
+    },
+}
+
+/// Verbs of config.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Show every setting, its value, and where the value came from.
+    Show {
+        /// Settings file; mantlet.toml in the data directory when left out.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+}
+
+/// Checks this machine and the node.
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Settings file; mantlet.toml in the data directory when left out.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+fn parse_version(text: &str) -> Result<Version, String> {
+    text.parse().ok().filter(|n| *n > 0).map(Version).ok_or_else(|| "a version is a number from 1".into())
+}

@@ -1,0 +1,58 @@
+//! One file per verb.
+
+mod audit;
+mod callers;
+pub(crate) mod config;
+mod deploy;
+mod doctor;
+mod models;
+mod predict;
+
+use clap::CommandFactory as _;
+use types::Refusal;
+
+use crate::{
+    cli::{Cli, Verb},
+    client::Client,
+    up,
+};
+
+/// Runs what was typed.
+///
+/// # Errors
+/// What was refused or failed.
+pub(crate) async fn run(cli: Cli) -> Result<(), Refusal> {
+    let Cli { node, output, verb } = cli;
+    match verb {
+        Verb::Up(arguments) => up::run(&node, &arguments, output).await,
+        Verb::ModelServer { settings } => {
+            up::log::start("warn", false)?;
+            model_server::process::run(&settings).await
+        }
+        Verb::Deploy(arguments) => deploy::run(&Client::find(&node)?, &arguments, output).await,
+        Verb::Predict(arguments) => predict::run(&Client::find(&node)?, &arguments, output).await,
+        Verb::Models(arguments) => models::run(&node, arguments.verb, output).await,
+        Verb::Rollback(arguments) => models::rollback(&Client::find(&node)?, &arguments, output).await,
+        Verb::Delete { name } => models::delete(&Client::find(&node)?, &name, output).await,
+        Verb::Callers(verb) => callers::run(&Client::find(&node)?, verb, output).await,
+        Verb::Audit(verb) => audit::run(&node, verb, output).await,
+        Verb::Config(verb) => config::run(&node, verb, output),
+        Verb::Doctor(arguments) => doctor::run(&node, &arguments, output).await,
+        Verb::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "mantlet", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+/// Typed settings of the node with this data directory.
+///
+/// # Errors
+/// `settings_invalid`.
+pub(crate) fn config_of(
+    dir: &std::path::Path,
+    named: Option<&std::path::Path>,
+    flags: &[(&'static str, &'static str, &str, String)],
+) -> Result<crate::settings::Settings, Refusal> {
+    config::resolve(dir, named, flags)?.settings()
+}

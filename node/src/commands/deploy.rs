@@ -1,0 +1,124 @@
+//! `mantlet deploy`: upload, register, and wait until it answers.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use reqwest::Method;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use types::{Code, Manifest, Refusal, manifest::Source};
+
+use crate::{
+    cli::{Deploy, Format},
+    client::{Client, read_problem},
+    output,
+};
+
+/// How often a waiting `deploy` looks.
+const LOOK: Duration = Duration::from_millis(50);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Deployed {
+    name: String,
+    namespace: String,
+    version: u64,
+    digest: String,
+}
+
+pub(crate) async fn run(client: &Client, arguments: &Deploy, format: Format) -> Result<(), Refusal> {
+    let (manifest, model) = read(arguments)?;
+    let upload = upload(client, &model).await?;
+    let body = json!({ "upload": upload, "manifest": manifest });
+    let request = client.request(Method::POST, "/v1/deploys").json(&body);
+    let deployed: Deployed = client.json(request).await?;
+    if arguments.wait {
+        wait(client, &deployed, arguments.timeout.0).await?;
+    }
+    output::show(&deployed, format, |deployed| {
+        let Deployed { name, namespace, version, digest } = deployed;
+        let state = if arguments.wait { "answers" } else { "is deployed" };
+        let next = super::models::next_steps(client, name);
+        format!("{namespace}/{name} version {version} {state} (bundle {})\n{next}", &digest[..12])
+    });
+    Ok(())
+}
+
+/// The manifest, and the model file it is about.
+fn read(arguments: &Deploy) -> Result<(Manifest, PathBuf), Refusal> {
+    let path = &arguments.file;
+    let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+    let is_manifest = matches!(extension.as_str(), "yaml" | "yml")
+        || extension == "json" && fs::read_to_string(path).is_ok_and(|text| text.contains("apiVersion"));
+    if !is_manifest {
+        let name = arguments.name.clone().ok_or_else(|| {
+            Refusal::new(Code::NameInvalid, "a model needs a name")
+                .hint(format!("name it: `mantlet deploy {} --name NAME`", path.display()))
+        })?;
+        let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        return Ok((Manifest::for_onnx(name, &file), path.clone()));
+    }
+    let mut manifest = Manifest::from_yaml(&fs::read_to_string(path).map_err(output::file(path))?)?;
+    manifest.refuse_unsupported()?;
+    if let Some(name) = &arguments.name {
+        manifest.metadata.name = name.clone();
+    }
+    let Source::Onnx(source) = &manifest.spec.source else {
+        return Err(Refusal::new(Code::NotSupportedYet, "this release does not act on spec.source: only `onnx` acts"));
+    };
+    let model = path.parent().unwrap_or_else(|| Path::new(".")).join(source);
+    Ok((manifest, model))
+}
+
+async fn upload(client: &Client, path: &Path) -> Result<String, Refusal> {
+    let file = tokio::fs::File::open(path).await.map_err(output::file(path))?;
+    let metadata = file.metadata().await.map_err(output::file(path))?;
+    if !metadata.is_file() {
+        return Err(Refusal::new(Code::FileUnreadable, format!("{} is no file", path.display())));
+    }
+    let body = reqwest::Body::wrap_stream(tokio_util::io::ReaderStream::with_capacity(file, 256 << 10));
+    let request = client
+        .request(Method::PUT, "/v1/uploads")
+        .timeout(Duration::from_secs(3_600))
+        .header("content-type", "application/octet-stream")
+        .body(body);
+    let staged: Value = client.json(request).await?;
+    Ok(staged["id"].as_str().unwrap_or_default().to_owned())
+}
+
+async fn wait(client: &Client, deployed: &Deployed, timeout: Duration) -> Result<(), Refusal> {
+    let until = Instant::now() + timeout;
+    let path = format!("/v1/models/{}", deployed.name);
+    loop {
+        let request = client.request(Method::GET, &path).header("mantlet-namespace", &deployed.namespace);
+        let shown: Value = client.json(request).await?;
+        let model = &shown["model"];
+        if model["version"].as_u64() != Some(deployed.version) {
+            return Err(Refusal::new(
+                Code::Conflict,
+                format!("version {} of `{}` is wanted now, not {}", model["version"], deployed.name, deployed.version),
+            )
+            .hint("somebody deployed or rolled back meanwhile: `mantlet models`"));
+        }
+        let problem = read_problem(model["waiting"].to_string().as_bytes());
+        match model["state"].as_str() {
+            Some("ready") => return Ok(()),
+            Some("failed") => {
+                return Err(problem.unwrap_or_else(|| Refusal::new(Code::LoadFailed, "the model can't be loaded")));
+            }
+            _ => {}
+        }
+        if Instant::now() >= until {
+            let why = problem.map_or_else(|| "it still starts".to_owned(), |refusal| refusal.message.into_owned());
+            return Err(Refusal::new(
+                Code::DeadlineExceeded,
+                format!("`{}` was not ready after {} s: {why}", deployed.name, timeout.as_secs()),
+            )
+            .hint(format!("it goes on: `mantlet models show {}`", deployed.name)));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}

@@ -1,0 +1,147 @@
+//! `mantlet doctor`: what is well, what is not, and how to mend it.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+
+use model_server::runtime;
+use reqwest::Method;
+use serde::Serialize;
+use types::{Code, Refusal};
+
+use crate::{
+    cli::{Doctor, Format, Node},
+    client::{self, Client},
+    output,
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Ok,
+    Warning,
+    Failed,
+}
+
+#[derive(Debug, Serialize)]
+struct Check {
+    check: &'static str,
+    state: State,
+    found: String,
+    hint: Option<String>,
+}
+
+impl Check {
+    fn new(check: &'static str, state: State, found: impl Into<String>) -> Self {
+        Self { check, state, found: found.into(), hint: None }
+    }
+
+    fn refused(check: &'static str, state: State, refusal: &Refusal) -> Self {
+        Self { check, state, found: refusal.message.clone().into_owned(), hint: refusal.hint.clone().map(Into::into) }
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+pub(crate) async fn run(node: &Node, arguments: &Doctor, format: Format) -> Result<(), Refusal> {
+    let dir = client::data_dir(node)?;
+    let mut checks = Vec::new();
+    let settings = super::config::resolve(&dir, arguments.config.as_deref(), &[]).and_then(|resolved| resolved.settings());
+    match &settings {
+        Ok(settings) => {
+            checks.push(Check::new("settings", State::Ok, "all can be read"));
+            checks.push(library(settings.onnxruntime.as_deref()));
+        }
+        Err(refusal) => checks.push(Check::refused("settings", State::Failed, refusal)),
+    }
+    checks.push(data_dir(&dir));
+    checks.extend(disk(&dir));
+    checks.push(running(node).await);
+    let failed = checks.iter().filter(|check| check.state == State::Failed).count();
+    output::show(&checks, format, |checks| {
+        let mut out = String::new();
+        for check in checks {
+            let mark = match check.state {
+                State::Ok => "ok  ",
+                State::Warning => "warn",
+                State::Failed => "FAIL",
+            };
+            out.push_str(&format!("{mark}  {}: {}\n", check.check, check.found));
+            if let Some(hint) = &check.hint {
+                out.push_str(&format!("      hint: {hint}\n"));
+            }
+        }
+        out
+    });
+    match checks.into_iter().find(|check| check.state == State::Failed) {
+        Some(first) => Err(Refusal::new(Code::SettingsInvalid, format!("{failed} check(s) failed, first: {}", first.check))
+            .hint("mend what is marked FAIL, then run `mantlet doctor` again")),
+        None => Ok(()),
+    }
+}
+
+fn library(named: Option<&Path>) -> Check {
+    const CHECK: &str = "ONNX Runtime";
+    match runtime::find(named) {
+        Ok(library) if runtime::refuse_talker(&library, None).is_err() => Check::new(
+            CHECK,
+            State::Warning,
+            format!("{} is version {}, which phones home unless told not to; Mantlet tells every model server", library.path.display(), library.version),
+        )
+        .hint("version 1.28.0 does not phone home at all"),
+        Ok(library) => Check::new(CHECK, State::Ok, format!("version {} at {}", library.version, library.path.display())),
+        Err(refusal) => Check::refused(CHECK, State::Failed, &refusal),
+    }
+}
+
+fn data_dir(dir: &Path) -> Check {
+    const CHECK: &str = "data directory";
+    let metadata = match fs::metadata(dir) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Check::new(CHECK, State::Ok, format!("{} does not exist yet; `mantlet up` makes it", dir.display()));
+        }
+        Err(error) => {
+            return Check::new(CHECK, State::Failed, format!("{}: {error}", dir.display()))
+                .hint("name another: --data-dir DIR");
+        }
+    };
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Check::new(CHECK, State::Warning, format!("{} is open to others (mode {mode:o})", dir.display()))
+            .hint(format!("close it: `chmod 700 {}`", dir.display()));
+    }
+    let probe = tempfile::Builder::new().prefix(".doctor").tempfile_in(dir);
+    match probe {
+        Ok(_) => Check::new(CHECK, State::Ok, format!("{} can be written", dir.display())),
+        Err(error) => Check::new(CHECK, State::Failed, format!("{} can't be written: {error}", dir.display()))
+            .hint("give it to this user, or name another: --data-dir DIR"),
+    }
+}
+
+fn disk(dir: &Path) -> Option<Check> {
+    const CHECK: &str = "disk";
+    let place = dir.ancestors().find(|path| path.exists())?;
+    let stat = rustix::fs::statvfs(place).ok()?;
+    let free = types::quantity::ByteCount((stat.f_bavail * stat.f_frsize) & !((1 << 20) - 1));
+    let found = format!("{free} free at {}", place.display());
+    Some(if free.0 < 1 << 30 {
+        Check::new(CHECK, State::Warning, found).hint("below 1GiB events and uploads may be refused; make room")
+    } else {
+        Check::new(CHECK, State::Ok, found)
+    })
+}
+
+async fn running(node: &Node) -> Check {
+    const CHECK: &str = "node";
+    let client = match Client::find(node) {
+        Ok(client) => client,
+        Err(refusal) => return Check::refused(CHECK, State::Warning, &refusal),
+    };
+    let ready = client.send(client.request(Method::GET, "/v2/health/ready")).await;
+    match ready {
+        Ok(_) => Check::new(CHECK, State::Ok, format!("answers at {}", client.url())),
+        Err(refusal) => Check::refused(CHECK, State::Failed, &refusal),
+    }
+}

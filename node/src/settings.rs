@@ -1,0 +1,267 @@
+//! Settings: defaults < file < environment < flags, resolved once at start into typed values.
+//!
+//! A file is TOML with one table per room; the same key in the environment is `MANTLET_<TABLE>__<KEY>`. An
+//! unknown key is refused with the nearest known one.
+
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::Path, path::PathBuf};
+
+use serde::Serialize;
+use types::{
+    Code, Refusal,
+    quantity::{ByteCount, Span},
+};
+
+/// One setting.
+pub(crate) struct Key {
+    /// Its room.
+    pub(crate) table: &'static str,
+    /// Its name there.
+    pub(crate) name: &'static str,
+    /// Its default, as written.
+    pub(crate) default: &'static str,
+    /// What it means, with its unit.
+    pub(crate) doc: &'static str,
+}
+
+const fn key(table: &'static str, name: &'static str, default: &'static str, doc: &'static str) -> Key {
+    Key { table, name, default, doc }
+}
+
+/// Every setting, all since 0.1.
+pub(crate) const KEYS: &[Key] = &[
+    key("node", "log", "info", "what is logged: error, warn, info, debug, or a filter like `info,gateway=debug`"),
+    key("node", "log-format", "text", "how it is logged: text or json"),
+    key("gateway", "listen", "127.0.0.1:8443", "address and port; port 0 picks a free one"),
+    key("gateway", "names", "", "more names for the server's certificate, separated by commas"),
+    key("gateway", "deadline", "30s", "time to answer when a request names none"),
+    key("gateway", "longest-deadline", "60s", "the most time a request may name"),
+    key("gateway", "message", "64MiB", "bytes of one message before its model's own limit is known"),
+    key("gateway", "upload", "2GiB", "bytes of one uploaded model"),
+    key("gateway", "connections", "4096", "connections at a time"),
+    key("gateway", "idle", "10s", "silence after which a client that still owes bytes is cut"),
+    key("gateway", "events", "16384", "events waiting to be stored, at most; more are dropped and counted"),
+    key("model-server", "onnxruntime", "", "path of ONNX Runtime's library; searched for when empty"),
+    key("model-server", "sessions", "0", "inferences at a time per replica; 0 is one per core, at most 8"),
+];
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Origin {
+    /// It is the default.
+    Default,
+    /// A settings file.
+    File(PathBuf),
+    /// A variable of the environment.
+    Environment(String),
+    /// A flag.
+    Flag(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Environment(name) => write!(f, "${name}"),
+            Self::Flag(name) => f.write_str(name),
+        }
+    }
+}
+
+/// Every setting with its value as written, and where that came from.
+#[derive(Debug)]
+pub(crate) struct Resolved(BTreeMap<(&'static str, &'static str), (String, Origin)>);
+
+/// Settings as typed values.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) log: String,
+    pub(crate) log_json: bool,
+    pub(crate) listen: SocketAddr,
+    pub(crate) names: Vec<String>,
+    pub(crate) limits: gateway::Limits,
+    pub(crate) onnxruntime: Option<PathBuf>,
+    pub(crate) sessions: usize,
+}
+
+fn invalid(what: String, hint: String) -> Refusal {
+    Refusal::new(Code::SettingsInvalid, what).hint(hint)
+}
+
+/// Resolves settings from a file's text, the environment and flags.
+///
+/// # Errors
+/// `settings_invalid` with the key, where it stands, and the nearest known key.
+pub(crate) fn resolve(
+    file: Option<(&Path, &str)>,
+    environment: impl IntoIterator<Item = (String, String)>,
+    flags: &[(&'static str, &'static str, &str, String)],
+) -> Result<Resolved, Refusal> {
+    let mut values: BTreeMap<_, _> =
+        KEYS.iter().map(|key| ((key.table, key.name), (key.default.to_owned(), Origin::Default))).collect();
+    if let Some((path, text)) = file {
+        for ((table, name), value) in read_file(path, text)? {
+            let key = known(&table, &name, &path.display().to_string())?;
+            values.insert((key.table, key.name), (value, Origin::File(path.to_owned())));
+        }
+    }
+    for (variable, value) in environment {
+        let Some((table, name)) = variable.strip_prefix("MANTLET_").and_then(|rest| rest.split_once("__")) else { continue };
+        let lower = |text: &str| text.to_ascii_lowercase().replace('_', "-");
+        let key = known(&lower(table), &lower(name), &format!("${variable}"))?;
+        values.insert((key.table, key.name), (value, Origin::Environment(variable)));
+    }
+    for (table, name, flag, value) in flags {
+        values.insert((table, name), (value.clone(), Origin::Flag((*flag).to_owned())));
+    }
+    Ok(Resolved(values))
+}
+
+fn read_file(path: &Path, text: &str) -> Result<Vec<((String, String), String)>, Refusal> {
+    let broken = |why: String| {
+        invalid(format!("{}: {why}", path.display()), "write TOML: [gateway] on one line, listen = \"127.0.0.1:8443\" on the next".into())
+    };
+    let document: toml::Table = toml::from_str(text).map_err(|error| broken(error.message().to_owned()))?;
+    let mut values = Vec::new();
+    for (table, content) in document {
+        let toml::Value::Table(content) = content else {
+            return Err(broken(format!("`{table}` stands outside a table")));
+        };
+        for (name, value) in content {
+            let text = match value {
+                toml::Value::String(text) => text,
+                toml::Value::Integer(number) => number.to_string(),
+                toml::Value::Boolean(flag) => flag.to_string(),
+                other => return Err(broken(format!("{table}.{name} is a {}, not a text or a number", other.type_str()))),
+            };
+            values.push(((table.clone(), name), text));
+        }
+    }
+    Ok(values)
+}
+
+fn known(table: &str, name: &str, place: &str) -> Result<&'static Key, Refusal> {
+    if let Some(key) = KEYS.iter().find(|key| key.table == table && key.name == name) {
+        return Ok(key);
+    }
+    let wanted = format!("{table}.{name}");
+    let nearest = KEYS
+        .iter()
+        .map(|key| format!("{}.{}", key.table, key.name))
+        .min_by_key(|known| strsim::damerau_levenshtein(known, &wanted))
+        .unwrap_or_default();
+    Err(invalid(
+        format!("{place}: there is no setting `{wanted}`"),
+        format!("did you mean `{nearest}`? `mantlet config show` lists all settings"),
+    ))
+}
+
+impl Resolved {
+    /// Every setting in the order of [`KEYS`], with its value and origin.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (&'static Key, &str, &Origin)> {
+        KEYS.iter().filter_map(|key| {
+            let (value, origin) = self.0.get(&(key.table, key.name))?;
+            Some((key, value.as_str(), origin))
+        })
+    }
+
+    fn get<T: std::str::FromStr>(&self, table: &'static str, name: &'static str) -> Result<T, Refusal>
+    where
+        T::Err: fmt::Display,
+    {
+        let Some((value, origin)) = self.0.get(&(table, name)) else {
+            return Err(invalid(format!("there is no setting `{table}.{name}`"), "this is a bug".into()));
+        };
+        value.parse().map_err(|error: T::Err| {
+            let default = KEYS.iter().find(|key| (key.table, key.name) == (table, name)).map_or("", |key| key.default);
+            invalid(format!("{table}.{name} is `{value}` ({origin}): {error}"), format!("write it like `{default}`"))
+        })
+    }
+
+    /// The typed values.
+    ///
+    /// # Errors
+    /// `settings_invalid` for the first value that can't be read.
+    pub(crate) fn settings(&self) -> Result<Settings, Refusal> {
+        let span = |name| self.get::<Span>("gateway", name).map(|span| span.0);
+        let size = |name| self.get::<ByteCount>("gateway", name).map(|size| size.0);
+        let names: String = self.get("gateway", "names")?;
+        let library: PathBuf = self.get("model-server", "onnxruntime")?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let sessions: usize = self.get("model-server", "sessions")?;
+        let format: String = self.get("node", "log-format")?;
+        if !matches!(format.as_str(), "text" | "json") {
+            return Err(invalid(format!("node.log-format is `{format}`"), "write text or json".into()));
+        }
+        Ok(Settings {
+            log: self.get("node", "log")?,
+            log_json: format == "json",
+            listen: self.get("gateway", "listen")?,
+            names: names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+            limits: gateway::Limits {
+                deadline: span("deadline")?,
+                longest_deadline: span("longest-deadline")?,
+                message: size("message")?,
+                upload: size("upload")?,
+                connections: self.get::<usize>("gateway", "connections")?.clamp(1, 1 << 20),
+                idle: span("idle")?,
+                events: self.get::<usize>("gateway", "events")?.clamp(1, 1 << 20),
+            },
+            onnxruntime: (!library.as_os_str().is_empty()).then_some(library),
+            sessions: if sessions == 0 { cores.min(8) } else { sessions.min(256) },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(resolved: &Resolved, table: &'static str, name: &'static str) -> String {
+        let (value, origin) = &resolved.0[&(table, name)];
+        format!("{value} from {origin}")
+    }
+
+    #[test]
+    fn later_sources_win_and_say_so() {
+        let file = "[gateway]\ndeadline = \"5s\"\nconnections = 7\n[model-server]\nsessions = 3";
+        let environment = [("MANTLET_GATEWAY__DEADLINE", "6s"), ("MANTLET_DATA", "x"), ("PATH", "y")];
+        let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let flags = [("gateway", "listen", "--listen", "127.0.0.1:0".to_owned())];
+        let resolved = resolve(Some((Path::new("m.toml"), file)), environment, &flags).unwrap();
+        assert_eq!(value(&resolved, "gateway", "deadline"), "6s from $MANTLET_GATEWAY__DEADLINE");
+        assert_eq!(value(&resolved, "gateway", "connections"), "7 from m.toml");
+        assert_eq!(value(&resolved, "gateway", "listen"), "127.0.0.1:0 from --listen");
+        assert_eq!(value(&resolved, "gateway", "idle"), "10s from default");
+        let settings = resolved.settings().unwrap();
+        assert_eq!((settings.sessions, settings.limits.connections), (3, 7));
+    }
+
+    #[test]
+    fn a_mistyped_key_is_answered_with_the_right_one() {
+        let message = |file: &str, environment: Option<&str>| {
+            let environment = environment.map(|name| (name.to_owned(), "1".to_owned()));
+            let refusal = resolve(Some((Path::new("m.toml"), file)), environment, &[]).unwrap_err();
+            refusal.text()
+        };
+        assert!(message("[gateway]\ndeadlin = \"5s\"", None).contains("did you mean `gateway.deadline`?"));
+        assert!(message("[model_server]\nsessions = 1", None).contains("`model-server.sessions`"));
+        assert!(message("", Some("MANTLET_GATEWAY__LISEN")).contains("`gateway.listen`"));
+        assert!(message("listen = 1", None).contains("outside a table"));
+        assert!(message("[gateway", None).contains("m.toml"));
+    }
+
+    #[test]
+    fn a_wrong_value_names_key_origin_and_form() {
+        let environment = [("MANTLET_GATEWAY__DEADLINE".to_owned(), "soon".to_owned())];
+        let refusal = resolve(None, environment, &[]).unwrap().settings().unwrap_err();
+        assert!(refusal.message.contains("gateway.deadline is `soon` ($MANTLET_GATEWAY__DEADLINE)"), "{refusal}");
+        assert_eq!(refusal.hint.as_deref(), Some("write it like `30s`"));
+    }
+
+    #[test]
+    fn every_default_can_be_read() {
+        resolve(None, [], &[]).unwrap().settings().unwrap();
+    }
+}

@@ -1,0 +1,245 @@
+//! `mantlet up`: wires a node and runs it until it is told to stop.
+
+mod data;
+pub(crate) mod log;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use access::{Authorizer, POLICIES};
+use gateway::{Ring, Security, listen::Listener};
+use model_server::{process, runtime};
+use orchestrator::{Orchestrator, local::Local};
+use registry::{Parts, Registry};
+use rpc::Clock;
+use serde_json::json;
+use store::{
+    Artefacts, Catalog,
+    directory::Directory,
+    sqlite::{SqliteCatalog, SqliteLog, SqliteStreams},
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{oneshot, watch},
+};
+use types::{Code, Refusal};
+
+use crate::{
+    cli::{self, Format, Node},
+    client,
+    commands,
+    output,
+};
+use data::DataDir;
+
+/// How long requests in flight may take when the node stops.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long a model server's requests may take when it is drained.
+const DRAIN: Duration = Duration::from_secs(30);
+/// How often the ledger takes in what a call that was cut short left behind.
+const DRAIN_LEDGER: Duration = Duration::from_secs(1);
+/// How long certificates of the node's own services last; they are made anew at each start.
+const SERVICE: Duration = Duration::from_secs(365 * 86_400);
+
+pub(crate) async fn run(node: &Node, arguments: &cli::Up, format: Format) -> Result<(), Refusal> {
+    let dir = client::data_dir(node)?;
+    let flags: Vec<_> =
+        arguments.listen.iter().map(|listen| ("gateway", "listen", "--listen", listen.to_string())).collect();
+    let settings = commands::config_of(&dir, arguments.config.as_deref(), &flags)?;
+    log::start(&settings.log, settings.log_json)?;
+    let security = match arguments.security {
+        cli::Security::On => Security::On,
+        cli::Security::Off => Security::Off,
+    };
+    let clock = Clock::System;
+    let data = DataDir::open(dir, clock.now())?;
+    let identity = data.authority.server(&settings.names, clock.now()).map_err(|e| output::internal(&e))?;
+    let listener = Listener::bind(settings.listen, (security == Security::On).then_some(&identity)).await?;
+
+    let catalog = Arc::new(SqliteCatalog::open(&data.path("catalog.db")).await?);
+    let streams = Arc::new(SqliteStreams::open(&data.path("events.db")).await?);
+    let ledger = Arc::new(SqliteLog::open(&data.path("ledger.db")).await?);
+    let artefacts: Arc<dyn Artefacts> = Arc::new(Directory::open(data.path("artefacts")).await?);
+    let registry = Registry::open(Parts {
+        catalog: catalog.clone(),
+        artefacts: artefacts.clone(),
+        log: ledger.clone(),
+        signing: data.signing_key()?,
+        ledger: data.ledger_key()?,
+        clock: clock.clone(),
+    });
+    let registry = Arc::new(registry.await?);
+    registry.note_policies(POLICIES).await?;
+    let token = data.admin(&*registry).await?;
+
+    let backend = Arc::new(local(&data, &settings, artefacts.clone(), clock.clone())?);
+    let (orchestrator, executor) =
+        Orchestrator::open(catalog.clone() as Arc<dyn Catalog>, clock.clone(), backend).await?;
+    let orchestrator = Arc::new(orchestrator);
+
+    let authorizer = match security {
+        Security::On => Authorizer::new(POLICIES).map_err(|error| output::internal(&error))?,
+        Security::Off => Authorizer::open(),
+    };
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new()
+        .set_buckets(&[1e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0])
+        .and_then(metrics_exporter_prometheus::PrometheusBuilder::install_recorder)
+        .map_err(|error| output::internal(&error))?;
+    let renderer = recorder.clone();
+    let ring = Ring::new(gateway::Parts {
+        registry: registry.clone(),
+        orchestrator: orchestrator.clone(),
+        artefacts,
+        streams: streams.clone(),
+        authorizer,
+        security,
+        identity: data.authority.service("gateway", clock.now(), SERVICE).map_err(|e| output::internal(&e))?,
+        ca: data.authority.certificate().to_owned(),
+        limits: settings.limits,
+        clock,
+        metrics: Arc::new(move || renderer.render()),
+    });
+
+    let (stop, stopping) = watch::channel(false);
+    let stopped = || {
+        let mut stopping = stopping.clone();
+        async move {
+            // An error means that whoever says stop is gone, which is a stop too.
+            let _ = stopping.wait_for(|stop| *stop).await;
+        }
+    };
+    let (ready, followed) = oneshot::channel();
+    let follower = tokio::spawn(gateway::follow::run(ring.clone(), ready, stopped()));
+    let executor = tokio::spawn(executor.run(stopped()));
+    // The follower answers or ends; either way the port opens now.
+    let _ = followed.await;
+    let address = listener.address();
+    let server = tokio::spawn(listener.serve(ring.clone(), stopped(), GRACE));
+    let keeper = tokio::spawn(keep(registry.clone(), recorder, stopped()));
+
+    let url = match security {
+        Security::On => format!("https://{address}"),
+        Security::Off => format!("http://{address}"),
+    };
+    data.announce(&url, &token, security == Security::On)?;
+    greet(&data, &url, security, format);
+    signalled().await?;
+
+    output::note("stopping: requests in flight may end");
+    data.withdraw();
+    stop.send_replace(true);
+    for (task, what) in [(server, "gateway"), (executor, "orchestrator"), (follower, "follower"), (keeper, "keeper")] {
+        if let Err(error) = task.await {
+            tracing::error!(%error, what, "a service did not end well");
+        }
+    }
+    ring.flush().await;
+    catalog.close().await;
+    streams.close().await;
+    ledger.close().await;
+    Ok(())
+}
+
+/// Now and then: the ledger takes in what waits, and the metrics are kept small.
+async fn keep(
+    registry: Arc<Registry>,
+    recorder: metrics_exporter_prometheus::PrometheusHandle,
+    stopped: impl Future<Output = ()>,
+) {
+    let work = async {
+        loop {
+            tokio::time::sleep(DRAIN_LEDGER).await;
+            recorder.run_upkeep();
+            if let Err(refusal) = registry.drain().await {
+                tracing::error!(%refusal, "the ledger can't take in what waits");
+            }
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        () = stopped => {}
+    }
+}
+
+fn local(
+    data: &DataDir,
+    settings: &crate::settings::Settings,
+    artefacts: Arc<dyn Artefacts>,
+    clock: Clock,
+) -> Result<Local, Refusal> {
+    let library = runtime::find(settings.onnxruntime.as_deref());
+    if let Err(refusal) = &library {
+        tracing::warn!(%refusal, "models can't be loaded until ONNX Runtime is there");
+    }
+    let binary = std::env::current_exe().map_err(|error| output::internal(&error))?;
+    let (ca, sessions) = (data.authority.certificate().to_owned(), settings.sessions);
+    let make = move |identity: &access::Identity, spec: &orchestrator::backend::Spec| {
+        let settings = process::Settings {
+            chain: identity.chain.clone(),
+            key: identity.key.clone(),
+            ca: ca.clone(),
+            library: library.as_ref().map_err(Clone::clone)?.path.clone(),
+            sessions,
+            memory: spec.memory.0,
+            grace_ms: u64::try_from(DRAIN.as_millis()).unwrap_or(u64::MAX),
+        };
+        serde_json::to_vec(&settings).map_err(|error| output::internal(&error))
+    };
+    Ok(Local {
+        command: (binary, vec!["model-server".into()]),
+        environment: vec![(runtime::QUIET.into(), "1".into())],
+        run: data.run_dir()?,
+        authority: data.authority.clone(),
+        identity: data
+            .authority
+            .service("orchestrator", clock.now(), SERVICE)
+            .map_err(|error| output::internal(&error))?,
+        artefacts,
+        keys: vec![data.bundle_key()?],
+        settings: Box::new(make),
+        clock,
+    })
+}
+
+async fn signalled() -> Result<(), Refusal> {
+    let listen = |kind| signal(kind).map_err(|error| output::internal(&error));
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+fn greet(data: &DataDir, url: &str, security: Security, format: Format) {
+    let dir = data.path("");
+    let dir: PathBuf = dir.components().collect();
+    let shown = json!({ "url": url, "ca": data.path("ca.pem"), "client": data.path(client::CLIENT_FILE) });
+    output::show(&shown, format, |_| {
+        let dir = dir.display();
+        let curl = match security {
+            Security::On => format!("curl --cacert {dir}/ca.pem -H @{dir}/admin.header {url}/v2/models"),
+            Security::Off => format!("curl {url}/v2/models"),
+        };
+        format!(
+            "Mantlet listens at {url}\n\ndeploy a model:\n  mantlet --data-dir {dir} deploy MODEL.onnx --name NAME --wait\n\n\
+             with curl:\n  {curl}\n\nwith Python:\n  {}\n",
+            python(&dir.to_string()).replace('\n', "\n  ")
+        )
+    });
+}
+
+fn python(dir: &str) -> String {
+    format!(
+        "python3 - <<'EOF'\nimport json, ssl, urllib.request\nnode = json.load(open(\"{dir}/client.json\"))\n\
+         trust = ssl.create_default_context(cafile=node[\"ca\"]) if node[\"ca\"] else None\n\
+         call = urllib.request.Request(node[\"url\"] + \"/v2/models\")\n\
+         if node[\"token\"]: call.add_header(\"authorization\", \"Bearer \" + node[\"token\"])\n\
+         print(json.load(urllib.request.urlopen(call, context=trust)))\nEOF"
+    )
+}
+
+/// A data directory that can't be used.
+fn unusable(path: &std::path::Path, error: &std::io::Error) -> Refusal {
+    Refusal::new(Code::DataDirUnusable, format!("{}: {error}", path.display()))
+        .hint("give the directory to this user, or name another: --data-dir DIR")
+}
