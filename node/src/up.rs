@@ -41,6 +41,8 @@ const DRAIN_LEDGER: Duration = Duration::from_secs(1);
 const SERVICE: Duration = Duration::from_secs(365 * 86_400);
 
 pub(crate) async fn run(node: &Node, arguments: &cli::Up, format: Format) -> Result<(), Refusal> {
+    // Whatever a node writes is its owner's alone, also where a library makes the file.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let dir = client::data_dir(node)?;
     let flags: Vec<_> =
         arguments.listen.iter().map(|listen| ("gateway", "listen", "--listen", listen.to_string())).collect();

@@ -1,1 +1,17 @@
-//! Real servers, clients and fixtures for tests.
+//! Real nodes, clients and fixtures for tests.
+//!
+//! [`node`] starts the real binary on a directory of its own and talks to it, [`onnx`] makes small models without
+//! any other tool, [`setup`] finds what `cargo xtask` has set up and says plainly what is skipped without it.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests: failing loudly is their job"
+)]
+
+pub mod node;
+pub mod onnx;
+pub mod setup;
+
+pub use node::Node;

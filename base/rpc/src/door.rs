@@ -10,7 +10,7 @@ use hyper_util::{
 };
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::net::{UnixListener, UnixStream};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::{TlsAcceptor, TlsConnector, server::TlsStream};
 use tonic::transport::{Channel, Endpoint, Uri};
 
 /// How long a peer may take to shake hands.
@@ -54,8 +54,9 @@ pub async fn serve(
         match accepted {
             Ok((stream, _)) => {
                 tokio::spawn(async move {
-                    if let Err(error) = connection(stream, acceptor, &peers, router, watcher).await {
-                        tracing::warn!(%error, "a peer was turned away or lost");
+                    match admit(stream, acceptor, &peers).await {
+                        Ok(stream) => converse(stream, router, watcher).await,
+                        Err(error) => tracing::warn!(%error, "a peer was turned away"),
                     }
                 });
             }
@@ -70,18 +71,17 @@ pub async fn serve(
     Ok(())
 }
 
-async fn connection(
-    stream: UnixStream,
-    acceptor: TlsAcceptor,
-    peers: &[String],
-    router: axum::Router,
-    watcher: hyper_util::server::graceful::Watcher,
-) -> io::Result<()> {
+async fn admit(stream: UnixStream, acceptor: TlsAcceptor, peers: &[String]) -> io::Result<TlsStream<UnixStream>> {
     let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await??;
     let peer = tls::peer_path(stream.get_ref().1.peer_certificates()).unwrap_or_default();
-    if !peers.contains(&peer) {
-        return Err(io::Error::other(format!("`{peer}` has no business here")));
-    }
+    if peers.contains(&peer) { Ok(stream) } else { Err(io::Error::other(format!("`{peer}` has no business here"))) }
+}
+
+async fn converse(
+    stream: TlsStream<UnixStream>,
+    router: axum::Router,
+    watcher: hyper_util::server::graceful::Watcher,
+) {
     let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -91,7 +91,9 @@ async fn connection(
         .max_concurrent_streams(4_096)
         .keep_alive_interval(Some(Duration::from_secs(20)));
     let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    watcher.watch(connection).await.map_err(io::Error::other)
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(%error, "a peer was lost");
+    }
 }
 
 /// A channel to the door at a Unix socket; connects at first use and again after a loss.

@@ -283,12 +283,17 @@ pub(crate) async fn index(State(ring): State<Arc<Ring>>, headers: HeaderMap) -> 
 pub(crate) async fn infer(State(ring): State<Arc<Ring>>, Path(params): Params, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let head = head(&ring, &parts.headers, None);
-    let prediction = head.prediction;
+    let (prediction, version) = (head.prediction, parts.version);
     let mut body = codec::RestBody::new(&ring, model_name(&params), parts.headers, body);
     let outcome = predict(&ring, Call { head, body: &mut body }).await;
     let mut response = match outcome.and_then(|reply| codec::write(reply, &body, prediction)) {
         Ok(response) => response,
-        Err(refusal) => refuse(&refusal),
+        Err(refusal) => {
+            if version < http::Version::HTTP_2 {
+                body.drain().await;
+            }
+            refuse(&refusal)
+        }
     };
     if let Ok(value) = HeaderValue::from_str(&prediction.to_string()) {
         response.headers_mut().insert(PREDICTION, value);

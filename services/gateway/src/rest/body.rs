@@ -59,12 +59,11 @@ pub(crate) fn too_large(limit: u64) -> Refusal {
 ///
 /// # Errors
 /// `body_too_large`, `slow_client`, `request_malformed` when the client went away.
-pub(crate) async fn read(body: Body, limit: u64, idle: Duration) -> Result<Bytes, Refusal> {
-    let expected = http_body::Body::size_hint(&body).exact().unwrap_or(0);
+pub(crate) async fn read(body: &mut Body, limit: u64, idle: Duration) -> Result<Bytes, Refusal> {
+    let expected = http_body::Body::size_hint(body).exact().unwrap_or(0);
     if expected > limit {
         return Err(too_large(limit));
     }
-    let mut body = body;
     let mut first: Option<Bytes> = None;
     let mut rest: Option<BytesMut> = None;
     let mut size = 0_u64;
@@ -94,6 +93,24 @@ pub(crate) async fn read(body: Body, limit: u64, idle: Duration) -> Result<Bytes
         }
     }
     Ok(rest.map_or_else(|| first.unwrap_or_default(), BytesMut::freeze))
+}
+
+/// Reads what a refused client still sends, and throws it away: a client of HTTP/1.1 that is cut in the middle of
+/// its body loses the answer too. Bounded in bytes and time.
+pub(crate) async fn drain(body: &mut Body) {
+    const BYTES: usize = 32 << 20;
+    const TIME: Duration = Duration::from_secs(1);
+    let read = async {
+        let mut left = BYTES;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    // Whoever needs longer is cut.
+    let _ = tokio::time::timeout(TIME, read).await;
 }
 
 /// Unpacks a body to at most `limit` bytes, so that a small body can't grow without bound.
@@ -166,15 +183,15 @@ mod tests {
 
     #[tokio::test]
     async fn bodies_are_bounded() {
-        let read = |size: usize, limit| read(Body::from(vec![7; size]), limit, Duration::from_secs(1));
+        let read = async |size: usize, limit| read(&mut Body::from(vec![7; size]), limit, Duration::from_secs(1)).await;
         assert_eq!(read(10, 10).await.unwrap().len(), 10);
         assert_eq!(read(11, 10).await.unwrap_err().code, Code::BodyTooLarge);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_silent_client_is_cut() {
-        let silent = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
-        assert_eq!(read(silent, 10, Duration::from_secs(10)).await.unwrap_err().code, Code::SlowClient);
+        let mut silent = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
+        assert_eq!(read(&mut silent, 10, Duration::from_secs(10)).await.unwrap_err().code, Code::SlowClient);
     }
 
     #[test]

@@ -102,6 +102,11 @@ impl RestBody {
         Self { model, headers, body, idle: ring.limits.idle, binary: Binary::default() }
     }
 
+    /// Throws away what is left of the body.
+    pub(crate) async fn drain(&mut self) {
+        body::drain(&mut self.body).await;
+    }
+
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
@@ -117,7 +122,7 @@ impl Body for RestBody {
         let (model, version) = self.model.clone()?;
         let encoding = Encoding::parse(self.header("content-encoding"))?;
         let length = self.header(JSON_LENGTH).map(str::to_owned);
-        let packed = body::read(std::mem::take(&mut self.body), limit, self.idle).await?;
+        let packed = body::read(&mut self.body, limit, self.idle).await?;
         let data = body::unpack(encoding, packed, limit).await?;
         let (request, binary) = read(&data, length.as_deref(), model, version)?;
         self.binary = binary;
