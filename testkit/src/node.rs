@@ -96,7 +96,8 @@ impl Node {
         self.launch();
         let client = self.dir().join("client.json");
         let (until, mut child) = (tokio::time::Instant::now() + PATIENCE, self.child.take().unwrap());
-        while !client.is_file() {
+        // A killed node leaves its announcement behind; the new one takes it back first, then makes its own.
+        while !(client.is_file() && self.answers().await) {
             if let Some(status) = child.try_wait().unwrap() {
                 panic!("the node ended at its start ({status}):\n{}", self.log());
             }
@@ -104,6 +105,11 @@ impl Node {
             tokio::time::sleep(LOOK).await;
         }
         self.child = Some(child);
+    }
+
+    async fn answers(&self) -> bool {
+        let Ok(client) = self.try_client(&[]) else { return false };
+        matches!(client.try_send(client.request(Method::GET, "/v2/health/ready")).await, Ok((200, _)))
     }
 
     /// Ends it at once, as a power cut would; only this one process, by its id.
@@ -182,10 +188,22 @@ impl Node {
 
     /// A client with the admin's token.
     pub fn client(&self) -> Client {
-        let text = fs::read_to_string(self.dir().join("client.json")).expect("the node listens");
-        let client: Value = serde_json::from_str(&text).unwrap();
+        self.client_speaking(&[])
+    }
+
+    /// As [`Node::client`], with every request on one HTTP/2 connection.
+    pub fn client_h2(&self) -> Client {
+        self.client_speaking(&[b"h2"])
+    }
+
+    fn client_speaking(&self, protocols: &[&[u8]]) -> Client {
+        self.try_client(protocols).expect("the node listens")
+    }
+
+    fn try_client(&self, protocols: &[&[u8]]) -> std::io::Result<Client> {
+        let client: Value = serde_json::from_str(&fs::read_to_string(self.dir().join("client.json"))?)?;
         let field = |name: &str| client[name].as_str().unwrap().to_owned();
-        Client::new(&field("url"), &field("ca"), &field("token"))
+        Ok(Client::new(&field("url"), &field("ca"), &field("token"), protocols))
     }
 }
 
@@ -207,10 +225,11 @@ pub struct Client {
 pub type Answer = (u16, Value);
 
 impl Client {
-    fn new(url: &str, ca: &str, token: &str) -> Self {
+    fn new(url: &str, ca: &str, token: &str, protocols: &[&[u8]]) -> Self {
         let mut builder = reqwest::Client::builder().no_proxy();
         if !ca.is_empty() {
-            let config = access::tls::public_client(&fs::read_to_string(ca).unwrap()).unwrap();
+            let mut config = access::tls::public_client(&fs::read_to_string(ca).unwrap()).unwrap();
+            config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
             builder = builder.tls_backend_preconfigured(config);
         }
         Self { http: builder.build().unwrap(), url: url.to_owned(), token: token.to_owned() }

@@ -63,15 +63,16 @@ pub fn status(refusal: &Refusal) -> Failure {
     Failure::with_details(code, refusal.text(), details.into())
 }
 
-/// A gRPC status as the refusal it carries, or as the loss of the other side.
+/// A gRPC status as the refusal it carries. One that carries none was not made by the other service: the way to it
+/// broke, unless it complains of the message itself.
 pub fn refusal(status: &Failure) -> Refusal {
     if let Ok(refusal) = serde_json::from_slice(status.details()) {
         return refusal;
     }
     let code = match status.code() {
-        Status::DeadlineExceeded | Status::Cancelled => Code::DeadlineExceeded,
-        Status::Unavailable | Status::Unknown => Code::ReplicaLost,
-        _ => Code::Internal,
+        Status::DeadlineExceeded => Code::DeadlineExceeded,
+        Status::InvalidArgument | Status::OutOfRange | Status::ResourceExhausted | Status::Unimplemented => Code::Internal,
+        _ => Code::ReplicaLost,
     };
     Refusal::new(code, status.message().to_owned())
 }

@@ -1,0 +1,141 @@
+//! What was signed is what is served, and what was logged is what is exported.
+
+use std::fs;
+
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
+use sqlx::Connection as _;
+use testkit::{Node, onnx, setup};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_mantlet");
+
+#[tokio::test]
+async fn a_swapped_or_unsigned_model_is_refused_by_the_model_server_itself() {
+    if setup::onnxruntime().is_none() {
+        return setup::skip("trust::a_swapped_model", "ONNX Runtime's library is not set up: cargo xtask setup");
+    }
+    let mut node = Node::start(BINARY).await;
+    let digest = node.deploy("add", &onnx::add(10.0))["digest"].as_str().unwrap().to_owned();
+    let other = node.deploy("other", &onnx::add(66.0))["digest"].as_str().unwrap().to_owned();
+    let bundles = node.dir().join("artefacts/bundles");
+    let model = bundles.join(&digest).join("model.onnx");
+    let good = fs::read(&model).unwrap();
+    let signature = bundles.join(&digest).join("model.sig");
+    let signed = fs::read(&signature).unwrap();
+
+    let state = async |node: &mut Node| {
+        node.kill();
+        node.up().await;
+        let until = tokio::time::Instant::now() + testkit::node::PATIENCE;
+        loop {
+            let shown = node.json(&["models", "show", "add"]);
+            let model = &shown["model"];
+            if model["state"] != "starting" {
+                return format!("{} {}", model["state"].as_str().unwrap(), model["waiting"]["code"].as_str().unwrap_or("-"));
+            }
+            assert!(tokio::time::Instant::now() < until, "{shown}\n{}", node.log());
+        }
+    };
+    let mut changed = good.clone();
+    *changed.last_mut().unwrap() ^= 1;
+    fs::write(&model, &changed).unwrap();
+    assert_eq!(state(&mut node).await, "failed bundle_untrusted", "a changed byte");
+    fs::write(&model, onnx::add(66.0)).unwrap();
+    assert_eq!(state(&mut node).await, "failed bundle_untrusted", "another model");
+    fs::write(&model, &good).unwrap();
+    fs::remove_file(&signature).unwrap();
+    assert_eq!(state(&mut node).await, "failed bundle_untrusted", "no signature");
+    fs::write(&signature, &signed).unwrap();
+    assert_eq!(state(&mut node).await, "ready -");
+
+    // Straight into the catalog: the wish now names the bundle of another model, which is signed, but not as `add`.
+    node.kill();
+    let path = node.dir().join("catalog.db");
+    let mut catalog = sqlx::SqliteConnection::connect(&format!("sqlite:{}", path.display())).await.unwrap();
+    for key in ["wish/default/add", "current/default/add"] {
+        let value: Vec<u8> = sqlx::query_scalar("SELECT value FROM document WHERE collection = 'desired' AND key = ?")
+            .bind(key)
+            .fetch_one(&mut catalog)
+            .await
+            .unwrap();
+        let mut value: Value = serde_json::from_slice(&value).unwrap();
+        value["digest"] = json!(other);
+        sqlx::query("UPDATE document SET value = ? WHERE collection = 'desired' AND key = ?")
+            .bind(serde_json::to_vec(&value).unwrap())
+            .bind(key)
+            .execute(&mut catalog)
+            .await
+            .unwrap();
+    }
+    catalog.close().await.unwrap();
+    assert_eq!(state(&mut node).await, "failed bundle_untrusted", "a swapped catalog");
+}
+
+#[tokio::test]
+async fn offline_verification_catches_every_edit_of_an_export() {
+    let node = Node::start(BINARY).await;
+    for number in 0..40 {
+        node.client()
+            .post("/v1/callers", &json!({ "name": format!("caller{number}"), "roles": ["caller"] }))
+            .await;
+    }
+    let (dir, key) = (node.scratch().join("export"), node.dir().join("log.key"));
+    let exported = node.json(&["audit", "export", dir.to_str().unwrap()]);
+    assert!(exported["records"].as_u64().unwrap() >= 42, "{exported}");
+    let verify = |dir: &std::path::Path| node.cli(&["audit", "verify", dir.to_str().unwrap(), "--key", key.to_str().unwrap()]);
+    assert!(verify(&dir).status.success());
+
+    let mut files: Vec<_> = vec![dir.join("checkpoint"), dir.join("records.ndjson")];
+    let mut folders = vec![dir.join("tile")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    files.sort();
+    let total: u64 = files.iter().map(|path| fs::metadata(path).unwrap().len()).sum();
+    let seed = 7;
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    for edit in 0..100 {
+        let mut offset = rng.random_range(0..total);
+        let path = files
+            .iter()
+            .find(|path| {
+                let length = fs::metadata(path).unwrap().len();
+                let here = offset < length;
+                if !here {
+                    offset -= length;
+                }
+                here
+            })
+            .unwrap();
+        let good = fs::read(path).unwrap();
+        let mut bad = good.clone();
+        bad[usize::try_from(offset).unwrap()] ^= 1 << rng.random_range(0..8);
+        fs::write(path, &bad).unwrap();
+        let output = verify(&dir);
+        assert_eq!(output.status.code(), Some(1), "edit {edit} (seed {seed}) of {} at {offset}", path.display());
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        let named = error.contains("record ") || path.ends_with("checkpoint");
+        assert!(named, "the record is named: {error}");
+        fs::write(path, good).unwrap();
+    }
+    assert!(verify(&dir).status.success());
+    fs::write(dir.join("extra"), "").unwrap();
+    assert!(!verify(&dir).status.success(), "an extra file");
+    fs::remove_file(dir.join("extra")).unwrap();
+
+    let checkpoint = node.scratch().join("earlier");
+    fs::copy(dir.join("checkpoint"), &checkpoint).unwrap();
+    node.json(&["callers", "revoke", "caller1"]);
+    let later = node.scratch().join("later");
+    node.json(&["audit", "export", later.to_str().unwrap()]);
+    let since = |dir: &std::path::Path, earlier: &std::path::Path| {
+        let arguments = ["audit", "verify", dir.to_str().unwrap(), "--key", key.to_str().unwrap(), "--since", earlier.to_str().unwrap()];
+        node.cli(&arguments).status.success()
+    };
+    assert!(since(&later, &checkpoint));
+    assert!(!since(&dir, &later.join("checkpoint")), "a log that was cut since");
+}
