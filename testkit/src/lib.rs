@@ -1,7 +1,8 @@
 //! Real nodes, clients and fixtures for tests.
 //!
 //! [`node`] starts the real binary on a directory of its own and talks to it, [`onnx`] makes small models without
-//! any other tool, [`setup`] finds what `cargo xtask` has set up and says plainly what is skipped without it.
+//! any other tool, [`remote`] opens a service's door for contract tests, [`reference`] keeps generated pages true,
+//! [`setup`] finds what `cargo xtask` has set up and says plainly what is skipped without it.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,6 +13,8 @@
 
 pub mod node;
 pub mod onnx;
+pub mod reference;
+pub mod remote;
 pub mod setup;
 
 pub use node::Node;

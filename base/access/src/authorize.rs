@@ -84,6 +84,20 @@ impl fmt::Display for Resource {
 
 /// Proof that a policy allowed this principal this action on this resource; made only by
 /// [`Authorizer::authorize`].
+///
+/// Asking for one compiles, forging one does not:
+///
+/// ```
+/// fn ask(by: &access::Authorizer, who: access::Principal) -> Option<access::Permit> {
+///     by.authorize(who, access::Action::Predict, access::Resource::Node).ok()
+/// }
+/// ```
+///
+/// ```compile_fail,E0451
+/// fn forge(who: access::Principal) -> access::Permit {
+///     access::Permit { principal: who, action: access::Action::Predict, resource: access::Resource::Node }
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Permit {
     principal: Principal,

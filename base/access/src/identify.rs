@@ -14,6 +14,12 @@ use types::{CallerName, Code, Namespace, Refusal, Role, Timestamp};
 use crate::token::{Token, TokenId, TokenRecord};
 
 /// Somebody whose credential was checked; made only by [`Identifier::identify`].
+///
+/// ```compile_fail,E0451
+/// fn promote(who: access::Principal) -> access::Principal {
+///     access::Principal { node_wide: true, ..who }
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
     namespace: Namespace,

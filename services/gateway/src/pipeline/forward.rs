@@ -58,6 +58,36 @@ impl Reply {
 
 /// Sends the request to the claimed replica; to another one when that is lost.
 ///
+/// With the proofs of the steps before it compiles, with less it does not:
+///
+/// ```
+/// use gateway::{Ring, pipeline::{Lease, Route, forward::forward}};
+/// async fn with_both(ring: &Ring, route: Route, lease: Lease) {
+///     let _ = forward(ring, route, lease).await;
+/// }
+/// ```
+///
+/// ```compile_fail,E0308
+/// use gateway::{Ring, pipeline::{Lease, Route, forward::forward}};
+/// async fn without_a_lease(ring: &Ring, route: Route) {
+///     let _ = forward(ring, route, ()).await;
+/// }
+/// ```
+///
+/// ```compile_fail,E0451
+/// use gateway::pipeline::Lease;
+/// fn forge(lease: Lease) -> Lease {
+///     Lease { ..lease }
+/// }
+/// ```
+///
+/// ```compile_fail,E0308
+/// use gateway::{Ring, pipeline::{Cleared, Lease, forward::forward}};
+/// async fn without_a_route(ring: &Ring, cleared: Cleared, lease: Lease) {
+///     let _ = forward(ring, cleared, lease).await;
+/// }
+/// ```
+///
 /// # Errors
 /// `deadline_exceeded`, `replica_lost`, or the model's own refusal.
 pub async fn forward(ring: &Ring, route: Route, lease: Lease) -> Result<Reply, Refusal> {
