@@ -50,7 +50,14 @@ pub(crate) struct Node {
     pub(crate) token_file: Option<PathBuf>,
 
     /// The token to use; a file or the environment keeps it out of other people's sight.
-    #[arg(long, global = true, env = "MANTLET_TOKEN", hide_env_values = true, conflicts_with = "token_file", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        env = "MANTLET_TOKEN",
+        hide_env_values = true,
+        conflicts_with = "token_file",
+        help_heading = "Global options"
+    )]
     pub(crate) token: Option<String>,
 
     /// Namespace to act in, for tokens that may choose.

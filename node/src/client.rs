@@ -39,10 +39,13 @@ pub(crate) fn data_dir(node: &Node) -> Result<PathBuf, Refusal> {
         return std::path::absolute(dir).map_err(file(dir));
     }
     let from = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    from("XDG_DATA_HOME").or_else(|| Some(from("HOME")?.join(".local/share"))).map(|base| base.join("mantlet")).ok_or_else(|| {
-        Refusal::new(Code::DataDirUnusable, "there is no home directory to keep data in")
-            .hint("name a directory: `--data-dir DIR`, or set MANTLET_DATA_DIR")
-    })
+    from("XDG_DATA_HOME")
+        .or_else(|| Some(from("HOME")?.join(".local/share")))
+        .map(|base| base.join("mantlet"))
+        .ok_or_else(|| {
+            Refusal::new(Code::DataDirUnusable, "there is no home directory to keep data in")
+                .hint("name a directory: `--data-dir DIR`, or set MANTLET_DATA_DIR")
+        })
 }
 
 /// A connection to a node.
@@ -100,7 +103,8 @@ impl Client {
         namespace: Option<Namespace>,
         dir: Option<PathBuf>,
     ) -> Result<Self, Refusal> {
-        let mut builder = reqwest::Client::builder().user_agent(concat!("mantlet/", env!("CARGO_PKG_VERSION"))).no_proxy();
+        let mut builder =
+            reqwest::Client::builder().user_agent(concat!("mantlet/", env!("CARGO_PKG_VERSION"))).no_proxy();
         if let Some(ca) = ca {
             let text = fs::read_to_string(ca).map_err(file(ca))?;
             let config = access::tls::public_client(&text)

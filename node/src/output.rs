@@ -22,7 +22,9 @@ pub(crate) fn internal(error: &dyn std::fmt::Display) -> Refusal {
 /// A file that can't be read or written.
 pub(crate) fn file(path: &std::path::Path) -> impl Fn(std::io::Error) -> Refusal {
     let shown = path.display().to_string();
-    move |error| Refusal::new(Code::FileUnreadable, format!("{shown}: {error}")).hint("check the path and its permissions")
+    move |error| {
+        Refusal::new(Code::FileUnreadable, format!("{shown}: {error}")).hint("check the path and its permissions")
+    }
 }
 
 /// Prints a refusal and gives the exit code.

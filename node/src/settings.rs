@@ -107,7 +107,9 @@ pub(crate) fn resolve(
         }
     }
     for (variable, value) in environment {
-        let Some((table, name)) = variable.strip_prefix("MANTLET_").and_then(|rest| rest.split_once("__")) else { continue };
+        let Some((table, name)) = variable.strip_prefix("MANTLET_").and_then(|rest| rest.split_once("__")) else {
+            continue;
+        };
         let lower = |text: &str| text.to_ascii_lowercase().replace('_', "-");
         let key = known(&lower(table), &lower(name), &format!("${variable}"))?;
         values.insert((key.table, key.name), (value, Origin::Environment(variable)));
@@ -120,7 +122,10 @@ pub(crate) fn resolve(
 
 fn read_file(path: &Path, text: &str) -> Result<Vec<((String, String), String)>, Refusal> {
     let broken = |why: String| {
-        invalid(format!("{}: {why}", path.display()), "write TOML: [gateway] on one line, listen = \"127.0.0.1:8443\" on the next".into())
+        invalid(
+            format!("{}: {why}", path.display()),
+            "write TOML: [gateway] on one line, listen = \"127.0.0.1:8443\" on the next".into(),
+        )
     };
     let document: toml::Table = toml::from_str(text).map_err(|error| broken(error.message().to_owned()))?;
     let mut values = Vec::new();
@@ -133,7 +138,9 @@ fn read_file(path: &Path, text: &str) -> Result<Vec<((String, String), String)>,
                 toml::Value::String(text) => text,
                 toml::Value::Integer(number) => number.to_string(),
                 toml::Value::Boolean(flag) => flag.to_string(),
-                other => return Err(broken(format!("{table}.{name} is a {}, not a text or a number", other.type_str()))),
+                other => {
+                    return Err(broken(format!("{table}.{name} is a {}, not a text or a number", other.type_str())));
+                }
             };
             values.push(((table.clone(), name), text));
         }

@@ -25,9 +25,7 @@ use types::{Code, Refusal};
 
 use crate::{
     cli::{self, Format, Node},
-    client,
-    commands,
-    output,
+    client, commands, output,
 };
 use data::DataDir;
 
@@ -83,7 +81,9 @@ pub(crate) async fn run(node: &Node, arguments: &cli::Up, format: Format) -> Res
         Security::Off => Authorizer::open(),
     };
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new()
-        .set_buckets(&[1e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0])
+        .set_buckets(&[
+            1e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+        ])
         .and_then(metrics_exporter_prometheus::PrometheusBuilder::install_recorder)
         .map_err(|error| output::internal(&error))?;
     let renderer = recorder.clone();

@@ -72,7 +72,10 @@ async fn storm(client: Client, numbers: Arc<AtomicU64>, acknowledged: Arc<Mutex<
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_when_the_node_is_killed() {
     if setup::onnxruntime().is_none() {
-        return setup::skip("kill::nothing_acknowledged_is_lost", "ONNX Runtime's library is not set up: cargo xtask setup");
+        return setup::skip(
+            "kill::nothing_acknowledged_is_lost",
+            "ONNX Runtime's library is not set up: cargo xtask setup",
+        );
     }
     let seed = 20_261_124;
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -90,7 +93,11 @@ async fn nothing_acknowledged_is_lost_when_the_node_is_killed() {
     }
     node.up().await;
     let acknowledged = acknowledged.lock().await;
-    println!("seed {seed}: {} deploys and {} tokens were acknowledged over {KILLS} kills", acknowledged.deploys.len(), acknowledged.callers.len());
+    println!(
+        "seed {seed}: {} deploys and {} tokens were acknowledged over {KILLS} kills",
+        acknowledged.deploys.len(),
+        acknowledged.callers.len()
+    );
     assert!(acknowledged.deploys.len() + acknowledged.callers.len() >= KILLS, "the storm got nothing done");
 
     let client = node.client();
@@ -163,14 +170,20 @@ fn rustix_pid(pid: u32) -> rustix::process::Pid {
 #[tokio::test]
 async fn model_servers_do_not_outlive_a_killed_node() {
     if setup::onnxruntime().is_none() {
-        return setup::skip("kill::model_servers_do_not_outlive", "ONNX Runtime's library is not set up: cargo xtask setup");
+        return setup::skip(
+            "kill::model_servers_do_not_outlive",
+            "ONNX Runtime's library is not set up: cargo xtask setup",
+        );
     }
     let mut node = Node::start(BINARY).await;
     node.deploy("add", &onnx::add(10.0));
     let servers = node.model_servers();
     node.kill();
     let until = tokio::time::Instant::now() + testkit::node::PATIENCE;
-    while servers.iter().any(|pid| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c.contains("model-server"))) {
+    while servers
+        .iter()
+        .any(|pid| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c.contains("model-server")))
+    {
         assert!(tokio::time::Instant::now() < until, "a model server lives on without its node");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }

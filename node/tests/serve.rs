@@ -32,7 +32,8 @@ async fn a_deployed_model_answers_by_version_and_after_a_restart() {
     let again = node.deploy("add", &onnx::add(10.0));
     assert_eq!(again["version"], 1, "the same bundle is the same version");
     assert_eq!(node.deploy("add", &onnx::add(20.0))["version"], 2);
-    let data = async |client: &Client| client.infer("add", &onnx::add_request()).await.1["outputs"][0]["data"][0].clone();
+    let data =
+        async |client: &Client| client.infer("add", &onnx::add_request()).await.1["outputs"][0]["data"][0].clone();
     assert_eq!(data(&client).await, 21.0);
     node.json(&["rollback", "add"]);
     let until = tokio::time::Instant::now() + testkit::node::PATIENCE;
@@ -70,7 +71,10 @@ async fn wrong_requests_are_refused_and_the_node_lives_on() {
         (json!({ "inputs": [] }), (400, "input_mismatch")),
         (json!({ "inputs": "x" }), (400, "request_malformed")),
         (json!([]), (400, "request_malformed")),
-        (json!({ "inputs": [x("FP32", json!([1, 4]), json!([1, 2, 3, 4]))], "outputs": [{ "name": "w" }] }), (400, "output_unknown")),
+        (
+            json!({ "inputs": [x("FP32", json!([1, 4]), json!([1, 2, 3, 4]))], "outputs": [{ "name": "w" }] }),
+            (400, "output_unknown"),
+        ),
     ] {
         assert_eq!(code(&client.infer("add", &body).await), expected, "{body}");
     }
@@ -86,11 +90,19 @@ async fn wrong_requests_are_refused_and_the_node_lives_on() {
     for (body, headers, expected) in [
         (b"{".to_vec(), vec![], (400, "request_malformed")),
         (deep.clone().into_bytes(), vec![], (400, "request_malformed")),
-        (format!(r#"{{"inputs":[{{"name":"x","datatype":"FP32","shape":[1,4],"data":{deep}}}]}}"#).into_bytes(), vec![], (400, "input_mismatch")),
+        (
+            format!(r#"{{"inputs":[{{"name":"x","datatype":"FP32","shape":[1,4],"data":{deep}}}]}}"#).into_bytes(),
+            vec![],
+            (400, "input_mismatch"),
+        ),
         (b"{}".to_vec(), vec![(length, "99")], (400, "request_malformed")),
         (b"{}".to_vec(), vec![(length, "-1")], (400, "request_malformed")),
-        (br#"{"inputs":[{"name":"x","datatype":"FP32","shape":[1,4],"parameters":{"binary_data_size":16}}]}abc"#.to_vec(),
-            vec![(length, "92")], (400, "request_malformed")),
+        (
+            br#"{"inputs":[{"name":"x","datatype":"FP32","shape":[1,4],"parameters":{"binary_data_size":16}}]}abc"#
+                .to_vec(),
+            vec![(length, "92")],
+            (400, "request_malformed"),
+        ),
         (b"{}".to_vec(), vec![("content-encoding", "br")], (415, "encoding_unsupported")),
         (b"{}".to_vec(), vec![("content-encoding", "gzip")], (400, "request_malformed")),
         (vec![b' '; (16 << 20) + 1], vec![], (413, "body_too_large")),
@@ -104,8 +116,14 @@ async fn wrong_requests_are_refused_and_the_node_lives_on() {
     assert_eq!(code(&client.get("/v3").await), (404, "path_not_found"));
     assert_eq!(code(&client.get("/v2/models/add/infer").await), (405, "method_not_allowed"));
     assert_eq!(code(&client.get("/v2/models/..%2f..").await), (400, "name_invalid"));
-    assert_eq!(code(&client.post("/v2/models/add/versions/9/infer", &onnx::add_request()).await), (404, "version_not_found"));
-    assert_eq!(code(&client.post("/v2/models/add/versions/x/infer", &onnx::add_request()).await), (400, "request_malformed"));
+    assert_eq!(
+        code(&client.post("/v2/models/add/versions/9/infer", &onnx::add_request()).await),
+        (404, "version_not_found")
+    );
+    assert_eq!(
+        code(&client.post("/v2/models/add/versions/x/infer", &onnx::add_request()).await),
+        (400, "request_malformed")
+    );
 
     assert!(node.runs());
     assert_eq!(client.infer("add", &onnx::add_request()).await.0, 200);
@@ -121,7 +139,8 @@ async fn limits_of_the_manifest_hold() {
     });
     let (status, answer) = client.deploy(&onnx::add(1.0), &manifest).await.unwrap();
     assert_eq!(status, 200, "{answer}");
-    let request = |data: Value| json!({ "inputs": [{ "name": "x", "datatype": "FP32", "shape": [1, 4], "data": data }] });
+    let request =
+        |data: Value| json!({ "inputs": [{ "name": "x", "datatype": "FP32", "shape": [1, 4], "data": data }] });
     // Refused values don't wait for a replica.
     assert_eq!(code(&client.infer("strict", &request(json!([null, 1, 2, 3]))).await), (400, "input_value_refused"));
     let second = client.infer("strict", &request(json!([0, 1, 2, 3]))).await;
@@ -155,7 +174,9 @@ async fn credentials_are_needed_and_bound_to_their_namespace() {
         let answer = client.with_token(&forged).infer("add", &onnx::add_request()).await;
         assert!(matches!(code(&answer), (401, "credential_invalid") | (431, _)), "{answer:?}");
     }
-    let add = |arguments: &[&str]| node.json(&[&["callers", "add"], arguments].concat())["token"].as_str().unwrap().to_owned();
+    let add = |arguments: &[&str]| {
+        node.json(&[&["callers", "add"], arguments].concat())["token"].as_str().unwrap().to_owned()
+    };
     let caller = client.with_token(&add(&["app", "--role", "caller"]));
     let answers = async |client: &Client| client.infer("add", &onnx::add_request()).await;
     assert_eq!(answers(&caller).await.0, 200, "a new token works at once");
@@ -208,7 +229,10 @@ async fn files_that_are_no_model_are_refused_with_the_cure() {
     assert_eq!(refused("corrupt.onnx", &corrupt), "load_failed");
     assert_eq!(node.refused(&["deploy", "/nowhere/m.onnx", "--name", "m"]), "file_unreadable");
     let shown = node.json(&["models", "show", "bad"]);
-    assert_eq!((&shown["model"]["state"], &shown["model"]["waiting"]["code"]), (&json!("failed"), &json!("load_failed")));
+    assert_eq!(
+        (&shown["model"]["state"], &shown["model"]["waiting"]["code"]),
+        (&json!("failed"), &json!("load_failed"))
+    );
     assert_eq!(node.deploy("bad", &good)["version"], 2, "a good file mends it");
 }
 
@@ -235,7 +259,15 @@ async fn security_off_answers_anybody_on_loopback_only() {
     let client = node.client();
     assert!(client.url().starts_with("http://127.0.0.1:"));
     assert_eq!(client.infer("add", &onnx::add_request()).await.0, 200);
-    let output = node.cli(&["up", "--security", "off", "--listen", "0.0.0.0:0", "--data-dir", node.scratch().join("b").to_str().unwrap()]);
+    let output = node.cli(&[
+        "up",
+        "--security",
+        "off",
+        "--listen",
+        "0.0.0.0:0",
+        "--data-dir",
+        node.scratch().join("b").to_str().unwrap(),
+    ]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("loopback only"));
 }

@@ -104,5 +104,11 @@ async fn secrets_stand_in_no_output_log_or_process_list() {
         let mode = fs::metadata(node.dir().join(name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0, "{name} is its owner's alone");
     }
-    assert_eq!(fs::read_dir(node.dir().join("run")).unwrap().filter(|e| e.as_ref().unwrap().path().extension() == Some("json".as_ref())).count(), 0);
+    assert_eq!(
+        fs::read_dir(node.dir().join("run"))
+            .unwrap()
+            .filter(|e| e.as_ref().unwrap().path().extension() == Some("json".as_ref()))
+            .count(),
+        0
+    );
 }

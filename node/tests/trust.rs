@@ -32,7 +32,11 @@ async fn a_swapped_or_unsigned_model_is_refused_by_the_model_server_itself() {
             let shown = node.json(&["models", "show", "add"]);
             let model = &shown["model"];
             if model["state"] != "starting" {
-                return format!("{} {}", model["state"].as_str().unwrap(), model["waiting"]["code"].as_str().unwrap_or("-"));
+                return format!(
+                    "{} {}",
+                    model["state"].as_str().unwrap(),
+                    model["waiting"]["code"].as_str().unwrap_or("-")
+                );
             }
             assert!(tokio::time::Instant::now() < until, "{shown}\n{}", node.log());
         }
@@ -76,14 +80,13 @@ async fn a_swapped_or_unsigned_model_is_refused_by_the_model_server_itself() {
 async fn offline_verification_catches_every_edit_of_an_export() {
     let node = Node::start(BINARY).await;
     for number in 0..40 {
-        node.client()
-            .post("/v1/callers", &json!({ "name": format!("caller{number}"), "roles": ["caller"] }))
-            .await;
+        node.client().post("/v1/callers", &json!({ "name": format!("caller{number}"), "roles": ["caller"] })).await;
     }
     let (dir, key) = (node.scratch().join("export"), node.dir().join("log.key"));
     let exported = node.json(&["audit", "export", dir.to_str().unwrap()]);
     assert!(exported["records"].as_u64().unwrap() >= 42, "{exported}");
-    let verify = |dir: &std::path::Path| node.cli(&["audit", "verify", dir.to_str().unwrap(), "--key", key.to_str().unwrap()]);
+    let verify =
+        |dir: &std::path::Path| node.cli(&["audit", "verify", dir.to_str().unwrap(), "--key", key.to_str().unwrap()]);
     assert!(verify(&dir).status.success());
 
     let mut files: Vec<_> = vec![dir.join("checkpoint"), dir.join("records.ndjson")];
@@ -133,7 +136,15 @@ async fn offline_verification_catches_every_edit_of_an_export() {
     let later = node.scratch().join("later");
     node.json(&["audit", "export", later.to_str().unwrap()]);
     let since = |dir: &std::path::Path, earlier: &std::path::Path| {
-        let arguments = ["audit", "verify", dir.to_str().unwrap(), "--key", key.to_str().unwrap(), "--since", earlier.to_str().unwrap()];
+        let arguments = [
+            "audit",
+            "verify",
+            dir.to_str().unwrap(),
+            "--key",
+            key.to_str().unwrap(),
+            "--since",
+            earlier.to_str().unwrap(),
+        ];
         node.cli(&arguments).status.success()
     };
     assert!(since(&later, &checkpoint));

@@ -97,10 +97,7 @@ const FLOAT: i32 = 1;
 fn value(name: &str, dims: &[i64]) -> Value {
     let dimension = |d: &i64| Dimension { value: (*d >= 0).then_some(*d), parameter: (*d < 0).then(|| "n".into()) };
     let shape = Shape { dim: dims.iter().map(dimension).collect() };
-    Value {
-        name: name.into(),
-        kind: Some(Kind { tensor: Some(Tensor { elem_type: FLOAT, shape: Some(shape) }) }),
-    }
+    Value { name: name.into(), kind: Some(Kind { tensor: Some(Tensor { elem_type: FLOAT, shape: Some(shape) }) }) }
 }
 
 /// A model with one FP32 input `x` and one output `y` of shape `[-1, 4]`, where `y = x + offset`; each offset is

@@ -12,5 +12,8 @@ pub fn check(name: &str, content: &str) {
         return;
     }
     let page = fs::read_to_string(&path).unwrap_or_default();
-    assert!(page == content, "docs/reference/{name} is not what the code says: run `cargo xtask gen`, and read the difference");
+    assert!(
+        page == content,
+        "docs/reference/{name} is not what the code says: run `cargo xtask gen`, and read the difference"
+    );
 }

@@ -41,7 +41,8 @@ pub fn skip(test: &str, why: &str) {
     let line = format!("SKIPPED: {test}: {why}");
     println!("{line}");
     if let Some(path) = std::env::var_os("MANTLET_SKIPS") {
-        let mut file = OpenOptions::new().create(true).append(true).open(path).expect("the list of skips can be written");
+        let mut file =
+            OpenOptions::new().create(true).append(true).open(path).expect("the list of skips can be written");
         writeln!(file, "{line}").expect("the list of skips can be written");
     }
 }

@@ -87,11 +87,17 @@ impl Environment {
         self.command(&self.python)
     }
 
+    /// Where models for tests are made.
+    pub(crate) fn models(&self) -> PathBuf {
+        self.setup.join("models")
+    }
+
     fn variables(&self) -> Vec<(&'static str, OsString)> {
         let mut variables = vec![
             ("ORT_DISABLE_TELEMETRY", "1".into()),
             ("MANTLET_PYTHON", self.python.clone().into()),
             ("MANTLET_ONNXRUNTIME", self.library.clone().into()),
+            ("MANTLET_MODELS", self.models().into()),
         ];
         variables.extend(self.data.clone().map(|data| ("MANTLET_DATA", data.into())));
         variables

@@ -64,7 +64,8 @@ impl Report {
             Ok(())
         });
         self.check("deny", || {
-            shell::execute(environment.tool("cargo-deny").args(["check", "bans", "licenses", "sources"]))
+            let arguments = ["check", "--hide-inclusion-graph", "bans", "licenses", "sources"];
+            shell::execute(environment.tool("cargo-deny").args(arguments))
         });
         self.check("shear", || shell::execute(environment.tool("cargo-shear").arg("shear")));
     }

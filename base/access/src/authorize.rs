@@ -230,10 +230,9 @@ fn question(principal: &Principal, action: Action, resource: &Resource) -> Optio
         ("nodeWide".to_owned(), RestrictedExpression::new_bool(principal.node_wide())),
     ]);
     let (target, attributes_of_target) = match resource {
-        Resource::Model(namespace, model) => (
-            uid("Model", &format!("{namespace}/{model}"))?,
-            HashMap::from([("namespace".to_owned(), text(namespace))]),
-        ),
+        Resource::Model(namespace, model) => {
+            (uid("Model", &format!("{namespace}/{model}"))?, HashMap::from([("namespace".to_owned(), text(namespace))]))
+        }
         Resource::Namespace(namespace) => {
             (uid("Namespace", namespace.as_str())?, HashMap::from([("namespace".to_owned(), text(namespace))]))
         }

@@ -64,7 +64,8 @@ impl Key {
     /// # Errors
     /// When the system has none.
     pub fn generate() -> Result<Self, Error> {
-        let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(|e| Error::Key(e.to_string()))?;
+        let pair =
+            rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(|e| Error::Key(e.to_string()))?;
         Self::parse(&Zeroizing::new(pair.serialize_pem()))
     }
 
@@ -102,7 +103,11 @@ impl Key {
     pub fn sign(&self, name: &str, files: &BTreeMap<String, Digest>) -> Result<Vec<u8>, Error> {
         let resources: Vec<Resource> = in_order(files)
             .into_iter()
-            .map(|(name, digest)| Resource { name: name.clone(), algorithm: "sha256".into(), digest: digest.to_string() })
+            .map(|(name, digest)| Resource {
+                name: name.clone(),
+                algorithm: "sha256".into(),
+                digest: digest.to_string(),
+            })
             .collect();
         let statement = Statement {
             kind: STATEMENT.into(),
@@ -132,7 +137,10 @@ impl Key {
             dsse_envelope: Envelope {
                 payload: STANDARD.encode(&payload),
                 payload_type: PAYLOAD_TYPE.into(),
-                signatures: vec![EnvelopeSignature { sig: STANDARD.encode(signature.as_bytes()), keyid: String::new() }],
+                signatures: vec![EnvelopeSignature {
+                    sig: STANDARD.encode(signature.as_bytes()),
+                    keyid: String::new(),
+                }],
             },
         };
         serde_json::to_vec_pretty(&bundle).map_err(|e| Error::Malformed(e.to_string()))

@@ -100,7 +100,8 @@ fn roots(ca: &str) -> Result<RootCertStore, Error> {
 }
 
 fn read(identity: &Identity) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Error> {
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(identity.chain.as_bytes()).collect::<Result<_, _>>().map_err(wrong)?;
+    let chain: Vec<_> =
+        CertificateDer::pem_slice_iter(identity.chain.as_bytes()).collect::<Result<_, _>>().map_err(wrong)?;
     if chain.is_empty() {
         return Err(Error("the certificate file holds no certificate".into()));
     }

@@ -139,7 +139,9 @@ mod tests {
     #[test]
     fn other_texts_are_no_tokens() {
         let token = Token::generate().expose();
-        for bad in ["", "mnt_", "mnt__", "Bearer x", &token[..token.len() - 1], &token.to_uppercase(), &format!("{}0", *token)] {
+        for bad in
+            ["", "mnt_", "mnt__", "Bearer x", &token[..token.len() - 1], &token.to_uppercase(), &format!("{}0", *token)]
+        {
             assert!(bad.parse::<Token>().is_err(), "{bad}");
         }
     }

@@ -80,7 +80,10 @@ pub fn files_verify(
             return Err(Failure::new(Some(tree.size()), what));
         }
         if tree.root_at(size).map_err(internal)? != root {
-            return Err(Failure::new(None, format!("the first {size} records were rewritten since the earlier checkpoint")));
+            return Err(Failure::new(
+                None,
+                format!("the first {size} records were rewritten since the earlier checkpoint"),
+            ));
         }
     }
     Ok(Verified { records: size, root: root.to_string() })
@@ -139,9 +142,8 @@ fn leaves(files: &BTreeMap<String, Vec<u8>>) -> Vec<&[u8]> {
 /// The number of a tile from its path below the level: `x001/x234/067.p/8` is 1234067.
 fn number(path: &str) -> Option<u64> {
     let path = path.split(".p/").next()?;
-    path.split('/').try_fold(0_u64, |n, part| {
-        n.checked_mul(1000)?.checked_add(part.trim_start_matches('x').parse().ok()?)
-    })
+    path.split('/')
+        .try_fold(0_u64, |n, part| n.checked_mul(1000)?.checked_add(part.trim_start_matches('x').parse().ok()?))
 }
 
 /// The first record a tile covers.
@@ -219,8 +221,7 @@ mod tests {
     #[test]
     fn a_removed_record_is_caught_though_every_tile_was_recomputed() {
         let (files, key) = log(300);
-        let records: Vec<Vec<u8>> =
-            split(&files["records.ndjson"]).unwrap().into_iter().map(<[u8]>::to_vec).collect();
+        let records: Vec<Vec<u8>> = split(&files["records.ndjson"]).unwrap().into_iter().map(<[u8]>::to_vec).collect();
         for gone in [0, 150, 299] {
             let mut fewer = records.clone();
             fewer.remove(gone);

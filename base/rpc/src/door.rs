@@ -77,11 +77,7 @@ async fn admit(stream: UnixStream, acceptor: TlsAcceptor, peers: &[String]) -> i
     if peers.contains(&peer) { Ok(stream) } else { Err(io::Error::other(format!("`{peer}` has no business here"))) }
 }
 
-async fn converse(
-    stream: TlsStream<UnixStream>,
-    router: axum::Router,
-    watcher: hyper_util::server::graceful::Watcher,
-) {
+async fn converse(stream: TlsStream<UnixStream>, router: axum::Router, watcher: hyper_util::server::graceful::Watcher) {
     let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())

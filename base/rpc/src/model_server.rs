@@ -158,15 +158,13 @@ impl ModelServer for ModelServerClient {
         let mut grpc = tonic::client::Grpc::new(self.channel.clone())
             .max_decoding_message_size(remote::MESSAGE)
             .max_encoding_message_size(remote::MESSAGE.max(message.encoded_len()));
-        grpc.ready().await.map_err(|error| {
-            Refusal::new(types::Code::ReplicaLost, format!("the model server is away: {error}"))
-        })?;
+        grpc.ready()
+            .await
+            .map_err(|error| Refusal::new(types::Code::ReplicaLost, format!("the model server is away: {error}")))?;
         let path = http::uri::PathAndQuery::from_static(INFER);
         let codec = tonic_prost::ProstCodec::<ModelInferRequest, oip::proto::ModelInferResponse>::default();
-        let answer = grpc
-            .unary(tonic::Request::new(message), path, codec)
-            .await
-            .map_err(|status| remote::refusal(&status))?;
+        let answer =
+            grpc.unary(tonic::Request::new(message), path, codec).await.map_err(|status| remote::refusal(&status))?;
         let compute = answer.metadata().get(COMPUTE).and_then(|value| value.to_str().ok()?.parse().ok());
         let outputs = oip::read_outputs(answer.into_inner())?;
         Ok(InferResponse { outputs, compute: Duration::from_micros(compute.unwrap_or(0)) })

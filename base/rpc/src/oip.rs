@@ -19,8 +19,10 @@ pub mod proto {
 }
 
 use proto::{
-    InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse, infer_parameter::ParameterChoice,
-    model_infer_request::{InferInputTensor, InferRequestedOutputTensor}, model_infer_response::InferOutputTensor,
+    InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse,
+    infer_parameter::ParameterChoice,
+    model_infer_request::{InferInputTensor, InferRequestedOutputTensor},
+    model_infer_response::InferOutputTensor,
 };
 
 fn malformed(what: impl Into<String>) -> Refusal {
@@ -245,7 +247,10 @@ mod tests {
     fn what_does_not_fit_is_named() {
         let contents = InferTensorContents { int_contents: vec![300], ..InferTensorContents::default() };
         let message = |request| read_request(request).unwrap_err().message.into_owned();
-        assert_eq!(message(input("INT8", vec![1], Some(contents.clone()))), "input `INPUT0`: element 0 is outside INT8");
+        assert_eq!(
+            message(input("INT8", vec![1], Some(contents.clone()))),
+            "input `INPUT0`: element 0 is outside INT8"
+        );
         assert_eq!(message(input("INT9", vec![1], None)), "input `INPUT0`: there is no type `INT9`");
         let mut both = input("INT32", vec![1], Some(contents));
         both.raw_input_contents.push(Bytes::from_static(&[0; 4]));

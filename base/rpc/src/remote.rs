@@ -52,7 +52,9 @@ impl<U: DeserializeOwned> Decoder for Json<(), U> {
     type Error = Failure;
 
     fn decode(&mut self, message: &mut DecodeBuf<'_>) -> Result<Option<U>, Failure> {
-        serde_json::from_reader(message.reader()).map(Some).map_err(|error| Failure::invalid_argument(error.to_string()))
+        serde_json::from_reader(message.reader())
+            .map(Some)
+            .map_err(|error| Failure::invalid_argument(error.to_string()))
     }
 }
 
@@ -71,7 +73,9 @@ pub fn refusal(status: &Failure) -> Refusal {
     }
     let code = match status.code() {
         Status::DeadlineExceeded => Code::DeadlineExceeded,
-        Status::InvalidArgument | Status::OutOfRange | Status::ResourceExhausted | Status::Unimplemented => Code::Internal,
+        Status::InvalidArgument | Status::OutOfRange | Status::ResourceExhausted | Status::Unimplemented => {
+            Code::Internal
+        }
         _ => Code::ReplicaLost,
     };
     Refusal::new(code, status.message().to_owned())
@@ -139,7 +143,8 @@ where
     T: Serialize + Send + Sync + 'static,
     U: DeserializeOwned + Send + Sync + 'static,
 {
-    let lost = |error: &dyn std::fmt::Display| Refusal::new(Code::ReplicaLost, format!("the other service is away: {error}"));
+    let lost =
+        |error: &dyn std::fmt::Display| Refusal::new(Code::ReplicaLost, format!("the other service is away: {error}"));
     let mut grpc = tonic::client::Grpc::new(channel.clone()).max_decoding_message_size(MESSAGE);
     grpc.ready().await.map_err(|error| lost(&error))?;
     let answer = grpc.unary(tonic::Request::new(request), path, Json::<T, U>::default()).await;

@@ -94,7 +94,12 @@ impl Write {
     ///
     /// # Errors
     /// `Corrupt` when it can't be written as JSON.
-    pub fn put(collection: Collection, key: impl Into<String>, expect: Expect, value: &impl Serialize) -> Result<Self, Error> {
+    pub fn put(
+        collection: Collection,
+        key: impl Into<String>,
+        expect: Expect,
+        value: &impl Serialize,
+    ) -> Result<Self, Error> {
         let key = key.into();
         let value = serde_json::to_vec(value)
             .map_err(|error| Error::Corrupt { what: format!("document `{key}`"), why: error.to_string() })?;

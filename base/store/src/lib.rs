@@ -43,10 +43,7 @@ pub enum Error {
 
 impl Error {
     /// An error of the medium below.
-    pub fn unavailable(
-        what: impl Into<String>,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Self {
+    pub fn unavailable(what: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Unavailable { what: what.into(), source: source.into() }
     }
 }
@@ -58,10 +55,8 @@ impl From<Error> for Refusal {
             Error::TooLarge { .. } => Self::new(Code::BodyTooLarge, error.to_string()),
             Error::Missing(_) | Error::Corrupt { .. } => Self::new(Code::StorageUnavailable, error.to_string())
                 .hint("run `mantlet doctor`; restore the data directory from a backup if files are lost"),
-            Error::Unavailable { source, .. } => {
-                Self::new(Code::StorageUnavailable, format!("{error}: {source}"))
-                    .hint("check that the disk of the data directory has space and can be written: `mantlet doctor`")
-            }
+            Error::Unavailable { source, .. } => Self::new(Code::StorageUnavailable, format!("{error}: {source}"))
+                .hint("check that the disk of the data directory has space and can be written: `mantlet doctor`"),
         }
     }
 }

@@ -243,7 +243,10 @@ pub struct RoleError(String);
 impl FromStr for Role {
     type Err = RoleError;
     fn from_str(text: &str) -> Result<Self, RoleError> {
-        Self::ALL.into_iter().find(|role| role.as_str() == text).ok_or_else(|| RoleError(text.chars().take(40).collect()))
+        Self::ALL
+            .into_iter()
+            .find(|role| role.as_str() == text)
+            .ok_or_else(|| RoleError(text.chars().take(40).collect()))
     }
 }
 

@@ -443,8 +443,11 @@ impl Manifest {
     /// `manifest_invalid` with the place and the cause.
     pub fn from_yaml(text: &str) -> Result<Self, Refusal> {
         let manifest: Self = serde_saphyr::from_str(text).map_err(|error| {
-            Refusal::new(Code::ManifestInvalid, format!("the manifest can't be read: {}", first_line(&error.to_string())))
-                .hint("compare it with the schema: `mantlet models schema`")
+            Refusal::new(
+                Code::ManifestInvalid,
+                format!("the manifest can't be read: {}", first_line(&error.to_string())),
+            )
+            .hint("compare it with the schema: `mantlet models schema`")
         })?;
         manifest.check()?;
         Ok(manifest)

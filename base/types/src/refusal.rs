@@ -226,7 +226,8 @@ mod tests {
 
     #[test]
     fn a_problem_says_what_and_what_next() {
-        let refusal = Refusal::new(Code::ModelNotFound, "no model `digit` in namespace `default`").hint("run `mantlet models`");
+        let refusal =
+            Refusal::new(Code::ModelNotFound, "no model `digit` in namespace `default`").hint("run `mantlet models`");
         insta::assert_json_snapshot!(refusal.problem(), @r#"
         {
           "type": "https://mantlet.dev/errors/model_not_found",

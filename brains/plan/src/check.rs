@@ -16,7 +16,8 @@ pub fn check(inputs: &Inputs, plan: &Plan) -> Vec<String> {
                     wrong.push(format!("the id {} is used twice", server.0));
                 }
                 let wished = inputs.wishes.get(model).is_some_and(|w| (w.version, w.digest) == (*version, *digest));
-                let current = inputs.wishes.contains_key(model) && inputs.current.get(model) == Some(&(*version, *digest));
+                let current =
+                    inputs.wishes.contains_key(model) && inputs.current.get(model) == Some(&(*version, *digest));
                 if !wished && !current {
                     wrong.push(format!("{}/{} {version} is started and nobody wants it", model.namespace, model.name));
                 }
@@ -30,7 +31,8 @@ pub fn check(inputs: &Inputs, plan: &Plan) -> Vec<String> {
             },
             Step::Route { model, version, .. } => {
                 if inputs.wishes.get(model).map(|wish| wish.version) != Some(*version) {
-                    wrong.push(format!("{}/{} is routed to {version}, which nobody wants", model.namespace, model.name));
+                    wrong
+                        .push(format!("{}/{} is routed to {version}, which nobody wants", model.namespace, model.name));
                 }
             }
             Step::Unroute { model } => {
@@ -64,7 +66,10 @@ fn last_ready_drained(inputs: &Inputs, plan: &Plan, drained: &BTreeSet<&crate::S
         };
         let had = before.is_some_and(|version| ready(version, false));
         if had && !ready(answers, true) {
-            wrong.push(format!("{}/{} loses its last ready replica (wanted: {})", model.namespace, model.name, wish.version));
+            wrong.push(format!(
+                "{}/{} loses its last ready replica (wanted: {})",
+                model.namespace, model.name, wish.version
+            ));
         }
     }
     wrong

@@ -124,9 +124,10 @@ impl Planner<'_> {
         for model in self.inputs.current.keys().filter(|model| !self.inputs.wishes.contains_key(*model)) {
             self.steps.push(Step::Unroute { model: model.clone() });
         }
-        let unwanted = self.inputs.servers.iter().filter(|(_, server)| {
-            server.state != State::Draining && !self.inputs.wishes.contains_key(&server.model)
-        });
+        let unwanted =
+            self.inputs.servers.iter().filter(|(_, server)| {
+                server.state != State::Draining && !self.inputs.wishes.contains_key(&server.model)
+            });
         self.steps.extend(unwanted.map(|(id, _)| Step::Drain { server: id.clone() }));
     }
 }

@@ -37,7 +37,8 @@ async fn export(client: &Client, dir: &Path, format: Format) -> Result<(), Refus
     records.truncate(usize::try_from(size).unwrap_or(usize::MAX));
     let files = export::files(&records, checkpoint.into_bytes(), &key).map_err(|error| output::internal(&error))?;
     let trusted = TrustedKey::parse(&key).map_err(|error| output::internal(&error))?;
-    let verified = verify::files_verify(&files, &trusted, None).map_err(|failure| ledger_refusal(failure.to_string()))?;
+    let verified =
+        verify::files_verify(&files, &trusted, None).map_err(|failure| ledger_refusal(failure.to_string()))?;
     write(dir, &files)?;
     let shown = json!({ "dir": dir, "records": verified.records, "root": verified.root });
     output::show(&shown, format, |_| {
@@ -71,8 +72,9 @@ fn write(dir: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<(), Refusal> {
 
 fn verify(dir: &Path, key: &Path, since: Option<&Path>, format: Format) -> Result<(), Refusal> {
     let text = fs::read_to_string(key).map_err(output::file(key))?;
-    let trusted = TrustedKey::parse(&text)
-        .map_err(|error| Refusal::new(Code::FileUnreadable, format!("{}: {error}", key.display())).hint("name the node's log.key"))?;
+    let trusted = TrustedKey::parse(&text).map_err(|error| {
+        Refusal::new(Code::FileUnreadable, format!("{}: {error}", key.display())).hint("name the node's log.key")
+    })?;
     let earlier = since.map(|path| fs::read(path).map_err(output::file(path))).transpose()?;
     let verified = verify::directory(dir, &trusted, earlier.as_deref())
         .map_err(|failure| ledger_refusal(format!("{}: {failure}", dir.display())))?;

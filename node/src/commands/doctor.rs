@@ -47,7 +47,8 @@ impl Check {
 pub(crate) async fn run(node: &Node, arguments: &Doctor, format: Format) -> Result<(), Refusal> {
     let dir = client::data_dir(node)?;
     let mut checks = Vec::new();
-    let settings = super::config::resolve(&dir, arguments.config.as_deref(), &[]).and_then(|resolved| resolved.settings());
+    let settings =
+        super::config::resolve(&dir, arguments.config.as_deref(), &[]).and_then(|resolved| resolved.settings());
     match &settings {
         Ok(settings) => {
             checks.push(Check::new("settings", State::Ok, "all can be read"));
@@ -75,8 +76,10 @@ pub(crate) async fn run(node: &Node, arguments: &Doctor, format: Format) -> Resu
         out
     });
     match checks.into_iter().find(|check| check.state == State::Failed) {
-        Some(first) => Err(Refusal::new(Code::SettingsInvalid, format!("{failed} check(s) failed, first: {}", first.check))
-            .hint("mend what is marked FAIL, then run `mantlet doctor` again")),
+        Some(first) => {
+            Err(Refusal::new(Code::SettingsInvalid, format!("{failed} check(s) failed, first: {}", first.check))
+                .hint("mend what is marked FAIL, then run `mantlet doctor` again"))
+        }
         None => Ok(()),
     }
 }
@@ -87,10 +90,16 @@ fn library(named: Option<&Path>) -> Check {
         Ok(library) if runtime::refuse_talker(&library, None).is_err() => Check::new(
             CHECK,
             State::Warning,
-            format!("{} is version {}, which phones home unless told not to; Mantlet tells every model server", library.path.display(), library.version),
+            format!(
+                "{} is version {}, which phones home unless told not to; Mantlet tells every model server",
+                library.path.display(),
+                library.version
+            ),
         )
         .hint("version 1.28.0 does not phone home at all"),
-        Ok(library) => Check::new(CHECK, State::Ok, format!("version {} at {}", library.version, library.path.display())),
+        Ok(library) => {
+            Check::new(CHECK, State::Ok, format!("version {} at {}", library.version, library.path.display()))
+        }
         Err(refusal) => Check::refused(CHECK, State::Failed, &refusal),
     }
 }
@@ -100,7 +109,11 @@ fn data_dir(dir: &Path) -> Check {
     let metadata = match fs::metadata(dir) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Check::new(CHECK, State::Ok, format!("{} does not exist yet; `mantlet up` makes it", dir.display()));
+            return Check::new(
+                CHECK,
+                State::Ok,
+                format!("{} does not exist yet; `mantlet up` makes it", dir.display()),
+            );
         }
         Err(error) => {
             return Check::new(CHECK, State::Failed, format!("{}: {error}", dir.display()))

@@ -82,7 +82,12 @@ fn describe(shown: &Value) -> String {
                 Value::Null => String::new(),
                 classes => format!(" classes {classes}"),
             };
-            out.push_str(&format!("{what}: {} {} {}{classes}\n", text(&tensor["name"]), text(&tensor["datatype"]), tensor["shape"]));
+            out.push_str(&format!(
+                "{what}: {} {} {}{classes}\n",
+                text(&tensor["name"]),
+                text(&tensor["datatype"]),
+                tensor["shape"]
+            ));
         }
     }
     out
@@ -130,7 +135,10 @@ async fn export(
     let bundle: Value = client.get(&format!("/v1/models/{name}/bundle{query}")).await?;
     for file in bundle["files"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         if file.contains(['/', '\\']) || file.starts_with('.') {
-            return Err(Refusal::new(Code::FileUnreadable, format!("the node names a file `{file}`, which leaves the folder")));
+            return Err(Refusal::new(
+                Code::FileUnreadable,
+                format!("the node names a file `{file}`, which leaves the folder"),
+            ));
         }
         let path = format!("/v1/models/{name}/bundle/{file}{query}");
         let response = client.send(client.request(Method::GET, &path)).await?;
@@ -142,7 +150,8 @@ async fn export(
         Some(dir) => dir.join("bundle.pub").display().to_string(),
         None => "KEY.pub".to_owned(),
     };
-    let shown = json!({ "name": name, "version": bundle["version"], "digest": bundle["digest"], "dir": dir, "key": key });
+    let shown =
+        json!({ "name": name, "version": bundle["version"], "digest": bundle["digest"], "dir": dir, "key": key });
     output::show(&shown, format, |_| {
         let dir = dir.display();
         format!(
@@ -167,9 +176,12 @@ pub(crate) fn empty_folder(dir: &Path) -> Result<(), Refusal> {
 
 pub(crate) async fn rollback(client: &Client, arguments: &Rollback, format: Format) -> Result<(), Refusal> {
     let name = &arguments.name;
-    let request = client.request(Method::POST, &format!("/v1/models/{name}/rollback")).json(&json!({ "to": arguments.to }));
+    let request =
+        client.request(Method::POST, &format!("/v1/models/{name}/rollback")).json(&json!({ "to": arguments.to }));
     let done: Value = client.json(request).await?;
-    output::show(&done, format, |done| format!("version {} of {name} answers as soon as it is ready\n", done["version"]));
+    output::show(&done, format, |done| {
+        format!("version {} of {name} answers as soon as it is ready\n", done["version"])
+    });
     Ok(())
 }
 
@@ -182,7 +194,9 @@ pub(crate) async fn delete(client: &Client, name: &ModelName, format: Format) ->
 /// Commands that work as printed, for who has just deployed.
 pub(crate) fn next_steps(client: &Client, name: &str) -> String {
     let Some(dir) = &client.dir else {
-        return format!("try it: mantlet models sample {name} > request.json && mantlet predict {name} --input request.json\n");
+        return format!(
+            "try it: mantlet models sample {name} > request.json && mantlet predict {name} --input request.json\n"
+        );
     };
     let dir = dir.display();
     let url = client.url();

@@ -216,8 +216,9 @@ fn read_secret(path: &Path) -> Result<Option<Zeroizing<String>>, Refusal> {
         Err(error) => return Err(unusable(path, &error)),
     };
     if metadata.permissions().mode() & 0o077 != 0 {
-        return Err(Refusal::new(Code::DataDirUnusable, format!("{} can be read by others", path.display()))
-            .hint(format!("close it: `chmod 600 {}`, and replace the key if others may have seen it", path.display())));
+        return Err(Refusal::new(Code::DataDirUnusable, format!("{} can be read by others", path.display())).hint(
+            format!("close it: `chmod 600 {}`, and replace the key if others may have seen it", path.display()),
+        ));
     }
     fs::read_to_string(path).map(|text| Some(Zeroizing::new(text))).map_err(|error| unusable(path, &error))
 }
@@ -226,10 +227,8 @@ fn read_secret(path: &Path) -> Result<Option<Zeroizing<String>>, Refusal> {
 fn write(path: &Path, data: &[u8], mode: u32) -> Result<(), Refusal> {
     let fail = |error: std::io::Error| unusable(path, &error);
     let folder = path.parent().unwrap_or(path);
-    let mut file = tempfile::Builder::new()
-        .permissions(fs::Permissions::from_mode(mode))
-        .tempfile_in(folder)
-        .map_err(fail)?;
+    let mut file =
+        tempfile::Builder::new().permissions(fs::Permissions::from_mode(mode)).tempfile_in(folder).map_err(fail)?;
     file.write_all(data).map_err(fail)?;
     file.as_file().sync_all().map_err(fail)?;
     file.persist(path).map_err(|error| fail(error.error))?;

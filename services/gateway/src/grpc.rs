@@ -89,7 +89,8 @@ mod tests {
     #[test]
     fn timeouts_are_read_as_the_specification_writes_them() {
         let of = |text: &str| {
-            let headers = HeaderMap::from_iter([(http::HeaderName::from_static("grpc-timeout"), text.parse().unwrap())]);
+            let headers =
+                HeaderMap::from_iter([(http::HeaderName::from_static("grpc-timeout"), text.parse().unwrap())]);
             timeout(&headers)
         };
         assert_eq!(of("1500m").unwrap(), Some(Duration::from_millis(1500)));

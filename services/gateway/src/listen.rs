@@ -41,8 +41,11 @@ impl Listener {
     /// `address_in_use` and what else keeps a port from opening, with the fix.
     pub async fn bind(address: SocketAddr, identity: Option<&Identity>) -> Result<Self, Refusal> {
         if identity.is_none() && !address.ip().is_loopback() {
-            return Err(Refusal::new(Code::SettingsInvalid, format!("security off is for loopback only, not {address}"))
-                .hint("listen on 127.0.0.1, or leave security on"));
+            return Err(Refusal::new(
+                Code::SettingsInvalid,
+                format!("security off is for loopback only, not {address}"),
+            )
+            .hint("listen on 127.0.0.1, or leave security on"));
         }
         let listener = TcpListener::bind(address).await.map_err(|error| match error.kind() {
             io::ErrorKind::AddrInUse => {

@@ -18,11 +18,19 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn new() -> Self {
-        metrics::describe_histogram!("mantlet_gateway_step_seconds", metrics::Unit::Seconds, "time a step of the ring took");
+        metrics::describe_histogram!(
+            "mantlet_gateway_step_seconds",
+            metrics::Unit::Seconds,
+            "time a step of the ring took"
+        );
         metrics::describe_counter!("mantlet_gateway_step_total", "requests that entered a step of the ring");
         metrics::describe_counter!("mantlet_gateway_refusals_total", "requests refused, by the step and code");
         metrics::describe_counter!("mantlet_gateway_answers_total", "predictions answered");
-        metrics::describe_histogram!("mantlet_gateway_request_seconds", metrics::Unit::Seconds, "time of whole predictions");
+        metrics::describe_histogram!(
+            "mantlet_gateway_request_seconds",
+            metrics::Unit::Seconds,
+            "time of whole predictions"
+        );
         metrics::describe_counter!("mantlet_gateway_events_lost_total", "events dropped because the queue was full");
         let step = |step: &&'static str| {
             let name = *step;

@@ -270,9 +270,8 @@ fn run(session: &mut Session, metadata: &ModelMetadata, request: &InferRequest) 
     let wanted = |spec: &&TensorSpec| request.outputs.is_empty() || request.outputs.contains(&spec.name);
     let outputs = metadata.outputs.iter().filter(wanted).map(|spec| {
         let value = outputs.get(&spec.name);
-        let value = value.ok_or_else(|| {
-            Refusal::new(Code::InferenceFailed, format!("the model gave no output `{}`", spec.name))
-        })?;
+        let value = value
+            .ok_or_else(|| Refusal::new(Code::InferenceFailed, format!("the model gave no output `{}`", spec.name)))?;
         values::from_runtime(&spec.name, value, &spec.classes)
     });
     Ok(InferResponse { outputs: outputs.collect::<Result<_, _>>()?, compute })

@@ -53,9 +53,8 @@ pub async fn run(settings: &Path) -> Result<(), Refusal> {
     let settings: Settings = serde_json::from_slice(&text).map_err(|error| broken(error.to_string()))?;
     limit_memory(settings.memory)?;
 
-    let listener = UnixListener::from(
-        std::io::stdin().as_fd().try_clone_to_owned().map_err(|error| broken(error.to_string()))?,
-    );
+    let listener =
+        UnixListener::from(std::io::stdin().as_fd().try_clone_to_owned().map_err(|error| broken(error.to_string()))?);
     listener.set_nonblocking(true).map_err(|error| broken(error.to_string()))?;
     let listener = tokio::net::UnixListener::from_std(listener).map_err(|error| broken(error.to_string()))?;
     let engine = Engine::new(&settings.library, settings.sessions)?;

@@ -67,10 +67,12 @@ fn places() -> Vec<PathBuf> {
 /// `runtime_missing` when it can't be read, is no ONNX Runtime, or is too old.
 pub fn inspect(path: &Path) -> Result<Library, Refusal> {
     let data = fs::read(path).map_err(|error| missing(format!("{}: {error}", path.display())))?;
-    let version = version(&data)
-        .ok_or_else(|| missing(format!("{} is no ONNX Runtime library", path.display())))?;
+    let version = version(&data).ok_or_else(|| missing(format!("{} is no ONNX Runtime library", path.display())))?;
     if minor(&version).is_none_or(|minor| minor < OLDEST) {
-        return Err(missing(format!("{} is ONNX Runtime {version}; 1.{OLDEST} is the oldest that fits", path.display())));
+        return Err(missing(format!(
+            "{} is ONNX Runtime {version}; 1.{OLDEST} is the oldest that fits",
+            path.display()
+        )));
     }
     Ok(Library { path: path.to_owned(), version })
 }

@@ -23,8 +23,9 @@ pub(crate) fn to_runtime(tensor: &Tensor) -> Result<DynTensor, Refusal> {
         let mut buffer = ptr::null_mut();
         // SAFETY: `made` is a live string tensor of as many elements as `tensor` has, so `index` is in range;
         // the call writes only to `buffer`.
-        let status =
-            unsafe { (ort::api().GetResizedStringTensorElementBuffer)(made.ptr_mut(), index, element.len(), &raw mut buffer) };
+        let status = unsafe {
+            (ort::api().GetResizedStringTensorElementBuffer)(made.ptr_mut(), index, element.len(), &raw mut buffer)
+        };
         check(status).map_err(fail)?;
         if !element.is_empty() {
             // SAFETY: the call above gave a buffer of `element.len()` bytes inside `made`, which outlives this

@@ -5,7 +5,9 @@ use std::{borrow::Cow, collections::HashMap};
 use bytes::Bytes;
 use ort::{
     session::SessionInputValue,
-    value::{DynMapValueType, DynValue, PrimitiveTensorElementType, Tensor as RuntimeTensor, TensorElementType, ValueType},
+    value::{
+        DynMapValueType, DynValue, PrimitiveTensorElementType, Tensor as RuntimeTensor, TensorElementType, ValueType,
+    },
 };
 use types::{Code, DataType, Refusal, Tensor, infer::TensorSpec};
 

@@ -73,13 +73,8 @@ impl Orchestrator {
             world.current.insert(current.model.clone(), current);
         }
         let journal = journal::Journal::open(catalog.clone()).await?;
-        let shared = Arc::new(Shared {
-            catalog,
-            clock,
-            world: Mutex::new(world),
-            routes: Feed::new(),
-            changed: Notify::new(),
-        });
+        let shared =
+            Arc::new(Shared { catalog, clock, world: Mutex::new(world), routes: Feed::new(), changed: Notify::new() });
         shared.publish();
         let executor = Executor::new(shared.clone(), journal, backend);
         Ok((Self { shared }, executor))

@@ -109,14 +109,14 @@ impl World {
             Some(current) => (current.version, &current.manifest),
             None => (desired.version, &desired.manifest),
         };
-        let ready = || {
-            self.servers.iter().filter(|(_, held)| held.server.model == *model && held.server.state == State::Ready)
-        };
+        let ready =
+            || self.servers.iter().filter(|(_, held)| held.server.model == *model && held.server.state == State::Ready);
         let replica = |(id, held): (&ServerId, &Held)| {
             let Endpoint { socket, peer } = held.endpoint.clone()?;
             Some(Replica { id: id.0.clone(), version: held.server.version, socket, peer })
         };
-        let metadata = ready().find(|(_, held)| held.server.version == current).and_then(|(_, held)| held.metadata.clone());
+        let metadata =
+            ready().find(|(_, held)| held.server.version == current).and_then(|(_, held)| held.metadata.clone());
         Some(ModelRoute {
             current,
             manifest: manifest.clone(),

@@ -71,11 +71,9 @@ async fn suite(orchestrator: &dyn rpc::Orchestrator) {
         let changes = orchestrator.routes(since).await.unwrap();
         since = changes.since;
         let route = changes.changes.last().and_then(|change| change.value.clone());
-        if let Some(route) = route.filter(|route| route.current == Version(2) && route.waiting.is_some()) {
+        if let Some(route) = route.filter(|route| route.waiting.as_deref() == Some("no library here")) {
             assert!(route.replicas.is_empty());
-            if route.waiting.as_deref() == Some("no library here") {
-                break route.waiting.unwrap();
-            }
+            break route.waiting.unwrap();
         }
     };
     assert_eq!(waiting, "no library here");

@@ -64,15 +64,8 @@ impl Registry {
     pub async fn open(parts: Parts) -> Result<Self, Refusal> {
         let Parts { catalog, artefacts, log, signing, ledger, clock } = parts;
         let sequencer = Sequencer::open(catalog.clone(), log, ledger).await?;
-        let registry = Self {
-            catalog,
-            artefacts,
-            sequencer,
-            signing,
-            clock,
-            credentials: Feed::new(),
-            writing: Mutex::new(()),
-        };
+        let registry =
+            Self { catalog, artefacts, sequencer, signing, clock, credentials: Feed::new(), writing: Mutex::new(()) };
         for document in read_all(&*registry.catalog, Collection::Token, "").await? {
             registry.credentials.set(document.key.clone(), Some(document.read()?));
         }
@@ -140,8 +133,11 @@ fn version_key(namespace: &Namespace, model: &ModelName, version: Version) -> St
 }
 
 fn no_model(namespace: &Namespace, model: &ModelName) -> Refusal {
-    Refusal::new(Code::ModelNotFound, format!("Request for unknown model: '{model}' is not found in namespace '{namespace}'"))
-        .hint("`mantlet models` lists the models")
+    Refusal::new(
+        Code::ModelNotFound,
+        format!("Request for unknown model: '{model}' is not found in namespace '{namespace}'"),
+    )
+    .hint("`mantlet models` lists the models")
 }
 
 #[async_trait]

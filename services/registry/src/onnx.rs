@@ -34,11 +34,8 @@ pub(crate) fn read(data: &[u8]) -> Result<Graph, Refusal> {
         return Err(invalid("it has no version, no nodes or no outputs"));
     }
     if let Some(tensor) = graph.initializer.iter().find(|tensor| tensor.data_location == EXTERNAL) {
-        return Err(Refusal::new(
-            Code::ModelUnsupported,
-            format!("the weights `{}` lie in another file", tensor.name),
-        )
-        .hint("save one file: `python -c \"import onnx; onnx.save(onnx.load('model.onnx'), 'whole.onnx')\"`"));
+        return Err(Refusal::new(Code::ModelUnsupported, format!("the weights `{}` lie in another file", tensor.name))
+            .hint("save one file: `python -c \"import onnx; onnx.save(onnx.load('model.onnx'), 'whole.onnx')\"`"));
     }
     let weight = |name: &str| graph.initializer.iter().any(|tensor| tensor.name == name);
     let inputs = graph.input.iter().filter(|input| !weight(&input.name)).map(input).collect::<Result<_, _>>()?;
@@ -47,9 +44,8 @@ pub(crate) fn read(data: &[u8]) -> Result<Graph, Refusal> {
 }
 
 fn unsupported(what: &str, name: &str, why: &str) -> Refusal {
-    Refusal::new(Code::ModelUnsupported, format!("{what} `{name}` {why}, which the protocol can't carry")).hint(
-        "export the model with tensors only; with skl2onnx: `to_onnx(model, X, options={'zipmap': False})`",
-    )
+    Refusal::new(Code::ModelUnsupported, format!("{what} `{name}` {why}, which the protocol can't carry"))
+        .hint("export the model with tensors only; with skl2onnx: `to_onnx(model, X, options={'zipmap': False})`")
 }
 
 fn input(value: &ValueInfoProto) -> Result<TensorSpec, Refusal> {

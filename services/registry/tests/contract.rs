@@ -37,7 +37,12 @@ async fn made() -> Made {
     Made { registry: Arc::new(Registry::open(parts).await.unwrap()), artefacts, _dir: dir }
 }
 
-async fn deploy(made: &Made, registry: &dyn rpc::Registry, name: &str, offset: f32) -> Result<rpc::registry::Deployed, types::Refusal> {
+async fn deploy(
+    made: &Made,
+    registry: &dyn rpc::Registry,
+    name: &str,
+    offset: f32,
+) -> Result<rpc::registry::Deployed, types::Refusal> {
     let body = futures::stream::iter([Ok(Bytes::from(onnx::add(offset)))]).boxed();
     let staged = made.artefacts.stage(body, 1 << 20).await.unwrap();
     let request = Deploy {
@@ -64,7 +69,8 @@ async fn suite(made: &Made, registry: &dyn rpc::Registry) {
     assert_eq!(all.iter().map(|record| record.version.0).collect::<Vec<_>>(), [1, 2]);
 
     // Refusals come over whole.
-    let missing = registry.versions(Select { namespace: bank(), model: Some("nothing".parse().unwrap()) }).await.unwrap_err();
+    let missing =
+        registry.versions(Select { namespace: bank(), model: Some("nothing".parse().unwrap()) }).await.unwrap_err();
     assert_eq!((missing.code, missing.hint.is_some()), (Code::ModelNotFound, true));
 
     let add = || AddCaller {
@@ -75,7 +81,8 @@ async fn suite(made: &Made, registry: &dyn rpc::Registry) {
         node_wide: false,
         expires: None,
     };
-    let name = || NameCaller { actor: "node".into(), namespace: "bank".parse().unwrap(), caller: "teller".parse().unwrap() };
+    let name =
+        || NameCaller { actor: "node".into(), namespace: "bank".parse().unwrap(), caller: "teller".parse().unwrap() };
     let token: access::Token = registry.add_caller(add()).await.unwrap().token.parse().unwrap();
     assert_eq!(registry.add_caller(add()).await.err().unwrap().code, Code::AlreadyExists);
     let followed = registry.credentials(Since::default()).await.unwrap();
@@ -91,20 +98,25 @@ async fn suite(made: &Made, registry: &dyn rpc::Registry) {
     registry.revoke_caller(name()).await.unwrap();
     assert_eq!(registry.revoke_caller(name()).await.err().unwrap().code, Code::CallerNotFound);
 
-    let remove = || Remove { actor: "node".into(), namespace: "bank".parse().unwrap(), model: "fraud".parse().unwrap() };
+    let remove =
+        || Remove { actor: "node".into(), namespace: "bank".parse().unwrap(), model: "fraud".parse().unwrap() };
     let receipt = registry.remove(remove()).await.unwrap();
     registry.sealed(receipt).await.unwrap();
     assert_eq!(registry.remove(remove()).await.unwrap_err().code, Code::ModelNotFound);
-    assert_eq!(deploy(made, registry, "fraud", 1.0).await.unwrap().version.version.0, 3, "numbers are never used twice");
+    assert_eq!(
+        deploy(made, registry, "fraud", 1.0).await.unwrap().version.version.0,
+        3,
+        "numbers are never used twice"
+    );
 
     let page = registry.ledger(ReadLedger { from: 0, limit: 100 }).await.unwrap();
     assert_eq!(page.records.len() as u64, page.size);
-    let actions: Vec<String> = page
-        .records
-        .iter()
-        .map(|line| serde_json::from_str::<ledger::Record>(line).unwrap().action)
-        .collect();
-    assert_eq!(actions, ["model.deploy", "model.deploy", "caller.add", "caller.rotate", "caller.revoke", "model.delete"]);
+    let actions: Vec<String> =
+        page.records.iter().map(|line| serde_json::from_str::<ledger::Record>(line).unwrap().action).collect();
+    assert_eq!(
+        actions,
+        ["model.deploy", "model.deploy", "caller.add", "caller.rotate", "caller.revoke", "model.delete"]
+    );
     let records: Vec<Vec<u8>> = page.records.into_iter().map(String::into_bytes).collect();
     let files = ledger::export::files(&records, page.checkpoint.into_bytes(), &page.key).unwrap();
     let trusted = ledger::TrustedKey::parse(&page.key).unwrap();
@@ -139,14 +151,19 @@ async fn a_peer_that_is_not_named_is_turned_away() {
     let router = registry_router(made.registry.clone());
     tokio::spawn(async move {
         let forever = std::future::pending();
-        rpc::door::serve(listener, &server, &ca, &["gateway"], router, forever, std::time::Duration::ZERO).await.unwrap();
+        rpc::door::serve(listener, &server, &ca, &["gateway"], router, forever, std::time::Duration::ZERO)
+            .await
+            .unwrap();
     });
     let ask = async |peer: &str, me: &access::Identity, ca: &str| {
         let channel = rpc::door::connect(socket.clone(), peer, me, ca).unwrap();
         rpc::Registry::bundle_key(&RegistryClient(channel), ()).await
     };
     assert!(ask("registry", &identity("gateway"), authority.certificate()).await.is_ok());
-    assert!(ask("registry", &identity("default/model-server/m1"), authority.certificate()).await.is_err(), "another service");
+    assert!(
+        ask("registry", &identity("default/model-server/m1"), authority.certificate()).await.is_err(),
+        "another service"
+    );
     assert!(ask("orchestrator", &identity("gateway"), authority.certificate()).await.is_err(), "another server's name");
     let other = access::Authority::generate(now).unwrap();
     let stranger = other.service("gateway", now, std::time::Duration::from_secs(60)).unwrap();

@@ -41,7 +41,7 @@ fn make_one(workspace: &Workspace, environment: &Environment, name: &str, script
     let requirements = workspace.root.join("testkit/python/requirements.txt");
     let beside = script.parent().unwrap_or(script);
     let digest = Sources::default().path(beside)?.path(&requirements)?.digest();
-    let out = environment.setup.join("models").join(name);
+    let out = environment.models().join(name);
     let mark = environment.setup.join("stamps").join(format!("models-{name}"));
     if stamp::fits(&mark, &digest) && out.is_dir() {
         eprintln!("{}: there already", workspace.shown(&out));

@@ -41,14 +41,13 @@ impl SqliteStreams {
             .fetch_one(&mut *transaction)
             .await
             .map_err(&fail)?;
-        let oldest = sqlx::query(
-            "SELECT sequence, at, length(data) FROM event WHERE stream = ? ORDER BY sequence LIMIT ?",
-        )
-        .bind(stream)
-        .bind(DROP)
-        .fetch_all(&mut *transaction)
-        .await
-        .map_err(&fail)?;
+        let oldest =
+            sqlx::query("SELECT sequence, at, length(data) FROM event WHERE stream = ? ORDER BY sequence LIMIT ?")
+                .bind(stream)
+                .bind(DROP)
+                .fetch_all(&mut *transaction)
+                .await
+                .map_err(&fail)?;
         let (mut left, mut last, mut dropped) = (unsigned(kept), None, 0);
         for row in oldest {
             let (sequence, at, size): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));

@@ -59,7 +59,8 @@ impl Reader {
                 };
             }
         }
-        let (flag, length) = (self.buffer[0], u32::from_be_bytes([self.buffer[1], self.buffer[2], self.buffer[3], self.buffer[4]]));
+        let (flag, length) =
+            (self.buffer[0], u32::from_be_bytes([self.buffer[1], self.buffer[2], self.buffer[3], self.buffer[4]]));
         if u64::from(length) > limit {
             return Err(body::too_large(limit));
         }
@@ -118,7 +119,8 @@ fn malformed(what: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
 pub(super) fn accepted(headers: &HeaderMap) -> Packed {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let own = Encoding::parse(text("grpc-encoding")).unwrap_or(Encoding::Identity);
-    let takes = text("grpc-accept-encoding").is_some_and(|list| list.split(',').any(|name| name.trim() == own.as_str()));
+    let takes =
+        text("grpc-accept-encoding").is_some_and(|list| list.split(',').any(|name| name.trim() == own.as_str()));
     if takes { own } else { Encoding::Identity }
 }
 
@@ -185,7 +187,10 @@ pub(super) fn unary(outcome: Result<Bytes, Refusal>, packed: Packed, prediction:
         Ok(message) => {
             let data = prefixed(message, packed).into_iter().map(Frame::data);
             let frames = data.chain([Frame::trailers(status(Ok(())))]).map(Ok::<_, std::convert::Infallible>);
-            built(head(packed, prediction).body(Body::new(StreamBody::new(futures::stream::iter(frames.collect::<Vec<_>>())))))
+            built(
+                head(packed, prediction)
+                    .body(Body::new(StreamBody::new(futures::stream::iter(frames.collect::<Vec<_>>())))),
+            )
         }
         Err(refusal) => {
             // A refusal alone travels as trailers in the head.
@@ -218,7 +223,8 @@ pub(super) fn stream(
         };
         futures::future::ready(Some(frames))
     });
-    let frames = frames.flat_map(|frames| futures::stream::iter(frames.into_iter().map(Ok::<_, std::convert::Infallible>)));
+    let frames =
+        frames.flat_map(|frames| futures::stream::iter(frames.into_iter().map(Ok::<_, std::convert::Infallible>)));
     built(head(packed, None).body(Body::new(StreamBody::new(frames))))
 }
 

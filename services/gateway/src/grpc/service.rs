@@ -127,16 +127,10 @@ pub(super) async fn model_config(State(ring): Shared, request: Request) -> Respo
     unary(&ring, request, |ring, principal, question: ModelConfigRequest| {
         let (name, _, model) = named(ring, principal, &question.name, &question.version)?;
         let (inputs, outputs) = rest::specs(&model);
-        let input = |spec: TensorSpec| ModelInput {
-            data_type: triton_type(spec.datatype),
-            name: spec.name,
-            dims: spec.shape,
-        };
-        let output = |spec: TensorSpec| ModelOutput {
-            data_type: triton_type(spec.datatype),
-            name: spec.name,
-            dims: spec.shape,
-        };
+        let input =
+            |spec: TensorSpec| ModelInput { data_type: triton_type(spec.datatype), name: spec.name, dims: spec.shape };
+        let output =
+            |spec: TensorSpec| ModelOutput { data_type: triton_type(spec.datatype), name: spec.name, dims: spec.shape };
         let config = ModelConfig {
             name: name.to_string(),
             platform: "onnxruntime_onnx".into(),

@@ -82,9 +82,9 @@ async fn target(ring: &Ring, permit: &Permit, caller: &str) -> Result<NameCaller
     let namespace = permit.namespace().clone();
     let known = ring.registry.callers(Select { namespace: namespace.clone(), model: None }).await?;
     if known.iter().any(|known| known.caller == caller && known.node_wide) {
-        ring.authorizer
-            .authorize(permit.principal().clone(), Action::ManageCallers, Resource::Node)
-            .map_err(|_| Refusal::new(Code::NotAllowed, format!("`{caller}` belongs to the node, not to the namespace")))?;
+        ring.authorizer.authorize(permit.principal().clone(), Action::ManageCallers, Resource::Node).map_err(|_| {
+            Refusal::new(Code::NotAllowed, format!("`{caller}` belongs to the node, not to the namespace"))
+        })?;
     }
     Ok(NameCaller { actor: permit.principal().subject(), namespace, caller })
 }

@@ -97,7 +97,13 @@ pub(crate) async fn deploy(State(ring): Shared, headers: HeaderMap, body: Raw) -
 }
 
 /// Submits the wish that this version answers.
-async fn want(ring: &Ring, version: &VersionRecord, actor: &str, action: &str, reason: &str) -> Result<Receipt, Refusal> {
+async fn want(
+    ring: &Ring,
+    version: &VersionRecord,
+    actor: &str,
+    action: &str,
+    reason: &str,
+) -> Result<Receipt, Refusal> {
     let desired = Desired {
         namespace: version.namespace.clone(),
         model: version.model.clone(),
@@ -226,8 +232,11 @@ pub(crate) async fn rollback(
         };
         let target = target.ok_or_else(|| {
             let what = to.map_or_else(|| "an earlier version".to_owned(), |version| format!("version {version}"));
-            Refusal::new(Code::VersionNotFound, format!("`{name}` has no {what}", what = what.trim_start_matches("an ")))
-                .hint(format!("`mantlet models show {name}` lists its versions"))
+            Refusal::new(
+                Code::VersionNotFound,
+                format!("`{name}` has no {what}", what = what.trim_start_matches("an ")),
+            )
+            .hint(format!("`mantlet models show {name}` lists its versions"))
         })?;
         let actor = permit.principal().subject();
         let receipt = want(&ring, target, &actor, "model.rollback", "rolled back").await?;

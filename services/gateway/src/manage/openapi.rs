@@ -29,7 +29,13 @@ const PATHS: &[Entry] = &[
     ("get", "/v2/models/{model}/versions/{version}/ready", "whether a version is ready", true, None),
     ("get", "/v2/models/{model}/versions/{version}/stats", "statistics of a version's model", true, None),
     ("get", "/v2/models/{model}/versions/{version}/config", "the version as Triton's clients describe it", true, None),
-    ("post", "/v2/models/{model}/versions/{version}/infer", "a prediction by this version", true, Some("InferenceRequest")),
+    (
+        "post",
+        "/v2/models/{model}/versions/{version}/infer",
+        "a prediction by this version",
+        true,
+        Some("InferenceRequest"),
+    ),
     ("get", "/v1/models", "models with their state", true, None),
     ("get", "/v1/models/{model}", "a model with manifest and metadata", true, None),
     ("delete", "/v1/models/{model}", "deletes a model with all its versions", true, None),
@@ -142,7 +148,11 @@ fn problem() -> Value {
         error: String,
         hint: Option<String>,
     }
-    SchemaSettings::openapi3().with(|s| s.inline_subschemas = true).into_generator().into_root_schema_for::<Problem>().to_value()
+    SchemaSettings::openapi3()
+        .with(|s| s.inline_subschemas = true)
+        .into_generator()
+        .into_root_schema_for::<Problem>()
+        .to_value()
 }
 
 #[cfg(test)]

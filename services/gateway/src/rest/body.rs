@@ -1,9 +1,6 @@
 //! Reads bodies: bounded in bytes, in silence and in time, unpacked as they say.
 
-use std::{
-    io::Read as _,
-    time::Duration,
-};
+use std::{io::Read as _, time::Duration};
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
@@ -73,7 +70,8 @@ pub(crate) async fn read(body: &mut Body, limit: u64, idle: Duration) -> Result<
                 .hint("send the body faster, or in smaller requests")
         })?;
         let Some(frame) = frame else { break };
-        let frame = frame.map_err(|error| Refusal::new(Code::RequestMalformed, format!("the body broke off: {error}")))?;
+        let frame =
+            frame.map_err(|error| Refusal::new(Code::RequestMalformed, format!("the body broke off: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
         size += data.len() as u64;
         if size > limit {

@@ -267,7 +267,9 @@ pub(crate) fn write(reply: Reply, asked: &RestBody, prediction: PredictionId) ->
         out.extend_from_slice(format!(",\"datatype\":\"{}\",\"shape\":", tensor.datatype()).as_bytes());
         put(&mut out, &tensor.shape());
         if asked.binary.wants(tensor.name()) {
-            out.extend_from_slice(format!(",\"parameters\":{{\"binary_data_size\":{}}}", tensor.data().len()).as_bytes());
+            out.extend_from_slice(
+                format!(",\"parameters\":{{\"binary_data_size\":{}}}", tensor.data().len()).as_bytes(),
+            );
             binary.push(tensor.data().clone());
         } else {
             out.extend_from_slice(b",\"data\":");
@@ -336,8 +338,11 @@ mod tests {
         let json = br#"{"inputs":[{"name":"y","datatype":"INT32","shape":[1],"parameters":{"binary_data_size":4}}]}"#;
         let length = json.len().to_string();
         let code = |body: &[u8], length: &str| read_text(body, Some(length)).unwrap_err().code;
-        let (whole, short, long) =
-            ([json.as_slice(), &[0; 4]].concat(), [json.as_slice(), &[0; 3]].concat(), [json.as_slice(), &[0; 5]].concat());
+        let (whole, short, long) = (
+            [json.as_slice(), &[0; 4]].concat(),
+            [json.as_slice(), &[0; 3]].concat(),
+            [json.as_slice(), &[0; 5]].concat(),
+        );
         assert!(read_text(&whole, Some(&length)).is_ok());
         assert_eq!(code(&short, &length), Code::RequestMalformed);
         assert_eq!(code(&long, &length), Code::RequestMalformed);
@@ -348,7 +353,8 @@ mod tests {
 
     #[test]
     fn bare_numbers_that_are_none_are_taken_as_clients_write_them() {
-        let body = br#"{"inputs":[{"name":"NaN \" NaN","datatype":"FP32","shape":[3],"data":[NaN, -Infinity,Infinity]}]}"#;
+        let body =
+            br#"{"inputs":[{"name":"NaN \" NaN","datatype":"FP32","shape":[3],"data":[NaN, -Infinity,Infinity]}]}"#;
         let request = read_text(body, None).unwrap();
         assert_eq!(request.inputs[0].name(), "NaN \" NaN");
         let values: Vec<f64> = request.inputs[0].iter_floats().collect();
@@ -359,7 +365,8 @@ mod tests {
     #[test]
     fn nonsense_is_refused_with_the_form_that_is_wanted() {
         let deep = [b"[".repeat(200_000), b"]".repeat(200_000)].concat();
-        let nested = [br#"{"inputs":[{"name":"x","datatype":"FP32","shape":[1],"data":"#.as_slice(), &deep, b"}]}"].concat();
+        let nested =
+            [br#"{"inputs":[{"name":"x","datatype":"FP32","shape":[1],"data":"#.as_slice(), &deep, b"}]}"].concat();
         for body in [&b""[..], b"{", b"[]", b"{\"inputs\":{}}", b"{\"inputs\":[{}]}", b"\xff\xfe", &deep, &nested] {
             let refusal = read_text(body, None).unwrap_err();
             assert!(matches!(refusal.code, Code::RequestMalformed | Code::InputMismatch), "{refusal}");

@@ -74,7 +74,11 @@ impl Limiter {
                 let wait = Duration::from_secs_f64((1.0 - state.tokens) / rate);
                 return Err(Refusal::new(
                     Code::RateLimited,
-                    format!("`{caller}` sends more than {} to `{}`", limits.rate.map(|rate| rate.to_string()).unwrap_or_default(), model.1),
+                    format!(
+                        "`{caller}` sends more than {} to `{}`",
+                        limits.rate.map(|rate| rate.to_string()).unwrap_or_default(),
+                        model.1
+                    ),
                 )
                 .hint("send less, or raise spec.limits.rate")
                 .retry_after(wait));

@@ -77,8 +77,7 @@ fn check_values(tensor: &Tensor, input: &Input) -> Result<(), Refusal> {
         return refused(format!("element {at} is NaN"));
     }
     if let Some([low, high]) = input.range
-        && let Some((at, value)) =
-            tensor.iter_numbers().enumerate().find(|(_, value)| !(low..=high).contains(value))
+        && let Some((at, value)) = tensor.iter_numbers().enumerate().find(|(_, value)| !(low..=high).contains(value))
     {
         return refused(format!("element {at} is {value}, outside [{low}, {high}]"));
     }
@@ -134,9 +133,15 @@ mod tests {
             outcome("[0, 10.5]", "[1]", "[\"DE\"]"),
             "input_value_refused: input `a`: element 1 is 10.5, outside [0, 10]"
         );
-        assert_eq!(outcome("[null, 1]", "[1]", "[\"DE\"]"), "input_value_refused: input `a`: element 0 is NaN, outside [0, 10]");
+        assert_eq!(
+            outcome("[null, 1]", "[1]", "[\"DE\"]"),
+            "input_value_refused: input `a`: element 0 is NaN, outside [0, 10]"
+        );
         assert_eq!(outcome("[1, 1]", "[null]", "[\"DE\"]"), "input_value_refused: input `b`: element 0 is NaN");
-        assert_eq!(outcome("[1, 1]", "[1]", "[\"XX\"]"), "input_value_refused: input `c`: element 0 is `XX`, no known category");
+        assert_eq!(
+            outcome("[1, 1]", "[1]", "[\"XX\"]"),
+            "input_value_refused: input `c`: element 0 is `XX`, no known category"
+        );
     }
 
     #[test]
@@ -152,9 +157,15 @@ mod tests {
         let message = |tensors| check(&request(tensors), &inputs(), None).unwrap_err().message.into_owned();
         let a = |shape: Vec<i64>, text| json::read("a", DataType::Fp32, shape, text).unwrap();
         assert_eq!(message(vec![]), "input `a` (FP32) is missing");
-        assert_eq!(message(vec![a(vec![1, 3], "[1,2,3]")]), "input `a` has shape [1, 3], the model takes [-1, 2] (-1 is any size)");
+        assert_eq!(
+            message(vec![a(vec![1, 3], "[1,2,3]")]),
+            "input `a` has shape [1, 3], the model takes [-1, 2] (-1 is any size)"
+        );
         assert_eq!(message(vec![a(vec![1, 2], "[1,2]"), a(vec![1, 2], "[1,2]")]), "input `a` is given twice");
-        assert_eq!(message(vec![a(vec![1, 2], "[1,2]").renamed("z")]), "there is no input `z`; the model takes a, b, c");
+        assert_eq!(
+            message(vec![a(vec![1, 2], "[1,2]").renamed("z")]),
+            "there is no input `z`; the model takes a, b, c"
+        );
         let wrong = json::read("a", DataType::Int32, vec![1, 2], "[1,2]").unwrap();
         assert_eq!(message(vec![wrong]), "input `a` is INT32, the model takes FP32");
     }
