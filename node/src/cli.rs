@@ -34,15 +34,36 @@ pub(crate) enum Format {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Node {
     /// Directory of the node on this machine.
-    #[arg(long, global = true, env = "MANTLET_DATA_DIR", value_name = "DIR", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        env = "MANTLET_DATA_DIR",
+        hide_env_values = true,
+        value_name = "DIR",
+        help_heading = "Global options"
+    )]
     pub(crate) data_dir: Option<PathBuf>,
 
     /// Address of a node elsewhere, for example https://models.example:8443.
-    #[arg(long, global = true, env = "MANTLET_URL", requires = "ca", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        env = "MANTLET_URL",
+        hide_env_values = true,
+        requires = "ca",
+        help_heading = "Global options"
+    )]
     pub(crate) url: Option<String>,
 
     /// File with that node's CA certificate.
-    #[arg(long, global = true, env = "MANTLET_CA", value_name = "FILE", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        env = "MANTLET_CA",
+        hide_env_values = true,
+        value_name = "FILE",
+        help_heading = "Global options"
+    )]
     pub(crate) ca: Option<PathBuf>,
 
     /// File that holds the token to use ("-" is standard input); the node's own admin token when left out.
@@ -61,7 +82,7 @@ pub(crate) struct Node {
     pub(crate) token: Option<String>,
 
     /// Namespace to act in, for tokens that may choose.
-    #[arg(long, global = true, env = "MANTLET_NAMESPACE", help_heading = "Global options")]
+    #[arg(long, global = true, env = "MANTLET_NAMESPACE", hide_env_values = true, help_heading = "Global options")]
     pub(crate) namespace: Option<Namespace>,
 }
 
@@ -287,4 +308,36 @@ pub(crate) struct Doctor {
 
 fn parse_version(text: &str) -> Result<Version, String> {
     text.parse().ok().filter(|n| *n > 0).map(Version).ok_or_else(|| "a version is a number from 1".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn describe(command: &mut clap::Command, path: &str, page: &mut String) {
+        let path = format!("{path} {}", command.get_name()).trim().to_owned();
+        let help = command.render_long_help().to_string();
+        let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
+        page.push_str(&format!("## {path}\n\n```text\n{}\n```\n\n", lines.join("\n").trim_end()));
+        for inner in command.get_subcommands_mut().filter(|inner| !inner.is_hide_set() && inner.get_name() != "help") {
+            describe(inner, &path, page);
+        }
+    }
+
+    #[test]
+    fn the_reference_page_shows_the_help_of_every_verb() {
+        let mut command = Cli::command().term_width(100).disable_version_flag(true);
+        command.build();
+        let mut page = String::from("# Command line\n\n");
+        describe(&mut command, "", &mut page);
+        testkit::reference::check("cli.md", &page);
+    }
+
+    #[test]
+    fn the_schema_page_is_what_models_schema_prints() {
+        let schema = serde_json::to_string_pretty(&types::Manifest::schema()).unwrap();
+        testkit::reference::check("manifest.schema.json", &schema);
+    }
 }

@@ -71,7 +71,10 @@ impl fmt::Display for Origin {
 
 /// Every setting with its value as written, and where that came from.
 #[derive(Debug)]
-pub(crate) struct Resolved(BTreeMap<(&'static str, &'static str), (String, Origin)>);
+pub(crate) struct Resolved(BTreeMap<Name, (String, Origin)>);
+
+/// A setting's table and name.
+type Name = (&'static str, &'static str);
 
 /// Settings as typed values.
 #[derive(Debug)]
@@ -120,7 +123,10 @@ pub(crate) fn resolve(
     Ok(Resolved(values))
 }
 
-fn read_file(path: &Path, text: &str) -> Result<Vec<((String, String), String)>, Refusal> {
+/// Table, name and value, as written in a file.
+type Written = ((String, String), String);
+
+fn read_file(path: &Path, text: &str) -> Result<Vec<Written>, Refusal> {
     let broken = |why: String| {
         invalid(
             format!("{}: {why}", path.display()),
@@ -265,6 +271,25 @@ mod tests {
         let refusal = resolve(None, environment, &[]).unwrap().settings().unwrap_err();
         assert!(refusal.message.contains("gateway.deadline is `soon` ($MANTLET_GATEWAY__DEADLINE)"), "{refusal}");
         assert_eq!(refusal.hint.as_deref(), Some("write it like `30s`"));
+    }
+
+    #[test]
+    fn the_reference_page_lists_every_setting() {
+        let mut page = String::from(
+            "# Settings\n\nDefaults < file < environment < flags. A file is TOML: `mantlet.toml` in the data directory, or \
+             the one that `--config` names.\n`mantlet config show` says where each value came from. All since 0.1.\n\n\
+             | setting | environment | default | about |\n|---|---|---|---|\n",
+        );
+        for Key { table, name, default, doc } in KEYS {
+            let upper = |text: &str| text.to_ascii_uppercase().replace('-', "_");
+            let default = if default.is_empty() { "—".to_owned() } else { format!("`{default}`") };
+            page.push_str(&format!(
+                "| `{table}.{name}` | `MANTLET_{}__{}` | {default} | {doc} |\n",
+                upper(table),
+                upper(name)
+            ));
+        }
+        testkit::reference::check("settings.md", &page);
     }
 
     #[test]

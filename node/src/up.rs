@@ -69,7 +69,7 @@ pub(crate) async fn run(node: &Node, arguments: &cli::Up, format: Format) -> Res
     });
     let registry = Arc::new(registry.await?);
     registry.note_policies(POLICIES).await?;
-    let token = data.admin(&*registry).await?;
+    let token = data.admin(&registry).await?;
 
     let backend = Arc::new(local(&data, &settings, artefacts.clone(), clock.clone())?);
     let (orchestrator, executor) =

@@ -1,4 +1,5 @@
 //! kill -9 at any moment: what was acknowledged is there and has its leaf.
+#![expect(clippy::unwrap_used, reason = "helpers of tests: failing loudly is their job")]
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,5 @@
 //! Unmodified clients of other people, run by the Python that `cargo xtask` set up.
+#![expect(clippy::expect_used, clippy::print_stdout, reason = "helpers of tests: failing loudly is their job")]
 
 use std::process::Command;
 

@@ -35,6 +35,8 @@ enum Verb {
     Test,
     /// Checks the house rules: arrows between crates, module docs, panics, file sizes, links, error pages, paths.
     Tidy,
+    /// Writes the reference pages below docs/reference anew from the code.
+    Gen,
     /// Builds Mantlet, starts a node, deploys the healthcare example, predicts, verifies the ledger.
     Demo {
         /// Stops the node and exits once everything has been shown.
@@ -54,6 +56,14 @@ fn main() -> ExitCode {
     }
 }
 
+/// Runs the tests that hold the reference pages against the code, told to write instead of to compare.
+fn generate(workspace: &Workspace) -> Result<()> {
+    let mut command = shell::cargo();
+    command.args(["test", "--quiet", "--package", "mantlet", "--package", "mantlet-gateway"]);
+    command.args(["--", "reference_page", "schema_page"]);
+    shell::run("write docs/reference", command.env("MANTLET_GEN", "1").current_dir(&workspace.root))
+}
+
 /// Whether all went well; an error has not been printed yet, a `false` has.
 fn carry_out(verb: Verb) -> Result<bool> {
     let workspace = Workspace::find()?;
@@ -64,6 +74,7 @@ fn carry_out(verb: Verb) -> Result<bool> {
         }),
         Verb::Test => test::run(&workspace),
         Verb::Tidy => tidy::run(&workspace),
+        Verb::Gen => generate(&workspace).map(|()| true),
         Verb::Demo { once } => demo::run(&workspace, once).map(|()| true),
     }
 }

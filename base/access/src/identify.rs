@@ -217,7 +217,7 @@ mod tests {
         let last = forged.last_mut().unwrap();
         *last = if *last == b'0' { b'1' } else { b'0' };
         assert_eq!(code(identifier.identify(Some(&forged), None, Timestamp(1))), Code::CredentialInvalid);
-        for other in [&b"Basic eDp5"[..], b"Bearer", b"Bearer \xff", header[..40].as_bytes()] {
+        for other in [&b"Basic eDp5"[..], b"Bearer", b"Bearer \xff", &header.as_bytes()[..40]] {
             assert_eq!(code(identifier.identify(Some(other), None, Timestamp(1))), Code::CredentialInvalid);
         }
         assert!(at(99).is_ok());

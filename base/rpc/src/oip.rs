@@ -13,7 +13,13 @@ use types::{
 
 /// The protocol's messages, generated from `proto/inference.proto`.
 #[expect(missing_docs, reason = "the protocol's own names")]
-#[allow(clippy::all, clippy::allow_attributes, unreachable_pub, reason = "generated")]
+#[allow(
+    clippy::all,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    unreachable_pub,
+    reason = "generated"
+)]
 pub mod proto {
     tonic::include_proto!("inference");
 }

@@ -1,7 +1,7 @@
 //! What every implementation of a store must do, as suites to run: one call per trait.
 //!
 //! Each suite starts from an empty store and panics with what it found.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "suites are tests: failing loudly is their job")]
+#![expect(clippy::unwrap_used, reason = "suites are tests: failing loudly is their job")]
 
 use bytes::Bytes;
 use futures::StreamExt as _;

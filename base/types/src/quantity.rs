@@ -58,8 +58,11 @@ impl FromStr for ByteCount {
 
 impl fmt::Display for ByteCount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (unit, scale) =
-            BYTES.iter().take(3).find(|(_, scale)| self.0 >= *scale && self.0 % scale == 0).unwrap_or(&("", 1));
+        let (unit, scale) = BYTES
+            .iter()
+            .take(3)
+            .find(|(_, scale)| self.0 >= *scale && self.0.is_multiple_of(*scale))
+            .unwrap_or(&("", 1));
         write!(f, "{}{unit}", self.0 / scale)
     }
 }

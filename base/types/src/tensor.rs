@@ -246,7 +246,6 @@ impl Tensor {
         macro_rules! integers {
             ($type:ty) => {
                 Box::new(self.data.chunks_exact(size_of::<$type>()).map(|chunk| {
-                    #[expect(clippy::cast_precision_loss, clippy::allow_attributes, reason = "documented rounding")]
                     let value = chunk.try_into().map_or(0, <$type>::from_le_bytes) as f64;
                     value
                 }))

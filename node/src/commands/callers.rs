@@ -15,11 +15,11 @@ pub(crate) async fn run(client: &Client, verb: Callers, format: Format) -> Resul
         Callers::Add { name, roles, expires_in, node_wide } => {
             let body = json!({ "name": name, "roles": roles, "node_wide": node_wide, "expires_in": expires_in });
             let made: Value = client.json(client.request(Method::POST, "/v1/callers").json(&body)).await?;
-            output::show(&made, format, |made| token(made));
+            output::show(&made, format, token);
         }
         Callers::Rotate { name } => {
             let made: Value = client.json(client.request(Method::POST, &format!("/v1/callers/{name}/rotate"))).await?;
-            output::show(&made, format, |made| token(made));
+            output::show(&made, format, token);
         }
         Callers::Revoke { name } => {
             let done: Value = client.json(client.request(Method::DELETE, &format!("/v1/callers/{name}"))).await?;

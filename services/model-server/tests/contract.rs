@@ -1,4 +1,5 @@
 //! The model server's contract, in both forms: a call, and mTLS gRPC; on the real ONNX Runtime.
+#![expect(clippy::unwrap_used, reason = "helpers of tests: failing loudly is their job")]
 
 use std::{collections::BTreeMap, fs, sync::Arc};
 

@@ -31,6 +31,9 @@ const STOP: Duration = Duration::from_secs(8);
 /// What happened and is not looked at yet, at most; servers wait then.
 const QUEUE: usize = 256;
 
+/// What happened, and to which server.
+type News = (ServerId, Happened);
+
 /// The orchestrator's loop.
 pub struct Executor {
     shared: Arc<Shared>,
@@ -42,7 +45,7 @@ pub struct Executor {
     lives: JoinSet<()>,
     drains: BTreeMap<ServerId, oneshot::Sender<Duration>>,
     open: BTreeMap<ServerId, Place>,
-    happened: (mpsc::Sender<(ServerId, Happened)>, mpsc::Receiver<(ServerId, Happened)>),
+    happened: (mpsc::Sender<News>, mpsc::Receiver<News>),
 }
 
 impl Executor {

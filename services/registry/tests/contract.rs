@@ -1,4 +1,5 @@
 //! The registry's contract, in both forms: a call, and mTLS gRPC.
+#![expect(clippy::unwrap_used, reason = "helpers of tests: failing loudly is their job")]
 
 use std::sync::Arc;
 

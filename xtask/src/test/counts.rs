@@ -34,7 +34,8 @@ impl Counts {
             after.split('"').next()?.parse().ok()
         };
         let failed = number("failures")? + number("errors")?;
-        Some(Self { passed: number("tests")?.saturating_sub(failed), failed, skipped: 0 })
+        let skipped = number("skipped").unwrap_or(0);
+        Some(Self { passed: number("tests")?.saturating_sub(failed + skipped), failed, skipped })
     }
 
     /// The sum over every `test result:` line of cargo's own runner.
@@ -58,9 +59,9 @@ mod tests {
     #[test]
     fn nextest_s_report_is_read() {
         let report = r#"<?xml version="1.0" encoding="UTF-8"?>
-<testsuites name="nextest-run" tests="36" failures="2" errors="1" uuid="0" timestamp="x" time="1.0">
+<testsuites name="nextest-run" tests="36" skipped="4" failures="2" errors="1" uuid="0" timestamp="x" time="1.0">
     <testsuite name="a" tests="36" disabled="0" errors="1" failures="2">"#;
-        assert_eq!(Counts::of_junit(report), Some(Counts { passed: 33, failed: 3, skipped: 0 }));
+        assert_eq!(Counts::of_junit(report), Some(Counts { passed: 29, failed: 3, skipped: 4 }));
         assert_eq!(Counts::of_junit("<html>"), None);
     }
 

@@ -104,7 +104,6 @@ impl<'de> Visitor<'de> for Level<'_> {
         }
         // Some writers print whole numbers as `1.0`.
         if value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0 {
-            #[expect(clippy::cast_possible_truncation, reason = "whole and within 2^53")]
             return self.sink.integer(value as i128);
         }
         Err(E::invalid_type(Unexpected::Float(value), &self))
@@ -142,7 +141,6 @@ impl Sink {
     }
 
     fn integer<E: serde::de::Error>(&mut self, value: i128) -> Result<(), E> {
-        #[expect(clippy::cast_precision_loss, reason = "a float tensor rounds as its type does")]
         if self.datatype.is_float() {
             return self.float(value as f64);
         }
@@ -172,7 +170,6 @@ impl Sink {
 
     fn float<E: serde::de::Error>(&mut self, value: f64) -> Result<(), E> {
         self.admit()?;
-        #[expect(clippy::cast_possible_truncation, reason = "rounding to the tensor's type is what is asked for")]
         let single = value as f32;
         match self.datatype {
             DataType::Fp16 => self.data.put_slice(&half::f16::from_f64(value).to_le_bytes()),

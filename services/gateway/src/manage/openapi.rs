@@ -160,6 +160,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_reference_page_is_the_document() {
+        testkit::reference::check("openapi.json", &serde_json::to_string_pretty(&describe()).unwrap());
+    }
+
+    #[test]
     fn every_reference_resolves() {
         let document = describe();
         let text = document.to_string();

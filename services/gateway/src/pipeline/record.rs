@@ -165,7 +165,7 @@ pub(crate) struct Recorder {
 }
 
 enum Entry {
-    Event(Event),
+    Event(Box<Event>),
     Flush(oneshot::Sender<()>),
 }
 
@@ -181,7 +181,7 @@ impl Recorder {
 
     /// Takes an event in; false when the queue is full, and then a gap is recorded instead.
     fn take(&self, event: Event) -> bool {
-        let taken = self.queue.try_send(Entry::Event(event)).is_ok();
+        let taken = self.queue.try_send(Entry::Event(Box::new(event))).is_ok();
         if !taken {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
@@ -257,7 +257,7 @@ impl Writer {
 
 fn take(entry: Entry, batch: &mut Vec<Event>, flushed: &mut Vec<oneshot::Sender<()>>) {
     match entry {
-        Entry::Event(event) => batch.push(event),
+        Entry::Event(event) => batch.push(*event),
         Entry::Flush(done) => flushed.push(done),
     }
 }
