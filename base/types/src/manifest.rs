@@ -550,7 +550,7 @@ impl Manifest {
 }
 
 fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or(text)
+    text.lines().next().unwrap_or(text).trim_start_matches("error: ")
 }
 
 #[cfg(test)]

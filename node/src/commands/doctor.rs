@@ -23,6 +23,8 @@ enum State {
 
 #[derive(Debug, Serialize)]
 struct Check {
+    #[serde(skip)]
+    code: Code,
     check: &'static str,
     state: State,
     found: String,
@@ -31,11 +33,17 @@ struct Check {
 
 impl Check {
     fn new(check: &'static str, state: State, found: impl Into<String>) -> Self {
-        Self { check, state, found: found.into(), hint: None }
+        Self { code: Code::DataDirUnusable, check, state, found: found.into(), hint: None }
     }
 
     fn refused(check: &'static str, state: State, refusal: &Refusal) -> Self {
-        Self { check, state, found: refusal.message.clone().into_owned(), hint: refusal.hint.clone().map(Into::into) }
+        Self {
+            code: refusal.code,
+            check,
+            state,
+            found: refusal.message.clone().into_owned(),
+            hint: refusal.hint.clone().map(Into::into),
+        }
     }
 
     fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -76,10 +84,8 @@ pub(crate) async fn run(node: &Node, arguments: &Doctor, format: Format) -> Resu
         out
     });
     match checks.into_iter().find(|check| check.state == State::Failed) {
-        Some(first) => {
-            Err(Refusal::new(Code::SettingsInvalid, format!("{failed} check(s) failed, first: {}", first.check))
-                .hint("mend what is marked FAIL, then run `mantlet doctor` again"))
-        }
+        Some(first) => Err(Refusal::new(first.code, format!("{failed} check(s) failed, first: {}", first.check))
+            .hint("mend what is marked FAIL, then run `mantlet doctor` again")),
         None => Ok(()),
     }
 }

@@ -138,7 +138,9 @@ impl World {
             u32::try_from(self.servers.values().filter(fits).count()).unwrap_or(u32::MAX)
         };
         let answering = self.current.get(model).map(|current| current.version).filter(|version| ready(*version) > 0);
-        let waiting = self.waiting.get(model).map(|(waiting, since)| {
+        // What was true at the last plan may be over by now.
+        let short = ready(desired.version) < desired.manifest.replicas();
+        let waiting = self.waiting.get(model).filter(|_| short).map(|(waiting, since)| {
             let (reason, stuck) = explain(waiting);
             Waiting { reason, stuck, since: *since }
         });

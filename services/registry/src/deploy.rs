@@ -58,18 +58,18 @@ impl Registry {
             Some(found) => (Expect::Generation(found.generation), found.read::<ModelRecord>()?),
             None => (Expect::Absent, ModelRecord { next: 1, ..ModelRecord::default() }),
         };
-        if let Some(version) = record.bundles.get(&digest.to_string()) {
-            let known = self.catalog.get(Collection::Version, &version_key(&namespace, &name, *version)).await?;
-            let version = known.ok_or_else(|| internal(format!("version {version} is registered and missing")))?;
-            return Ok(Deployed { version: version.read()?, created: false, receipt: self.sequencer.newest() });
-        }
         let signature = self.signing.sign(name.as_str(), &files).map_err(internal)?;
         let contents = vec![
             (MODEL_FILE.to_owned(), Content::Staged(staged)),
             (MANIFEST_FILE.to_owned(), Content::Bytes(packed)),
             (SIGNATURE_FILE.to_owned(), Content::Bytes(signature)),
         ];
-        self.artefacts.publish(digest, contents).await?;
+        self.publish(digest, contents, &files).await?;
+        if let Some(version) = record.bundles.get(&digest.to_string()) {
+            let known = self.catalog.get(Collection::Version, &version_key(&namespace, &name, *version)).await?;
+            let version = known.ok_or_else(|| internal(format!("version {version} is registered and missing")))?;
+            return Ok(Deployed { version: version.read()?, created: false, receipt: self.sequencer.newest() });
+        }
         let version = Version(record.next);
         record.next += 1;
         record.bundles.insert(digest.to_string(), version);
@@ -91,6 +91,37 @@ impl Registry {
         let subject = format!("model:{key}");
         let receipt = self.commit(writes, "model.deploy", Some(&namespace), &actor, &subject, detail).await?;
         Ok(Deployed { version: created, created: true, receipt })
+    }
+
+    /// Publishes a bundle; one that lies there already is replaced when anybody has changed it since.
+    async fn publish(
+        &self,
+        digest: Digest,
+        contents: Vec<(String, Content)>,
+        files: &BTreeMap<String, Digest>,
+    ) -> Result<(), Refusal> {
+        if let Ok(names) = self.artefacts.list(digest).await {
+            if self.is_whole(digest, &names, files).await {
+                return Ok(());
+            }
+            tracing::warn!(%digest, "a published bundle was changed; it is replaced by what was deployed now");
+            self.artefacts.remove(digest).await?;
+        }
+        Ok(self.artefacts.publish(digest, contents).await?)
+    }
+
+    /// Whether a published bundle still holds what was signed under its digest.
+    async fn is_whole(&self, digest: Digest, names: &[String], files: &BTreeMap<String, Digest>) -> bool {
+        let mut found = BTreeMap::new();
+        for name in names.iter().filter(|name| *name != SIGNATURE_FILE) {
+            let Ok(data) = self.artefacts.read(digest, name).await else { return false };
+            found.insert(name.clone(), Digest::of(&data));
+        }
+        let (Ok(signature), Ok(key)) = (self.artefacts.read(digest, SIGNATURE_FILE).await, self.signing.public())
+        else {
+            return false;
+        };
+        found == *files && signing::verify(&signature, &[key], &found) == Ok(digest)
     }
 
     pub(crate) async fn remove_model(&self, request: Remove) -> Result<Receipt, Refusal> {

@@ -53,20 +53,12 @@ pub(crate) struct Which {
 
 pub(crate) async fn upload(State(ring): Shared, headers: HeaderMap, body: Body) -> Response {
     let outcome = async {
-        permit(&ring, &headers, Action::Deploy, |namespace| {
-            // A permit to deploy is per model; whoever may deploy some model may upload.
-            access::Resource::Model(namespace.clone(), upload_name())
-        })?;
+        permit(&ring, &headers, Action::Deploy, on_namespace)?;
         let stream = body.into_data_stream().map(|chunk| chunk.map_err(std::io::Error::other)).boxed();
         let staged = ring.artefacts.stage(stream, ring.limits.upload).await?;
         Ok(staged)
     };
     rest::respond(outcome.await)
-}
-
-fn upload_name() -> ModelName {
-    #[expect(clippy::expect_used, reason = "a constant that is a valid name")]
-    "upload".parse().expect("`upload` is a valid name")
 }
 
 pub(crate) async fn deploy(State(ring): Shared, headers: HeaderMap, body: Raw) -> Response {
