@@ -148,7 +148,7 @@ pub(crate) struct Up {
 /// Whether callers are checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Security {
-    /// TLS, tokens, policies, ledger.
+    /// TLS, tokens and policies.
     On,
     /// None of them.
     Off,

@@ -145,7 +145,7 @@ async fn a_killed_model_server_comes_back_and_no_prediction_fails() {
     let node = Node::start(BINARY).await;
     node.deploy("add", &onnx::add(10.0));
     let client = node.client();
-    for kill in 0..4_u64 {
+    for kill in 0..6_u64 {
         let victims = node.model_servers();
         assert_eq!(victims.len(), 1);
         let mut asked = JoinSet::new();

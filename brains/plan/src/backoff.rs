@@ -5,40 +5,46 @@ use std::time::Duration;
 use rand::{Rng, RngExt as _};
 use types::Timestamp;
 
-/// Crashes within [`LOOP_WINDOW`] that make a crash loop.
+/// Crashes before ready, within [`LOOP_WINDOW`], that make a crash loop.
 pub const LOOP: usize = 5;
 /// The window over which crashes count.
 pub const LOOP_WINDOW: Duration = Duration::from_secs(300);
 /// The first bound on the wait; doubles with each crash.
 const FIRST: Duration = Duration::from_millis(500);
-/// The last bound on the wait.
-const LAST: Duration = Duration::from_secs(60);
+
+/// One crash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Crash {
+    at: Timestamp,
+    was_ready: bool,
+}
 
 /// The recent crashes of one version.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Crashes {
-    recent: Vec<Timestamp>,
+    recent: Vec<Crash>,
     retry_at: Option<Timestamp>,
 }
 
 impl Crashes {
     /// Notes a crash. The next start comes after a wait drawn evenly below a bound that doubles with each crash
-    /// (full jitter), so that replicas which died together don't come back together.
-    pub fn note(&mut self, now: Timestamp, rng: &mut impl Rng) {
-        self.recent.retain(|at| now.since(*at) < LOOP_WINDOW);
-        let doublings = u32::try_from(self.recent.len()).unwrap_or(u32::MAX).min(16);
-        let bound = FIRST.saturating_mul(1 << doublings).min(LAST);
+    /// (full jitter), so that replicas which died together don't come back together. A server that was ready shows
+    /// that its version can serve: its crash makes the next start wait, 8 s at most, and never ends them.
+    pub fn note(&mut self, now: Timestamp, was_ready: bool, rng: &mut impl Rng) {
+        self.recent.retain(|crash| now.since(crash.at) < LOOP_WINDOW);
+        let doublings = u32::try_from(self.recent.len()).unwrap_or(u32::MAX).min(LOOP as u32 - 1);
+        let bound = FIRST * (1 << doublings);
         let wait = bound.mul_f64(rng.random_range(0.0..1.0));
         if self.recent.len() >= LOOP {
             self.recent.remove(0);
         }
-        self.recent.push(now);
+        self.recent.push(Crash { at: now, was_ready });
         self.retry_at = Some(now.plus(wait));
     }
 
-    /// How many happened lately.
+    /// How many happened lately before the server was ready.
     pub fn lately(&self, now: Timestamp) -> usize {
-        self.recent.iter().filter(|at| now.since(**at) < LOOP_WINDOW).count()
+        self.recent.iter().filter(|crash| !crash.was_ready && now.since(crash.at) < LOOP_WINDOW).count()
     }
 
     /// Whether they are too many to go on.
@@ -67,7 +73,7 @@ mod tests {
             let wait = |rng: &mut ChaCha8Rng| {
                 let mut crashes = Crashes::default();
                 for n in 0..=crash {
-                    crashes.note(Timestamp(n as u64), rng);
+                    crashes.note(Timestamp(n as u64), true, rng);
                 }
                 crashes.retry_at().unwrap().since(Timestamp(crash as u64))
             };
@@ -84,9 +90,19 @@ mod tests {
         let (mut crashes, mut rng) = (Crashes::default(), ChaCha8Rng::seed_from_u64(3));
         for n in 0..LOOP as u64 {
             assert!(!crashes.is_loop(Timestamp(n)));
-            crashes.note(Timestamp(n), &mut rng);
+            crashes.note(Timestamp(n), false, &mut rng);
         }
         assert!(crashes.is_loop(Timestamp(10)));
         assert!(!crashes.is_loop(Timestamp(400_000)));
+    }
+
+    #[test]
+    fn a_version_that_serves_is_started_again_however_often_it_is_killed() {
+        let (mut crashes, mut rng) = (Crashes::default(), ChaCha8Rng::seed_from_u64(3));
+        for n in 0..100 {
+            crashes.note(Timestamp(n), true, &mut rng);
+            assert!(!crashes.is_loop(Timestamp(n)));
+            assert!(crashes.retry_at().unwrap().since(Timestamp(n)) <= Duration::from_secs(8));
+        }
     }
 }

@@ -226,7 +226,7 @@ impl Executor {
             }
             Happened::Crashed(how) if state != State::Draining => {
                 tracing::warn!(server = %id.0, model = name, %version, how, "replica lost");
-                trouble.crashes.note(now, &mut self.rng);
+                trouble.crashes.note(now, state == State::Ready, &mut self.rng);
                 world.note_restart(&model);
                 format!("crashed: {how}")
             }

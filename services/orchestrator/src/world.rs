@@ -165,7 +165,7 @@ fn explain(waiting: &WaitingOn) -> (Refusal, bool) {
         WaitingOn::Starting(replicas) => (not_ready(format!("{replicas} replica(s) start")), false),
         WaitingOn::Backoff(_) => (not_ready("a replica crashed and is started again soon".into()), false),
         WaitingOn::CrashLoop(times) => (
-            Refusal::new(Code::LoadFailed, format!("its model server crashed {times} times within five minutes"))
+            Refusal::new(Code::LoadFailed, format!("its model server crashed {times} times within five minutes before it was ready"))
                 .hint("look at the node's log; more memory (spec.resources.memory) or another file may help; deploy again to retry"),
             true,
         ),

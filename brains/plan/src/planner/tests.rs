@@ -120,7 +120,7 @@ fn a_crashed_replica_waits_for_its_time_and_a_loop_for_a_person() {
     let mut world = World::default();
     world.inputs.wishes.insert(model("m"), wish(1, 1));
     let (mut crashes, mut rng) = (Crashes::default(), ChaCha8Rng::seed_from_u64(1));
-    crashes.note(Timestamp(1_000), &mut rng);
+    crashes.note(Timestamp(1_000), false, &mut rng);
     let at = crashes.retry_at().unwrap();
     world.inputs.trouble.insert((model("m"), Version(1)), Trouble { crashes: crashes.clone(), refused: None });
     let (plan, report) = world.step(1_000, true);
@@ -131,7 +131,7 @@ fn a_crashed_replica_waits_for_its_time_and_a_loop_for_a_person() {
 
     world.inputs.servers.clear();
     for n in 0..5 {
-        crashes.note(Timestamp(2_000 + n), &mut rng);
+        crashes.note(Timestamp(2_000 + n), false, &mut rng);
     }
     world.inputs.trouble.insert((model("m"), Version(1)), Trouble { crashes, refused: None });
     let (plan, report) = world.step(200_000, true);
