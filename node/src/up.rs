@@ -5,7 +5,7 @@ pub(crate) mod log;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use access::{Authorizer, POLICIES};
+use access::{Authorizer, POLICIES, authority::SERVICE_LIFE};
 use gateway::{Ring, Security, listen::Listener};
 use model_server::{process, runtime};
 use orchestrator::{Orchestrator, local::Local};
@@ -35,8 +35,6 @@ const GRACE: Duration = Duration::from_secs(10);
 const DRAIN: Duration = Duration::from_secs(30);
 /// How often the ledger takes in what a call that was cut short left behind.
 const DRAIN_LEDGER: Duration = Duration::from_secs(1);
-/// How long certificates of the node's own services last; they are made anew at each start.
-const SERVICE: Duration = Duration::from_secs(365 * 86_400);
 
 pub(crate) async fn run(node: &Node, arguments: &cli::Up, format: Format) -> Result<(), Refusal> {
     // Whatever a node writes is its owner's alone, also where a library makes the file.
@@ -94,7 +92,7 @@ pub(crate) async fn run(node: &Node, arguments: &cli::Up, format: Format) -> Res
         streams: streams.clone(),
         authorizer,
         security,
-        identity: data.authority.service("gateway", clock.now(), SERVICE).map_err(|e| output::internal(&e))?,
+        identity: data.authority.service("gateway", clock.now(), SERVICE_LIFE).map_err(|e| output::internal(&e))?,
         ca: data.authority.certificate().to_owned(),
         limits: settings.limits,
         clock,
@@ -123,7 +121,7 @@ pub(crate) async fn run(node: &Node, arguments: &cli::Up, format: Format) -> Res
         Security::Off => format!("http://{address}"),
     };
     data.announce(&url, &token, security == Security::On)?;
-    greet(&data, &url, security, format);
+    greet(&data, &url, format);
     signalled().await?;
 
     output::note("stopping: requests in flight may end");
@@ -189,11 +187,11 @@ fn local(
     Ok(Local {
         command: (binary, vec!["model-server".into()]),
         environment: vec![(runtime::QUIET.into(), "1".into())],
-        run: data.run_dir()?,
+        run: data.run_dir(),
         authority: data.authority.clone(),
         identity: data
             .authority
-            .service("orchestrator", clock.now(), SERVICE)
+            .service("orchestrator", clock.now(), SERVICE_LIFE)
             .map_err(|error| output::internal(&error))?,
         artefacts,
         keys: vec![data.bundle_key()?],
@@ -212,32 +210,17 @@ async fn signalled() -> Result<(), Refusal> {
     Ok(())
 }
 
-fn greet(data: &DataDir, url: &str, security: Security, format: Format) {
+fn greet(data: &DataDir, url: &str, format: Format) {
     let dir = data.path("");
     let dir: PathBuf = dir.components().collect();
     let shown = json!({ "url": url, "ca": data.path("ca.pem"), "client": data.path(client::CLIENT_FILE) });
     output::show(&shown, format, |_| {
-        let dir = dir.display();
-        let curl = match security {
-            Security::On => format!("curl --cacert {dir}/ca.pem -H @{dir}/admin.header {url}/v2/models"),
-            Security::Off => format!("curl {url}/v2/models"),
-        };
+        let calls = client::examples(&dir, url, "/v2/models", None);
         format!(
-            "Mantlet listens at {url}\n\ndeploy a model:\n  mantlet --data-dir {dir} deploy MODEL.onnx --name NAME --wait\n\n\
-             with curl:\n  {curl}\n\nwith Python:\n  {}\n",
-            python(&dir.to_string()).replace('\n', "\n  ")
+            "Mantlet listens at {url}\n\ndeploy a model:\n  mantlet --data-dir {} deploy MODEL.onnx --name NAME --wait\n\n{calls}",
+            dir.display()
         )
     });
-}
-
-fn python(dir: &str) -> String {
-    format!(
-        "python3 - <<'EOF'\nimport json, ssl, urllib.request\nnode = json.load(open(\"{dir}/client.json\"))\n\
-         trust = ssl.create_default_context(cafile=node[\"ca\"]) if node[\"ca\"] else None\n\
-         call = urllib.request.Request(node[\"url\"] + \"/v2/models\")\n\
-         if node[\"token\"]: call.add_header(\"authorization\", \"Bearer \" + node[\"token\"])\n\
-         print(json.load(urllib.request.urlopen(call, context=trust)))\nEOF"
-    )
 }
 
 /// A data directory that can't be used.

@@ -1,6 +1,6 @@
 //! The embedded CA: it signs the server's certificate and the short names of services.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -34,6 +34,8 @@ pub struct Identity {
 const CA_LIFE: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// How long the server's certificate lasts; a new one is made at each start.
 const SERVER_LIFE: Duration = Duration::from_secs(397 * 86_400);
+/// How long a service's certificate lasts; a new one is made at each start of the service.
+pub const SERVICE_LIFE: Duration = Duration::from_secs(365 * 86_400);
 /// How far back certificates are valid, for clocks that differ.
 const SKEW: Duration = Duration::from_secs(300);
 
@@ -136,11 +138,6 @@ fn validity(params: &mut CertificateParams, now: Timestamp, life: Duration) {
     };
     params.not_before = at(now.0.saturating_sub(u64::try_from(SKEW.as_millis()).unwrap_or(0)));
     params.not_after = at(now.plus(life).0);
-}
-
-/// Whether `name` is an address, for which a certificate says so in another field.
-pub fn is_address(name: &str) -> bool {
-    name.parse::<IpAddr>().is_ok()
 }
 
 #[cfg(test)]

@@ -20,6 +20,10 @@ use sha2::{Digest as _, Sha256};
 use types::Digest;
 use zeroize::Zeroizing;
 
+/// The model's file name inside a bundle, also what its manifest calls it.
+pub const MODEL_FILE: &str = "model.onnx";
+/// The manifest's file name inside a bundle.
+pub const MANIFEST_FILE: &str = "manifest.json";
 /// The signature's file name inside a bundle.
 pub const SIGNATURE_FILE: &str = "model.sig";
 

@@ -471,7 +471,12 @@ impl Manifest {
         schemars::schema_for!(Self).to_value()
     }
 
-    fn check(&self) -> Result<(), Refusal> {
+    /// Checks what the types alone can't say; reading a manifest by [`Manifest::from_yaml`] or
+    /// [`Manifest::from_json`] has done it already.
+    ///
+    /// # Errors
+    /// `manifest_invalid` with the field.
+    pub fn check(&self) -> Result<(), Refusal> {
         let wrong = |what: String| Err(Refusal::new(Code::ManifestInvalid, what));
         let Spec { inputs, scale, limits, resources, task, .. } = &self.spec;
         let mut names = std::collections::BTreeSet::new();

@@ -160,6 +160,12 @@ impl Refusal {
         Self { code, message: message.into(), hint: None, retry_after_ms: None }
     }
 
+    /// A model that a namespace does not have; the message begins as clients of the protocol expect.
+    pub fn unknown_model(namespace: &crate::Namespace, model: &crate::ModelName) -> Self {
+        let message = format!("Request for unknown model: '{model}' is not found in namespace '{namespace}'");
+        Self::new(Code::ModelNotFound, message).hint("`mantlet models` lists the models")
+    }
+
     /// Adds what to do next.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {

@@ -56,8 +56,9 @@ impl Planner<'_> {
             self.drain_surplus(model, version, there - replicas);
             return;
         }
-        let waiting = self.blocked(model, version).or_else(|| (starting > 0).then_some(WaitingOn::Starting(starting)));
-        let blocked = self.blocked(model, version).is_some();
+        let waiting = self.blocked(model, version);
+        let blocked = waiting.is_some();
+        let waiting = waiting.or_else(|| (starting > 0).then_some(WaitingOn::Starting(starting)));
         if let Some(waiting) = waiting
             && ready < replicas
             && report

@@ -198,28 +198,10 @@ pub(crate) fn next_steps(client: &Client, name: &str) -> String {
             "try it: mantlet models sample {name} > request.json && mantlet predict {name} --input request.json\n"
         );
     };
+    let calls = crate::client::examples(dir, client.url(), &format!("/v2/models/{name}/infer"), Some("request.json"));
     let dir = dir.display();
-    let url = client.url();
-    let curl = if url.starts_with("https") {
-        format!("curl --cacert {dir}/ca.pem -H @{dir}/admin.header")
-    } else {
-        "curl".to_owned()
-    };
     format!(
         "\ntry it:\n  mantlet --data-dir {dir} models sample {name} > request.json\n  \
-         mantlet --data-dir {dir} predict {name} --input request.json\n\n\
-         with curl:\n  {curl} -d @request.json {url}/v2/models/{name}/infer\n\n\
-         with Python:\n  {}\n",
-        python(&dir.to_string(), name).replace('\n', "\n  ")
-    )
-}
-
-fn python(dir: &str, name: &str) -> String {
-    format!(
-        "python3 - <<'EOF'\nimport json, ssl, urllib.request\nnode = json.load(open(\"{dir}/client.json\"))\n\
-         trust = ssl.create_default_context(cafile=node[\"ca\"]) if node[\"ca\"] else None\n\
-         call = urllib.request.Request(node[\"url\"] + \"/v2/models/{name}/infer\", data=open(\"request.json\", \"rb\").read())\n\
-         if node[\"token\"]: call.add_header(\"authorization\", \"Bearer \" + node[\"token\"])\n\
-         print(json.load(urllib.request.urlopen(call, context=trust)))\nEOF"
+         mantlet --data-dir {dir} predict {name} --input request.json\n\n{calls}"
     )
 }

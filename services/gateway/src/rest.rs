@@ -5,7 +5,7 @@ mod codec;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use access::{Action, Permit, Principal, Resource};
+use access::{Action, Principal, Resource};
 use axum::{
     extract::{Path, Request, State},
     response::Response,
@@ -98,11 +98,11 @@ fn readable(
     ring: &Ring,
     headers: &HeaderMap,
     params: &HashMap<String, String>,
-) -> Result<(Permit, ModelName, Option<Version>, Arc<Model>), Refusal> {
+) -> Result<(ModelName, Option<Version>, Arc<Model>), Refusal> {
     let principal = identify(ring, headers)?;
     let (name, version) = model_name(params)?;
-    let (permit, model) = read(ring, principal, &name, version)?;
-    Ok((permit, name, version, model))
+    let model = read(ring, principal, &name, version)?;
+    Ok((name, version, model))
 }
 
 /// The model, for a principal that may read it.
@@ -111,25 +111,24 @@ pub(crate) fn read(
     principal: Principal,
     name: &ModelName,
     version: Option<Version>,
-) -> Result<(Permit, Arc<Model>), Refusal> {
+) -> Result<Arc<Model>, Refusal> {
     let namespace = principal.namespace().clone();
     let resource = Resource::Model(namespace.clone(), name.clone());
-    let permit = ring.authorizer.authorize(principal, Action::Read, resource)?;
+    ring.authorizer.authorize(principal, Action::Read, resource)?;
     let model = ring.model(&(namespace, name.clone()))?;
     if let Some(version) = version
         && version != model.route.current
-        && model.replicas.iter().all(|door| door.replica.version != version)
+        && !model.has_replica(version)
     {
         return Err(Refusal::new(Code::VersionNotFound, format!("version {version} of `{name}` has no replica"))
             .hint(format!("version {} answers", model.route.current)));
     }
-    Ok((permit, model))
+    Ok(model)
 }
 
 /// Whether a replica of the version that answers, or of the one named, is ready.
 pub(crate) fn is_ready(model: &Model, version: Option<Version>) -> bool {
-    let version = version.unwrap_or(model.route.current);
-    model.replicas.iter().any(|door| door.replica.version == version)
+    model.has_replica(version.unwrap_or(model.route.current))
 }
 
 /// What a model takes and gives; what its replica said, or what its manifest declares until one was ready.
@@ -161,7 +160,7 @@ pub(crate) async fn server_metadata(State(ring): State<Arc<Ring>>, headers: Head
 }
 
 pub(crate) async fn metadata(State(ring): State<Arc<Ring>>, headers: HeaderMap, Path(params): Params) -> Response {
-    let described = readable(&ring, &headers, &params).map(|(_, name, version, model)| {
+    let described = readable(&ring, &headers, &params).map(|(name, version, model)| {
         let (inputs, outputs) = specs(&model);
         let tensor = |spec: &TensorSpec| {
             let mut value = json!({ "name": spec.name, "datatype": spec.datatype, "shape": spec.shape });
@@ -182,7 +181,7 @@ pub(crate) async fn metadata(State(ring): State<Arc<Ring>>, headers: HeaderMap, 
 }
 
 pub(crate) async fn model_ready(State(ring): State<Arc<Ring>>, headers: HeaderMap, Path(params): Params) -> Response {
-    let ready = readable(&ring, &headers, &params).and_then(|(_, name, version, model)| {
+    let ready = readable(&ring, &headers, &params).and_then(|(name, version, model)| {
         if is_ready(&model, version) {
             return Ok(json!({ "name": name, "ready": true }));
         }
@@ -193,7 +192,7 @@ pub(crate) async fn model_ready(State(ring): State<Arc<Ring>>, headers: HeaderMa
 }
 
 pub(crate) async fn config(State(ring): State<Arc<Ring>>, headers: HeaderMap, Path(params): Params) -> Response {
-    let described = readable(&ring, &headers, &params).map(|(_, name, _, model)| {
+    let described = readable(&ring, &headers, &params).map(|(name, _, model)| {
         let (inputs, outputs) = specs(&model);
         let tensor = |spec: &TensorSpec| {
             json!({ "name": spec.name, "data_type": format!("TYPE_{}", triton_type(spec)), "dims": spec.shape })
@@ -244,8 +243,8 @@ fn statistic(name: &ModelName, model: &Model) -> Value {
 }
 
 pub(crate) async fn statistics(State(ring): State<Arc<Ring>>, headers: HeaderMap, Path(params): Params) -> Response {
-    let counted = readable(&ring, &headers, &params)
-        .map(|(_, name, _, model)| json!({ "model_stats": [statistic(&name, &model)] }));
+    let counted =
+        readable(&ring, &headers, &params).map(|(name, _, model)| json!({ "model_stats": [statistic(&name, &model)] }));
     respond(counted)
 }
 

@@ -13,7 +13,7 @@ use rpc::{
 };
 use store::{Artefacts, Streams};
 use tokio::sync::watch;
-use types::{Code, Refusal};
+use types::{Refusal, Version};
 
 use crate::{
     metric::Metrics,
@@ -122,6 +122,13 @@ pub(crate) struct Model {
     pub(crate) statistics: Arc<Statistics>,
 }
 
+impl Model {
+    /// Whether a replica of this version is ready.
+    pub(crate) fn has_replica(&self, version: Version) -> bool {
+        self.replicas.iter().any(|door| door.replica.version == version)
+    }
+}
+
 /// A replica with its connection and what this gateway has in flight there.
 pub(crate) struct Door {
     pub(crate) replica: Replica,
@@ -171,13 +178,7 @@ impl Ring {
 
     /// The model under this key.
     pub(crate) fn model(&self, key: &ModelKey) -> Result<Arc<Model>, Refusal> {
-        self.models.read().get(key).cloned().ok_or_else(|| {
-            Refusal::new(
-                Code::ModelNotFound,
-                format!("Request for unknown model: '{}' is not found in namespace '{}'", key.1, key.0),
-            )
-            .hint("`mantlet models` lists the models")
-        })
+        self.models.read().get(key).cloned().ok_or_else(|| Refusal::unknown_model(&key.0, &key.1))
     }
 
     /// Every model of a namespace, by name.

@@ -2,13 +2,9 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use access::signing::{self, PublicKey, SIGNATURE_FILE};
+use access::signing::{self, MANIFEST_FILE, MODEL_FILE, PublicKey, SIGNATURE_FILE};
 use types::{Code, Digest, Manifest, Refusal};
 
-/// The model's file name inside a bundle.
-pub const MODEL_FILE: &str = "model.onnx";
-/// The manifest's file name inside a bundle.
-pub const MANIFEST_FILE: &str = "manifest.json";
 /// Bytes of all files of a bundle, at most.
 const LIMIT: u64 = 8 << 30;
 

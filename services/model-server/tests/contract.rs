@@ -3,11 +3,8 @@
 
 use std::{collections::BTreeMap, fs, sync::Arc};
 
-use access::signing::{Key, SIGNATURE_FILE, root};
-use model_server::{
-    Engine,
-    bundle::{MANIFEST_FILE, MODEL_FILE},
-};
+use access::signing::{Key, MANIFEST_FILE, MODEL_FILE, SIGNATURE_FILE, root};
+use model_server::Engine;
 use rpc::{
     ModelServer,
     model_server::{Load, ModelServerClient, model_server_router},

@@ -16,10 +16,9 @@ use std::{
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
-    time::Duration,
 };
 
-use access::{Authority, Identity};
+use access::{Authority, Identity, authority::SERVICE_LIFE};
 use async_trait::async_trait;
 use rpc::{Clock, model_server::ModelServerClient};
 use store::Artefacts;
@@ -27,9 +26,6 @@ use tokio::process::{Child, Command};
 use types::{Code, Digest, Refusal};
 
 use crate::backend::{Backend, Endpoint, Process, Spec};
-
-/// How long a model server's certificate lasts.
-const CERTIFICATE: Duration = Duration::from_secs(365 * 86_400);
 
 /// Makes the settings file of a child; the node knows what a model server reads.
 pub type MakeSettings = Box<dyn Fn(&Identity, &Spec) -> Result<Vec<u8>, Refusal> + Send + Sync>;
@@ -73,7 +69,7 @@ impl Backend for Local {
         let peer = format!("{}/model-server/{}", spec.namespace, spec.server.0);
         let identity = self
             .authority
-            .service(&peer, self.clock.now(), CERTIFICATE)
+            .service(&peer, self.clock.now(), SERVICE_LIFE)
             .map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
         let settings = self.run.join(format!("{}.json", spec.server.0));
         let content = zeroize::Zeroizing::new((self.settings)(&identity, &spec)?);

@@ -2,17 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use access::signing::{self, SIGNATURE_FILE};
+use access::signing::{self, MANIFEST_FILE, MODEL_FILE, SIGNATURE_FILE};
 use rpc::registry::{Deploy, Deployed, Receipt, Remove, VersionRecord};
 use serde::{Deserialize, Serialize};
 use store::{Collection, Content, Document, Expect, Write, read_all};
 use types::{Code, Digest, Manifest, Refusal, Version, manifest::Input, manifest::Source};
 
-use crate::{Registry, model_key, no_model, onnx, version_key};
-
-/// The model's file name inside a bundle, also what its manifest calls it.
-const MODEL_FILE: &str = "model.onnx";
-const MANIFEST_FILE: &str = "manifest.json";
+use crate::{Registry, model_key, onnx, version_key};
 
 /// What is kept of a model beside its versions.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -129,11 +125,11 @@ impl Registry {
         let _writing = self.writing.lock().await;
         let key = model_key(&namespace, &model);
         let document = self.catalog.get(Collection::Model, &key).await?;
-        let document = document.ok_or_else(|| no_model(&namespace, &model))?;
+        let document = document.ok_or_else(|| Refusal::unknown_model(&namespace, &model))?;
         let record: ModelRecord = document.read()?;
         let versions: Vec<Document> = read_all(&*self.catalog, Collection::Version, &format!("{key}/")).await?;
         if versions.is_empty() {
-            return Err(no_model(&namespace, &model));
+            return Err(Refusal::unknown_model(&namespace, &model));
         }
         let mut writes: Vec<Write> = versions
             .iter()

@@ -132,14 +132,6 @@ fn version_key(namespace: &Namespace, model: &ModelName, version: Version) -> St
     format!("{namespace}/{model}/{:010}", version.0)
 }
 
-fn no_model(namespace: &Namespace, model: &ModelName) -> Refusal {
-    Refusal::new(
-        Code::ModelNotFound,
-        format!("Request for unknown model: '{model}' is not found in namespace '{namespace}'"),
-    )
-    .hint("`mantlet models` lists the models")
-}
-
 #[async_trait]
 impl rpc::Registry for Registry {
     async fn deploy(&self, request: Deploy) -> Result<Deployed, Refusal> {
@@ -154,7 +146,7 @@ impl rpc::Registry for Registry {
         let documents = read_all(&*self.catalog, Collection::Version, &prefix).await?;
         let versions: Vec<VersionRecord> = documents.iter().map(store::Document::read).collect::<Result<_, _>>()?;
         match &request.model {
-            Some(model) if versions.is_empty() => Err(no_model(&request.namespace, model)),
+            Some(model) if versions.is_empty() => Err(Refusal::unknown_model(&request.namespace, model)),
             _ => Ok(versions),
         }
     }

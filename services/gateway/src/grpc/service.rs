@@ -91,7 +91,7 @@ fn named(
     version: &str,
 ) -> Result<(ModelName, Option<Version>, Arc<Model>), Refusal> {
     let (name, version) = (name.parse::<ModelName>()?, oip::read_version(version)?);
-    let (_, model) = rest::read(ring, principal, &name, version)?;
+    let model = rest::read(ring, principal, &name, version)?;
     Ok((name, version, model))
 }
 

@@ -71,7 +71,7 @@ pub(crate) async fn deploy(State(ring): Shared, headers: HeaderMap, body: Raw) -
         let resource = access::Resource::Model(namespace.clone(), name.clone());
         let permit = ring.authorizer.authorize(principal, Action::Deploy, resource)?;
         let actor = permit.principal().subject();
-        let manifest = Manifest::from_json(&serde_json::to_vec(&manifest).unwrap_or_default())?;
+        manifest.check()?;
         let request = Deploy { actor: actor.clone(), namespace, manifest, staged: upload };
         let deployed = ring.registry.deploy(request).await?;
         let version = deployed.version;
@@ -223,12 +223,9 @@ pub(crate) async fn rollback(
             None => versions.iter().rev().find(|record| wanted.is_none_or(|wanted| record.version < wanted)),
         };
         let target = target.ok_or_else(|| {
-            let what = to.map_or_else(|| "an earlier version".to_owned(), |version| format!("version {version}"));
-            Refusal::new(
-                Code::VersionNotFound,
-                format!("`{name}` has no {what}", what = what.trim_start_matches("an ")),
-            )
-            .hint(format!("`mantlet models show {name}` lists its versions"))
+            let what = to.map_or_else(|| "earlier version".to_owned(), |version| format!("version {version}"));
+            Refusal::new(Code::VersionNotFound, format!("`{name}` has no {what}"))
+                .hint(format!("`mantlet models show {name}` lists its versions"))
         })?;
         let actor = permit.principal().subject();
         let receipt = want(&ring, target, &actor, "model.rollback", "rolled back").await?;

@@ -53,8 +53,7 @@ pub fn route(ring: &Ring, mut cleared: Cleared, named: Option<Version>) -> Resul
         Some(version) => {
             let permit = cleared.permit();
             ring.authorizer.authorize(permit.principal().clone(), Action::Pin, permit.resource().clone())?;
-            let there = version == model.route.current || model.replicas.iter().any(|d| d.replica.version == version);
-            if !there {
+            if version != model.route.current && !model.has_replica(version) {
                 return Err(Refusal::new(
                     Code::VersionNotFound,
                     format!("version {version} of `{}` has no replica", cleared.request().model),
