@@ -208,12 +208,13 @@ pub(crate) fn examples(dir: &Path, url: &str, path: &str, body: Option<&str>) ->
         if url.starts_with("https") { format!(" --cacert {dir}/ca.pem -H @{dir}/admin.header") } else { String::new() };
     let sent = body.map(|file| format!(" -d @{file}")).unwrap_or_default();
     let data = body.map(|file| format!(", data=open(\"{file}\", \"rb\").read()")).unwrap_or_default();
+    // The script stands at the margin: Python and the shell would stumble over an indent when it is pasted.
     format!(
-        "with curl:\n  curl{trust}{sent} {url}{path}\n\nwith Python:\n  \
-         python3 - <<'EOF'\n  import json, ssl, urllib.request\n  node = json.load(open(\"{dir}/client.json\"))\n  \
-         trust = ssl.create_default_context(cafile=node[\"ca\"]) if node[\"ca\"] else None\n  \
-         call = urllib.request.Request(node[\"url\"] + \"{path}\"{data})\n  \
-         if node[\"token\"]: call.add_header(\"authorization\", \"Bearer \" + node[\"token\"])\n  \
-         print(json.load(urllib.request.urlopen(call, context=trust)))\n  EOF\n"
+        "with curl:\n  curl{trust}{sent} {url}{path}\n\nwith Python:\npython3 - <<'EOF'\n\
+         import json, ssl, urllib.request\nnode = json.load(open(\"{dir}/client.json\"))\n\
+         trust = ssl.create_default_context(cafile=node[\"ca\"]) if node[\"ca\"] else None\n\
+         call = urllib.request.Request(node[\"url\"] + \"{path}\"{data})\n\
+         if node[\"token\"]: call.add_header(\"authorization\", \"Bearer \" + node[\"token\"])\n\
+         print(json.load(urllib.request.urlopen(call, context=trust)))\nEOF\n"
     )
 }

@@ -271,3 +271,17 @@ async fn security_off_answers_anybody_on_loopback_only() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("loopback only"));
 }
+
+#[tokio::test]
+async fn what_deploy_prints_works_as_printed() {
+    let Some((node, _)) = serving("serve::what_deploy_prints").await else { return };
+    let path = node.file("again.onnx", &onnx::add(10.0));
+    let output = node.cli(&["deploy", path.to_str().unwrap(), "--name", "add", "--wait"]);
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let sample = node.cli(&["models", "sample", "add"]).stdout;
+    node.file("request.json", &sample);
+    let script = &printed[printed.find("python3 - <<'EOF'").unwrap()..];
+    let ran = std::process::Command::new("sh").arg("-c").arg(script).current_dir(node.scratch()).output().unwrap();
+    let answer = String::from_utf8_lossy(&ran.stdout).into_owned();
+    assert!(answer.contains("[10.0, 10.0, 10.0, 10.0]"), "{answer}{}", String::from_utf8_lossy(&ran.stderr));
+}
