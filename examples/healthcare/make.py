@@ -2,8 +2,8 @@
 
 Run: python make.py OUT
 
-OUT then holds model.onnx, manifest.yaml, rows.npz (the rows kept out of training, with labels) and
-request.json (two of those rows as an inference request).
+OUT then holds model.onnx, manifest.yaml, rows.npz (every row with its label, and whether it was kept
+out of training) and request.json (two rows kept out of training as an inference request).
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
 
     table = load_breast_cancer()
-    train_rows, held_rows, train_labels, held_labels = train_test_split(
-        table.data, table.target, test_size=0.4, random_state=SEED, stratify=table.target
+    every = np.arange(len(table.data))
+    trained, held = train_test_split(
+        every, test_size=0.4, random_state=SEED, stratify=table.target
     )
     classifier = make_pipeline(StandardScaler(), LogisticRegression())
-    classifier.fit(train_rows, train_labels)
+    classifier.fit(table.data[trained], table.target[trained])
 
     model = to_onnx(
         classifier,
@@ -50,24 +51,24 @@ def main() -> None:
     (out / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
     shutil.copyfile(HERE / "manifest.yaml", out / "manifest.yaml")
 
-    features = held_rows.astype(np.float32)
-    labels = held_labels.astype(np.int64)
-    np.savez(out / "rows.npz", features=features, label=labels)
+    features = table.data.astype(np.float32)
+    labels = table.target.astype(np.int64)
+    np.savez(out / "rows.npz", features=features, label=labels, kept_out=np.isin(every, held))
     request = {
         "inputs": [
             {
                 "name": "features",
                 "shape": [2, features.shape[1]],
                 "datatype": "FP32",
-                "data": features[:2].ravel().tolist(),
+                "data": features[held[:2]].ravel().tolist(),
             }
         ]
     }
     (out / "request.json").write_text(json.dumps(request, indent=1) + "\n")
 
-    accuracy = classifier.score(held_rows, held_labels)
-    print(f"trained on {len(train_rows)} rows; {len(features)} rows kept out in {out}/rows.npz")
-    print(f"accuracy of scikit-learn's own model on them: {accuracy:.3f}")
+    accuracy = classifier.score(table.data[held], table.target[held])
+    print(f"trained on {len(trained)} of {len(every)} rows, all of them in {out}/rows.npz")
+    print(f"accuracy of scikit-learn's own model on the other {len(held)}: {accuracy:.3f}")
 
 
 if __name__ == "__main__":

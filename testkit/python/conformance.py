@@ -72,7 +72,7 @@ def deploy_all(mantlet: Mantlet, models: Path, shared: Path | None, scratch: Pat
     """Deploys everything there is to ask, in a fixed order."""
     cases = []
     for manifest in sorted(models.glob("*/manifest.yaml")):
-        rows, _ = load_rows(manifest.parent / "rows.npz")
+        rows = load_rows(manifest.parent / "rows.npz").inputs
         inputs = {name: array[:ROWS_PER_EXAMPLE] for name, array in rows.items()}
         model = Model(manifest.parent / "model.onnx")
         cases.append(to_case(mantlet.deploy(manifest), model, inputs))

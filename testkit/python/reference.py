@@ -259,12 +259,23 @@ def as_bytes(value: bytes | str) -> bytes:
     return value.encode() if isinstance(value, str) else bytes(value)
 
 
-def load_rows(path: Path) -> tuple[Tensors, np.ndarray | None]:
-    """The arrays of an example's `rows.npz`, one per input, and its labels when it has them."""
+@dataclass(frozen=True)
+class Rows:
+    """An example's `rows.npz`: one array per input, and what is known about each row."""
+
+    inputs: Tensors
+    labels: np.ndarray | None
+    kept_out: np.ndarray | None
+    """True for a row that training has not seen; None when it has seen none of them."""
+
+
+def load_rows(path: Path) -> Rows:
+    """Every array but `label` and `kept_out` is an input of the model."""
     with np.load(path) as archive:
         arrays = {name: archive[name] for name in archive.files}
     labels = arrays.pop("label", None)
+    kept_out = arrays.pop("kept_out", None)
     for name, array in arrays.items():
         if array.dtype.kind == "S":
             arrays[name] = objects([bytes(value) for value in array.ravel()], array.shape)
-    return arrays, labels
+    return Rows(arrays, labels, kept_out)
