@@ -108,9 +108,16 @@ pub(crate) enum Verb {
     /// Add, list and revoke callers.
     #[command(subcommand)]
     Callers(Callers),
-    /// Export the ledger, and verify an export offline.
+    /// Show, set and check the policies of the namespace.
+    #[command(subcommand)]
+    Policy(Policy),
+    /// Export the ledger, prove a prediction, and verify either offline.
     #[command(subcommand)]
     Audit(Audit),
+    /// Run captured predictions again and compare.
+    Replay(Replay),
+    /// Erase what was recorded of a prediction or of a caller, for good.
+    Forget(Forget),
     /// Show settings and where each value came from.
     #[command(subcommand)]
     Config(Config),
@@ -242,7 +249,7 @@ pub(crate) enum Callers {
     Add {
         /// The caller's name.
         name: CallerName,
-        /// What it may be: admin or caller; may be repeated.
+        /// What it may be: admin, deployer, caller, labeller or auditor; may be repeated.
         #[arg(long = "role", required = true)]
         roles: Vec<Role>,
         /// How long its token works, for example 90d; for ever when left out.
@@ -266,6 +273,64 @@ pub(crate) enum Callers {
     },
 }
 
+/// Verbs of policy.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Policy {
+    /// Show the namespace's own policies.
+    Show,
+    /// Show the default policies, which hold in every namespace.
+    Default,
+    /// Show what a policy may speak of.
+    Schema,
+    /// Set the namespace's own policies, beside the default ones.
+    Set {
+        /// File with policies in Cedar; "-" is standard input.
+        file: PathBuf,
+    },
+    /// Take the namespace's own policies back.
+    Reset,
+    /// Say who may do what, and which policy says so.
+    Check {
+        /// This caller only.
+        #[arg(long)]
+        caller: Option<CallerName>,
+        /// This action only, for example predict.
+        #[arg(long)]
+        action: Option<String>,
+        /// On this model only, which need not exist.
+        #[arg(long)]
+        model: Option<ModelName>,
+        /// Show what is denied too.
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+/// Runs captured predictions again.
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// How many of the last captured predictions, at most 10000.
+    #[arg(long, value_name = "N")]
+    pub(crate) last: u64,
+
+    /// Those of this model only.
+    #[arg(long)]
+    pub(crate) model: Option<ModelName>,
+}
+
+/// Erases what was recorded.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Forget {
+    /// This prediction, by its id.
+    #[arg(long, value_name = "ID")]
+    pub(crate) prediction: Option<String>,
+
+    /// Every prediction of this caller.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) caller: Option<CallerName>,
+}
+
 /// Verbs of audit.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Audit {
@@ -274,9 +339,18 @@ pub(crate) enum Audit {
         /// A folder that does not exist yet, or is empty.
         dir: PathBuf,
     },
-    /// Verify an export; needs no node.
+    /// Prove that a prediction was recorded, and as what.
+    Prove {
+        /// The prediction's id.
+        prediction: String,
+        /// File to write the proof to; standard output when left out.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Verify an export or a proof; needs no node.
     Verify {
-        /// The exported folder.
+        /// The exported folder, or the file with a proof.
+        #[arg(value_name = "DIR|FILE")]
         dir: PathBuf,
         /// The key to trust: `log.key` of the node's data directory, not the one in the export.
         #[arg(long, value_name = "FILE")]

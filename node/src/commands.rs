@@ -5,7 +5,9 @@ mod callers;
 pub(crate) mod config;
 mod deploy;
 mod doctor;
+mod history;
 mod models;
+mod policy;
 mod predict;
 
 use clap::CommandFactory as _;
@@ -35,6 +37,9 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Refusal> {
         Verb::Rollback(arguments) => models::rollback(&Client::find(&node)?, &arguments, output).await,
         Verb::Delete { name } => models::delete(&Client::find(&node)?, &name, output).await,
         Verb::Callers(verb) => callers::run(&Client::find(&node)?, verb, output).await,
+        Verb::Policy(verb) => policy::run(&Client::find(&node)?, verb, output).await,
+        Verb::Replay(arguments) => history::replay(&Client::find(&node)?, &arguments, output).await,
+        Verb::Forget(arguments) => history::forget(&Client::find(&node)?, arguments, output).await,
         Verb::Audit(verb) => audit::run(&node, verb, output).await,
         Verb::Config(verb) => config::run(&node, verb, output),
         Verb::Doctor(arguments) => doctor::run(&node, &arguments, output).await,

@@ -40,6 +40,8 @@ pub(crate) const KEYS: &[Key] = &[
     key("gateway", "connections", "4096", "connections at a time"),
     key("gateway", "idle", "10s", "silence after which a client that still owes bytes is cut"),
     key("gateway", "events", "16384", "events waiting to be stored, at most; more are dropped and counted"),
+    key("gateway", "keep", "7d", "how long events are kept, at most; a model's own `capture.keep` may be shorter"),
+    key("gateway", "keep-bytes", "1GiB", "bytes of events that are kept, at most; the oldest go first"),
     key("model-server", "onnxruntime", "", "path of ONNX Runtime's library; searched for when empty"),
     key("model-server", "sessions", "0", "inferences at a time per replica; 0 is one per core, at most 8"),
 ];
@@ -220,6 +222,8 @@ impl Resolved {
                 connections: self.get::<usize>("gateway", "connections")?.clamp(1, 1 << 20),
                 idle: span("idle")?,
                 events: self.get::<usize>("gateway", "events")?.clamp(1, 1 << 20),
+                keep: span("keep")?,
+                keep_bytes: size("keep-bytes")?,
             },
             onnxruntime: (!library.as_os_str().is_empty()).then_some(library),
             sessions: if sessions == 0 { cores.min(8) } else { sessions.min(256) },

@@ -33,6 +33,8 @@ use data::DataDir;
 const GRACE: Duration = Duration::from_secs(10);
 /// How long a model server's requests may take when it is drained.
 const DRAIN: Duration = Duration::from_secs(30);
+/// The name of the one gateway.
+const GATEWAY: &str = "g0";
 /// How often the ledger takes in what a call that was cut short left behind.
 const DRAIN_LEDGER: Duration = Duration::from_secs(1);
 
@@ -90,6 +92,7 @@ pub(crate) async fn run(node: &Node, arguments: &cli::Up, format: Format) -> Res
         orchestrator: orchestrator.clone(),
         artefacts,
         streams: streams.clone(),
+        name: GATEWAY.to_owned(),
         authorizer,
         security,
         identity: data.authority.service("gateway", clock.now(), SERVICE_LIFE).map_err(|e| output::internal(&e))?,
@@ -132,7 +135,7 @@ pub(crate) async fn run(node: &Node, arguments: &cli::Up, format: Format) -> Res
             tracing::error!(%error, what, "a service did not end well");
         }
     }
-    ring.flush().await;
+    ring.close().await;
     catalog.close().await;
     streams.close().await;
     ledger.close().await;

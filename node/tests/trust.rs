@@ -152,3 +152,46 @@ async fn offline_verification_catches_every_edit_of_an_export() {
     assert!(since(&later, &checkpoint));
     assert!(!since(&dir, &later.join("checkpoint")), "a log that was cut since");
 }
+
+#[tokio::test]
+async fn a_verifier_that_is_not_ours_reads_the_ledger() {
+    let node = Node::start(BINARY).await;
+    let Some(verifier) = setup::go_verifier(node.scratch()) else {
+        return setup::skip("trust::go", "Go and golang.org/x/mod are not set up: cargo xtask setup");
+    };
+    let client = node.client();
+    let add = async |from: u32, to: u32| {
+        for n in from..to {
+            let body = json!({ "name": format!("c{n}"), "roles": ["caller"] });
+            assert_eq!(client.post("/v1/callers", &body).await.0, 200);
+        }
+    };
+    let export = |name: &str| {
+        let dir = node.scratch().join(name);
+        node.json(&["audit", "export", dir.to_str().unwrap()]);
+        dir
+    };
+    let go = |dir: &std::path::Path, since: Option<&std::path::Path>| {
+        let mut command = std::process::Command::new(&verifier);
+        command.arg("-key").arg(node.dir().join("log.key"));
+        if let Some(since) = since {
+            command.arg("-since").arg(since.join("checkpoint"));
+        }
+        let output = command.arg(dir).output().unwrap();
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        if output.status.success() { Ok(text) } else { Err(text) }
+    };
+    add(0, 20).await;
+    let early = export("early");
+    add(20, 300).await;
+    let late = export("late");
+    assert!(late.join("tile/0/000").is_file(), "more than one tile");
+    go(&early, None).unwrap();
+    let said = go(&late, Some(&early)).unwrap();
+    assert!(said.starts_with("verified 30"), "{said}");
+    go(&early, Some(&late)).unwrap_err();
+    let records = late.join("records.ndjson");
+    let text = fs::read_to_string(&records).unwrap();
+    fs::write(&records, text.replace("/c25\"", "/c26\"")).unwrap();
+    assert!(go(&late, None).unwrap_err().contains("record"), "the index is named");
+}

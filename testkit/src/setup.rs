@@ -36,6 +36,21 @@ pub fn data() -> Option<PathBuf> {
     named.or_else(|| Some(root().join("../shared/data"))).filter(|path| path.is_dir())
 }
 
+/// Builds the ledger's verifier in Go (`testkit/go`) into a folder; none where there is no Go.
+pub fn go_verifier(into: &Path) -> Option<PathBuf> {
+    let sources = Path::new("/usr/share/gocode");
+    if !sources.join("src/golang.org/x/mod/sumdb/tlog").is_dir() {
+        return None;
+    }
+    let program = into.join("verify-ledger");
+    let mut build = std::process::Command::new("go");
+    build.current_dir(root()).env("GO111MODULE", "off").env("GOPATH", sources).env("GOCACHE", into.join("cache"));
+    build.args(["build", "-o"]).arg(&program).arg("./testkit/go/verify-ledger");
+    let built = build.output().ok()?;
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    Some(program)
+}
+
 /// Says that a test is skipped, and why; `cargo xtask test` lists what was said at its end.
 pub fn skip(test: &str, why: &str) {
     let line = format!("SKIPPED: {test}: {why}");

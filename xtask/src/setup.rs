@@ -42,6 +42,7 @@ impl Environment {
         let setup = workspace.target.join("setup");
         std::fs::create_dir_all(&setup).with_context(|| format!("`{}` can't be made", setup.display()))?;
         packages::c_compiler()?;
+        packages::go()?;
         let venv = python::venv(workspace, &setup)?;
         let library = onnxruntime::library(workspace, &setup, &venv)?;
         tools::install(workspace, &setup, &venv)?;

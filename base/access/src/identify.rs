@@ -113,6 +113,11 @@ impl Identifier {
         self.tokens.write().remove(id);
     }
 
+    /// Whether the credential with this id is known.
+    pub fn knows(&self, id: &str) -> bool {
+        self.tokens.read().contains_key(id)
+    }
+
     /// Forgets every credential; used before they are all read anew.
     pub fn clear(&self) {
         self.tokens.write().clear();

@@ -9,11 +9,13 @@
 pub mod authority;
 mod authorize;
 mod identify;
+pub mod policy;
 pub mod signing;
 pub mod tls;
 pub mod token;
 
 pub use authority::{Authority, Identity};
-pub use authorize::{Action, Authorizer, POLICIES, Permit, PolicyError, Resource, SCHEMA};
+pub use authorize::{Action, Asker, Authorizer, Explanation, Permit, Resource};
 pub use identify::{Identifier, Principal};
+pub use policy::{POLICIES, PolicyError, SCHEMA};
 pub use token::{Token, TokenId, TokenRecord};

@@ -53,14 +53,19 @@ impl fmt::Debug for Token {
     }
 }
 
+/// 256 random bits from the system, for whatever must not be guessed.
+#[expect(clippy::disallowed_methods, reason = "secrets come from the system's randomness and nowhere else")]
+pub fn random() -> Zeroizing<[u8; SECRET_BYTES]> {
+    let mut secret = Zeroizing::new([0; SECRET_BYTES]);
+    rand::rng().fill_bytes(secret.as_mut());
+    secret
+}
+
 impl Token {
     /// Makes a new token from the system's randomness.
-    #[expect(clippy::disallowed_methods, reason = "secrets come from the system's randomness and nowhere else")]
     pub fn generate() -> Self {
-        let (mut id, mut secret) = ([0; ID_BYTES], Zeroizing::new([0; SECRET_BYTES]));
-        rand::rng().fill_bytes(&mut id);
-        rand::rng().fill_bytes(secret.as_mut());
-        Self { id: TokenId(hex::encode(id)), secret: Zeroizing::new(hex::encode(secret.as_ref())) }
+        let (id, secret) = (random(), random());
+        Self { id: TokenId(hex::encode(&id[..ID_BYTES])), secret: Zeroizing::new(hex::encode(secret.as_ref())) }
     }
 
     /// The public part.

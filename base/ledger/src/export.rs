@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use tlog_tiles::{Error, Hash, HashReader, Tile, record_hash, stored_hashes_for_record_hash, tree_hash};
 
+use crate::proof::{Inclusion, Question};
+
 /// Tiles are 256 hashes wide, as `tlog-tiles` wants.
 const HEIGHT: u8 = 8;
 
@@ -47,6 +49,15 @@ impl Tree {
     /// When it has fewer.
     pub fn root_at(&self, size: u64) -> Result<Hash, Error> {
         if size > self.size { Err(Error::IndexesNotInTree) } else { tree_hash(size, self) }
+    }
+
+    /// The way of the record at `index` to the root over the first `size` records.
+    ///
+    /// # Errors
+    /// When the tree has no such record or fewer of them.
+    pub fn prove(&self, index: u64, size: u64) -> Result<Inclusion, Error> {
+        let path = Question::Record { index, size }.ask(self)?;
+        Ok(Inclusion { index, size, path })
     }
 
     /// Every tile with its path, as `tlog-tiles` names them: `tile/0/000`, `tile/0/001.p/7`, …

@@ -5,12 +5,16 @@
 //! the line's bytes without the newline, so nothing has to be written twice in the same way.
 //!
 //! Does not know about: who may write, where hashes are stored, clocks. [`Frontier`] grows a log, [`Key`] signs
-//! it, [`export`] hands it to strangers, [`verify`] checks it offline.
+//! it, [`batch`] puts many events under one record, [`proof`] proves single records and older trees, [`export`]
+//! hands it to strangers, [`verify`] checks it offline.
 
+pub mod batch;
 mod checkpoint;
 pub mod export;
 mod frontier;
+pub mod proof;
 mod record;
+pub mod tile;
 pub mod verify;
 
 pub use checkpoint::{Key, KeyError, TrustedKey, open};

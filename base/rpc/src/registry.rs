@@ -143,6 +143,9 @@ pub struct ReadLedger {
     pub from: u64,
     /// At most this many.
     pub limit: u32,
+    /// Only those of this namespace; all when left out.
+    #[serde(default)]
+    pub namespace: Option<Namespace>,
 }
 
 /// Ledger records with the newest checkpoint.
@@ -150,6 +153,9 @@ pub struct ReadLedger {
 pub struct LedgerPage {
     /// Records, each one line.
     pub records: Vec<String>,
+    /// Where the next page begins; nothing follows when it is `size`.
+    #[serde(default)]
+    pub next: u64,
     /// The newest checkpoint.
     pub checkpoint: String,
     /// How many records it covers.
@@ -157,6 +163,108 @@ pub struct LedgerPage {
     /// The log's public key.
     pub key: String,
 }
+
+/// A batch of recorded events, of which the ledger holds the root alone.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RecordBatch {
+    /// The gateway that recorded them.
+    pub actor: String,
+    /// How many.
+    pub count: u64,
+    /// The root over their commitments.
+    pub root: Digest,
+}
+
+/// Events that were lost.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RecordGap {
+    /// The gateway that lost them.
+    pub actor: String,
+    /// How many; unknown when left out.
+    pub lost: Option<u64>,
+    /// Why.
+    pub reason: String,
+}
+
+/// Events that were erased.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RecordErasure {
+    /// Who asked.
+    pub actor: String,
+    /// In which namespace.
+    pub namespace: Namespace,
+    /// Whose events, or which one.
+    pub subject: String,
+    /// How many went.
+    pub erased: u64,
+}
+
+/// One record with its way to the root under the newest checkpoint.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LeafProof {
+    /// The record, one line.
+    pub record: String,
+    /// Its position.
+    pub index: u64,
+    /// How many records the checkpoint covers.
+    pub size: u64,
+    /// The hashes beside the way, from the leaf up.
+    pub path: Vec<Digest>,
+    /// The checkpoint.
+    pub checkpoint: String,
+}
+
+/// Asks how the tree over the first `old` records became the one under the newest checkpoint.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ProveTree {
+    /// How many records the earlier tree has.
+    pub old: u64,
+}
+
+/// That an earlier tree is the start of the newest one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TreeProof {
+    /// How many records the earlier tree has.
+    pub old: u64,
+    /// How many the checkpoint covers.
+    pub size: u64,
+    /// The proof of RFC 6962.
+    pub path: Vec<Digest>,
+    /// The checkpoint.
+    pub checkpoint: String,
+}
+
+/// Names a tile: 256 hashes of a level, or fewer at its end.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReadTile {
+    /// The level, from 0; none for records (an entry bundle).
+    pub level: Option<u8>,
+    /// The tile's number at its level.
+    pub number: u64,
+    /// How many entries it has, 1 to 256.
+    pub width: u16,
+}
+
+/// A tile's bytes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TileData {
+    /// Hashes or records, as C2SP `tlog-tiles` lays them out; in base64.
+    pub data: String,
+}
+
+/// Gives a namespace its own policies, or takes them back.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SetPolicy {
+    /// Who asks.
+    pub actor: String,
+    /// The namespace.
+    pub namespace: Namespace,
+    /// Its policies in Cedar; none: the default ones alone.
+    pub text: Option<String>,
+}
+
+/// Changes of namespaces' policies.
+pub type NamespacePolicies = Changes<Namespace, String>;
 
 /// Changes of credentials, by token id.
 pub type Credentials = Changes<String, TokenRecord>;
@@ -180,8 +288,24 @@ service! {
         fn callers(Select) -> Vec<CallerRecord>;
         /// Follows the credentials.
         fn credentials(Since) -> Credentials;
+        /// Checks and sets a namespace's policies.
+        fn set_policy(SetPolicy) -> Receipt;
+        /// Follows the policies of namespaces.
+        fn policies(Since) -> NamespacePolicies;
         /// Returns once the ledger durably holds the record.
         fn sealed(Receipt) -> ();
+        /// Records a batch of events.
+        fn record_batch(RecordBatch) -> Receipt;
+        /// Records that events were lost.
+        fn record_gap(RecordGap) -> Receipt;
+        /// Records that events were erased.
+        fn record_erasure(RecordErasure) -> Receipt;
+        /// Proves the record behind a receipt; waits until the ledger holds it.
+        fn prove_record(Receipt) -> LeafProof;
+        /// Proves that an earlier tree is the start of the newest one.
+        fn prove_tree(ProveTree) -> TreeProof;
+        /// Reads a tile.
+        fn tile(ReadTile) -> TileData;
         /// Reads the ledger.
         fn ledger(ReadLedger) -> LedgerPage;
         /// The public key that bundles are signed with, PEM.

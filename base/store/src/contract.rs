@@ -9,7 +9,7 @@ use types::{Digest, Timestamp};
 
 use crate::{
     Artefacts, ByteStream, Catalog, Collection, Content, Document, Error, Expect, Log, LogRecord, Retention, Streams,
-    Write, read_all,
+    Write, read_all, seek,
 };
 
 /// Runs the catalog suite.
@@ -81,6 +81,17 @@ pub async fn streams(streams: &dyn Streams) {
     let size = Retention { not_before: Timestamp(0), bytes: 10 };
     assert_eq!(streams.retain("a", size).await.unwrap(), 1);
     assert_eq!(streams.next("a").await.unwrap(), 6, "dropping moves no offset");
+    streams.erase("a", &[5, 99]).await.unwrap();
+    let read = streams.read("a", 5, 10).await.unwrap();
+    assert_eq!((read.len(), read[0].sequence, read[0].at, read[0].data.len()), (1, 5, Timestamp(20), 0), "emptied");
+    assert_eq!(streams.append("c", Timestamp(10), entries(4)).await.unwrap(), 1);
+    assert_eq!(streams.append("c", Timestamp(20), entries(3)).await.unwrap(), 5);
+    for (at, found) in [(0, 1), (10, 1), (11, 5), (20, 5), (21, 8)] {
+        assert_eq!(seek(streams, "c", Timestamp(at)).await.unwrap(), found, "{at}");
+    }
+    assert_eq!(streams.append("c.d", Timestamp(20), entries(1)).await.unwrap(), 1);
+    assert_eq!(streams.names("c").await.unwrap(), ["c", "c.d"]);
+    assert_eq!(seek(streams, "none", Timestamp(1)).await.unwrap(), 1);
     assert_eq!(streams.append("a", Timestamp(30), vec![]).await.unwrap(), 6, "nothing appended, nothing counted");
 }
 
@@ -97,6 +108,7 @@ pub async fn log(log: &dyn Log) {
     assert!(again.is_err(), "a source is appended once");
     assert_eq!(log.head().await.unwrap().size, 2, "a failed append leaves nothing behind");
     assert_eq!(log.hashes(&[1, 7]).await.unwrap(), [(1, [2; 32])]);
+    assert_eq!((log.position(6).await.unwrap(), log.position(7).await.unwrap()), (Some(1), None));
     assert_eq!(log.records(1, 10).await.unwrap(), [6_u64.to_le_bytes().to_vec()]);
 }
 

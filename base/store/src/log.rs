@@ -33,6 +33,9 @@ pub trait Log: Send + Sync {
     /// Stored hashes by index; those that are not there are left out.
     async fn hashes(&self, indexes: &[u64]) -> Result<Vec<(u64, [u8; 32])>, Error>;
 
+    /// The position of the record that came from this outbox sequence.
+    async fn position(&self, source: u64) -> Result<Option<u64>, Error>;
+
     /// Appends records from position `first` on, with their hashes and the new checkpoint, all or nothing and
     /// durably; a log that has grown meanwhile is a conflict.
     async fn append(

@@ -34,9 +34,36 @@ pub trait Streams: Send + Sync {
     /// Entries from a sequence on (or the oldest kept), at most `limit`.
     async fn read(&self, stream: &str, from: u64, limit: u32) -> Result<Vec<Entry>, Error>;
 
+    /// Names of the streams that begin so, in order.
+    async fn names(&self, prefix: &str) -> Result<Vec<String>, Error>;
+
     /// The sequence that the next entry will have.
     async fn next(&self, stream: &str) -> Result<u64, Error>;
 
+    /// Empties entries: their bytes are gone for good, their places stay. Those that are not there are passed over.
+    async fn erase(&self, stream: &str, sequences: &[u64]) -> Result<(), Error>;
+
     /// Drops what retention no longer keeps; returns how many entries went.
     async fn retain(&self, stream: &str, retention: Retention) -> Result<u64, Error>;
+}
+
+/// The first sequence whose entry was appended at `at` or later; the next one to come when none was.
+///
+/// A binary search: O(log entries) reads. Where the writer's clock was set back it may land too late by what was
+/// appended meanwhile.
+///
+/// # Errors
+/// When the stream can't be read.
+pub async fn seek(streams: &dyn Streams, stream: &str, at: Timestamp) -> Result<u64, Error> {
+    let mut end = streams.next(stream).await?;
+    let Some(oldest) = streams.read(stream, 0, 1).await?.pop() else { return Ok(end) };
+    let mut start = oldest.sequence;
+    while start < end {
+        let middle = start + (end - start) / 2;
+        match streams.read(stream, middle, 1).await?.pop() {
+            Some(entry) if entry.at < at => start = entry.sequence + 1,
+            _ => end = middle,
+        }
+    }
+    Ok(start)
 }

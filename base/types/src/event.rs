@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{CallerName, Code, Digest, ModelName, Namespace, PredictionId, Timestamp, Version};
+use crate::{CallerName, Code, DataType, Digest, ModelName, Namespace, PredictionId, Tensor, Timestamp, Version};
 
 /// The version of this schema; readers take this one and the one before.
 pub const SCHEMA: u32 = 1;
@@ -26,6 +27,8 @@ pub enum Event {
     Observation(Observation),
     /// Events were lost; how many.
     Gap(Gap),
+    /// Somebody asked for what they may not have.
+    Denial(Denial),
 }
 
 /// A prediction, refused ones too.
@@ -54,6 +57,9 @@ pub struct Prediction {
     pub shadow_of: Option<PredictionId>,
     pub input: Captured,
     pub output: Captured,
+    /// Milliseconds after which it is erased, where that is sooner than everything is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<u64>,
     /// A fixed-size summary of the input, at most 256 bytes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sketch: Vec<u8>,
@@ -77,6 +83,58 @@ pub enum Captured {
     None,
     /// SHA-256 over names, types, shapes and bytes.
     Digest(Digest),
+    /// The tensors themselves.
+    Features(Features),
+}
+
+impl Captured {
+    /// The tensors, when all of them were kept whole.
+    pub fn whole(&self) -> Option<Vec<Tensor>> {
+        let Self::Features(features) = self else { return None };
+        let tensor = |kept: &Kept| {
+            let data = kept.data.clone()?;
+            Tensor::new(&kept.name, kept.datatype, kept.shape.clone(), data).ok()
+        };
+        features.tensors.iter().map(tensor).collect()
+    }
+}
+
+/// Kept tensors, and the digest over all of them before anything was left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Features {
+    /// SHA-256 over names, types, shapes and bytes.
+    pub digest: Digest,
+    /// Every tensor, with its data where they are kept.
+    pub tensors: Vec<Kept>,
+}
+
+/// A kept tensor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Its name.
+    pub name: String,
+    /// Its element type.
+    pub datatype: DataType,
+    /// Its dimensions.
+    pub shape: Vec<i64>,
+    /// Its elements in the raw form, in base64; none when it is redacted, or over the byte cap.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "base64_bytes")]
+    pub data: Option<Bytes>,
+}
+
+mod base64_bytes {
+    use base64::prelude::{BASE64_STANDARD, Engine as _};
+    use bytes::Bytes;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(data: &Option<Bytes>, serializer: S) -> Result<S::Ok, S::Error> {
+        data.as_ref().map(|data| BASE64_STANDARD.encode(data)).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Bytes>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| BASE64_STANDARD.decode(text).map(Bytes::from).map_err(D::Error::custom)).transpose()
+    }
 }
 
 /// A label for an earlier prediction.
@@ -135,6 +193,20 @@ pub struct Gap {
     pub at: Timestamp,
 }
 
+/// A call that identify or authorize refused outside the ring: management, metadata, metrics.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Denial {
+    /// Who asked; unknown when no credential was good.
+    pub subject: Option<String>,
+    /// The namespace they acted in.
+    pub namespace: Option<Namespace>,
+    pub action: String,
+    pub resource: String,
+    pub code: Code,
+    pub at: Timestamp,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,5 +217,23 @@ mod tests {
         let text = serde_json::to_string(&event).unwrap();
         assert_eq!(text, r#"{"kind":"gap","lost":3,"reason":"queue full","at":5}"#);
         assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event);
+    }
+
+    #[test]
+    fn kept_tensors_come_back_whole_or_not_at_all() {
+        let kept = |data: Option<&'static [u8]>| Kept {
+            name: "x".into(),
+            datatype: DataType::Uint8,
+            shape: vec![3],
+            data: data.map(Bytes::from_static),
+        };
+        let captured = |tensors| Captured::Features(Features { digest: Digest::of(b""), tensors });
+        let event = captured(vec![kept(Some(&[1, 2, 3]))]);
+        let text = serde_json::to_string(&event).unwrap();
+        assert!(text.contains("\"AQID\""), "{text}");
+        let again: Captured = serde_json::from_str(&text).unwrap();
+        assert_eq!(again.whole().unwrap()[0].data().as_ref(), [1, 2, 3]);
+        assert_eq!(captured(vec![kept(Some(&[1, 2, 3])), kept(None)]).whole(), None);
+        assert_eq!(captured(vec![kept(Some(&[1]))]).whole(), None, "bytes that don't fit are no tensor");
     }
 }

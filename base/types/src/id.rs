@@ -212,19 +212,28 @@ impl Timestamp {
 pub enum Role {
     /// Everything in its namespace; node-wide when its token is node-wide.
     Admin,
+    /// Deploys, rolls back, deletes and exports models.
+    Deployer,
     /// Predictions and model metadata.
     Caller,
+    /// Labels for its own predictions.
+    Labeller,
+    /// The ledger, proofs and replays; changes nothing.
+    Auditor,
 }
 
 impl Role {
     /// Every role there is.
-    pub const ALL: [Self; 2] = [Self::Admin, Self::Caller];
+    pub const ALL: [Self; 5] = [Self::Admin, Self::Deployer, Self::Caller, Self::Labeller, Self::Auditor];
 
     /// The role's word in tokens, policies and commands.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Admin => "admin",
+            Self::Deployer => "deployer",
             Self::Caller => "caller",
+            Self::Labeller => "labeller",
+            Self::Auditor => "auditor",
         }
     }
 }
@@ -237,7 +246,7 @@ impl fmt::Display for Role {
 
 /// A word that is no role.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no role; roles are admin and caller")]
+#[error("`{0}` is no role; roles are admin, deployer, caller, labeller and auditor")]
 pub struct RoleError(String);
 
 impl FromStr for Role {

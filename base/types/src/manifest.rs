@@ -283,12 +283,24 @@ pub struct Capture {
     /// How much of the input; `digest` by default.
     #[serde(default)]
     pub input: CaptureInput,
-    /// Inputs never kept.
+    /// Inputs and outputs never kept, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub redact: Vec<String>,
+    /// Bytes of values kept of one prediction, inputs and outputs together; beyond it tensors are left out, the
+    /// last first. 64KiB by default.
+    #[serde(default = "default_capture", skip_serializing_if = "is_default_capture")]
+    pub bytes: ByteCount,
     /// For how long; 7d by default.
     #[serde(default = "week")]
     pub keep: Span,
+}
+
+fn default_capture() -> ByteCount {
+    ByteCount(64 << 10)
+}
+
+fn is_default_capture(bytes: &ByteCount) -> bool {
+    *bytes == default_capture()
 }
 
 fn week() -> Span {
@@ -297,7 +309,7 @@ fn week() -> Span {
 
 impl Default for Capture {
     fn default() -> Self {
-        Self { input: CaptureInput::default(), redact: Vec::new(), keep: week() }
+        Self { input: CaptureInput::default(), redact: Vec::new(), bytes: default_capture(), keep: week() }
     }
 }
 
@@ -533,8 +545,6 @@ impl Manifest {
             "spec.scale.min: 0"
         } else if spec.scale.max.is_some_and(|max| max != spec.scale.min) {
             "spec.scale.max: only max = min acts"
-        } else if spec.capture != Capture::default() {
-            "spec.capture"
         } else if spec.rollout != Rollout::default() {
             "spec.rollout"
         } else if spec.learning != Learning::default() {

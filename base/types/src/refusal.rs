@@ -115,6 +115,8 @@ codes! {
     ReplicaLost = "replica_lost", BAD_GATEWAY, Unavailable, Model, true, "the model server went away while answering";
     InferenceFailed = "inference_failed", UNPROCESSABLE_ENTITY, FailedPrecondition, Model, false, "the model could not answer these inputs";
     ManifestInvalid = "manifest_invalid", BAD_REQUEST, InvalidArgument, Client, false, "the manifest can't be read";
+    PolicyInvalid = "policy_invalid", UNPROCESSABLE_ENTITY, InvalidArgument, Client, false, "the policies can't be used";
+    PredictionNotFound = "prediction_not_found", NOT_FOUND, NotFound, Client, false, "no such prediction is kept";
     NotSupportedYet = "not_supported_yet", UNPROCESSABLE_ENTITY, Unimplemented, Client, false, "the manifest asks for what this release can't do";
     ModelInvalid = "model_invalid", UNPROCESSABLE_ENTITY, InvalidArgument, Client, false, "the file is no valid ONNX model";
     ModelUnsupported = "model_unsupported", UNPROCESSABLE_ENTITY, InvalidArgument, Client, false, "the model can't be served as it is";

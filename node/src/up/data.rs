@@ -22,7 +22,7 @@ use crate::{
     output,
 };
 
-/// The name of a node's log; what stands in its checkpoints.
+/// How the name of a node's log begins; it stands in its checkpoints, and a random part makes it the log's own.
 const ORIGIN: &str = "mantlet.dev/node";
 /// The caller that a node makes at its first start.
 const ADMIN: &str = "admin";
@@ -97,7 +97,8 @@ impl DataDir {
         let key = match read_secret(&path)? {
             Some(text) => ledger::Key::parse(&text).map_err(|error| broken_key(&path, &error))?,
             None => {
-                let key = ledger::Key::generate(ORIGIN).map_err(|error| output::internal(&error))?;
+                let origin = format!("{ORIGIN}/{}", hex::encode(&access::token::random()[..8]));
+                let key = ledger::Key::generate(&origin).map_err(|error| output::internal(&error))?;
                 write(&path, key.secret().as_bytes(), 0o600)?;
                 key
             }

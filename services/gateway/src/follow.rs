@@ -1,4 +1,4 @@
-//! Follows the registry's credentials and the orchestrator's routes: a change is here within a moment.
+//! Follows the registry's policies and credentials and the orchestrator's routes: a change is here within a moment.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,10 +13,15 @@ const AGAIN: Duration = Duration::from_millis(200);
 /// Follows until `stop` resolves. `ready` is told once both were read for the first time.
 pub async fn run(ring: Arc<Ring>, ready: tokio::sync::oneshot::Sender<()>, stop: impl Future<Output = ()>) {
     let follow = async {
-        let (mut people, mut routes) = (Since::default(), Since::default());
-        for outcome in [credentials(&ring, &mut people).await, self::routes(&ring, &mut routes).await] {
+        let (mut people, mut rules, mut routes) = (Since::default(), Since::default(), Since::default());
+        // Policies first: nobody is let in under others than those in force.
+        for outcome in [
+            policies(&ring, &mut rules).await,
+            credentials(&ring, &mut people).await,
+            self::routes(&ring, &mut routes).await,
+        ] {
             if let Err(refusal) = outcome {
-                tracing::warn!(%refusal, "credentials or routes can't be read yet");
+                tracing::warn!(%refusal, "policies, credentials or routes can't be read yet");
             }
         }
         // Whoever waited may be gone: then nobody needs to know.
@@ -26,15 +31,20 @@ pub async fn run(ring: Arc<Ring>, ready: tokio::sync::oneshot::Sender<()>, stop:
                 pause(credentials(&ring, &mut people).await).await;
             }
         };
+        let rules = async {
+            loop {
+                pause(policies(&ring, &mut rules).await).await;
+            }
+        };
         let routes = async {
             loop {
                 pause(self::routes(&ring, &mut routes).await).await;
             }
         };
-        tokio::join!(people, routes)
+        tokio::join!(people, rules, routes)
     };
     tokio::select! {
-        ((), ()) = follow => {}
+        ((), (), ()) = follow => {}
         () = stop => {}
     }
 }
@@ -58,6 +68,20 @@ async fn credentials(ring: &Ring, since: &mut Since) -> Result<(), Refusal> {
             None => ring.identifier.remove(&change.key),
         }
     }
+    ring.note_change();
+    *since = changes.since;
+    Ok(())
+}
+
+async fn policies(ring: &Ring, since: &mut Since) -> Result<(), Refusal> {
+    let changes = ring.registry.policies(*since).await?;
+    if changes.restart {
+        ring.clear_policies();
+    }
+    for change in changes.changes {
+        ring.set_policy(change.key, change.value);
+    }
+    ring.note_change();
     *since = changes.since;
     Ok(())
 }

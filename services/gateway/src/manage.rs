@@ -1,9 +1,11 @@
-//! The `/v1` API: models, callers, the ledger; the same identify and authorize as a prediction.
+//! The `/v1` API: models, callers, policies, what was recorded, the ledger; the same identify and authorize as a prediction.
 
 mod audit;
 mod callers;
 mod models;
 mod openapi;
+mod policy;
+mod predictions;
 
 use std::sync::Arc;
 
@@ -36,7 +38,16 @@ pub(crate) fn routes() -> Router<Arc<Ring>> {
         .route("/v1/callers", get(callers::list).post(callers::add))
         .route("/v1/callers/{caller}", delete(callers::revoke))
         .route("/v1/callers/{caller}/rotate", post(callers::rotate))
+        .route("/v1/policy", get(policy::show).put(policy::set).delete(policy::reset))
+        .route("/v1/policy/check", get(policy::check))
+        .route("/v1/predictions", delete(predictions::forget_caller))
+        .route("/v1/predictions/{prediction}", delete(predictions::forget))
+        .route("/v1/predictions/{prediction}/proof", get(predictions::proof))
+        .route("/v1/replay", post(predictions::replay))
         .route("/v1/ledger", get(audit::ledger))
+        .route("/v1/ledger/consistency", get(audit::consistency))
+        .route("/v1/log/checkpoint", get(audit::checkpoint))
+        .route("/v1/log/tile/{*path}", get(audit::tile))
         .layer(DefaultBodyLimit::max(SMALL))
         .route("/v1/uploads", put(models::upload).layer(DefaultBodyLimit::disable()))
         .route("/openapi.json", get(openapi::document))
@@ -52,7 +63,7 @@ fn permit(
 ) -> Result<Permit, Refusal> {
     let principal = rest::identify(ring, headers)?;
     let resource = resource(principal.namespace());
-    ring.authorizer.authorize(principal, action, resource)
+    ring.authorize(principal, action, resource)
 }
 
 fn on_model(name: &ModelName) -> impl FnOnce(&Namespace) -> Resource + use<> {

@@ -84,7 +84,8 @@ pub(crate) fn identify(ring: &Ring, headers: &HeaderMap) -> Result<Principal, Re
     let authorization = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
     let namespace = headers.get(NAMESPACE).map(|value| value.to_str());
     let namespace = namespace.transpose().map_err(|_| Refusal::new(Code::NameInvalid, "the namespace is no text"))?;
-    ring.identifier.identify(authorization, namespace, ring.clock.now())
+    let identified = ring.identifier.identify(authorization, namespace, ring.clock.now());
+    identified.inspect_err(|refusal| ring.deny(None, "identify", "this node".into(), refusal))
 }
 
 fn model_name(params: &HashMap<String, String>) -> Result<(ModelName, Option<Version>), Refusal> {
@@ -114,7 +115,7 @@ pub(crate) fn read(
 ) -> Result<Arc<Model>, Refusal> {
     let namespace = principal.namespace().clone();
     let resource = Resource::Model(namespace.clone(), name.clone());
-    ring.authorizer.authorize(principal, Action::Read, resource)?;
+    ring.authorize(principal, Action::Read, resource)?;
     let model = ring.model(&(namespace, name.clone()))?;
     if let Some(version) = version
         && version != model.route.current
@@ -251,7 +252,7 @@ pub(crate) async fn statistics(State(ring): State<Arc<Ring>>, headers: HeaderMap
 /// Models of the caller's namespace, for a principal that may read it.
 pub(crate) fn readable_models(ring: &Ring, principal: Principal) -> Result<Vec<Arc<Model>>, Refusal> {
     let namespace = principal.namespace().clone();
-    ring.authorizer.authorize(principal, Action::Read, Resource::Namespace(namespace.clone()))?;
+    ring.authorize(principal, Action::Read, Resource::Namespace(namespace.clone()))?;
     Ok(ring.models(&namespace))
 }
 

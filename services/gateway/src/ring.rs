@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use access::{Authorizer, Identifier, Identity};
+use access::{Action, Authorizer, Identifier, Identity, Permit, Principal, Resource};
 use parking_lot::{Mutex, RwLock};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
@@ -13,13 +13,16 @@ use rpc::{
 };
 use store::{Artefacts, Streams};
 use tokio::sync::watch;
-use types::{Refusal, Version};
+use types::{
+    Refusal, Version,
+    event::{Denial, Event},
+};
 
 use crate::{
     metric::Metrics,
     pipeline::{
         assess::Limiter,
-        record::{Recorder, Statistics},
+        record::{Recorder, Statistics, Stores},
     },
 };
 
@@ -49,6 +52,10 @@ pub struct Limits {
     pub idle: Duration,
     /// Events waiting to be stored.
     pub events: usize,
+    /// How long events are kept, at most.
+    pub keep: Duration,
+    /// Bytes of events that are kept, at most.
+    pub keep_bytes: u64,
 }
 
 impl Default for Limits {
@@ -61,6 +68,8 @@ impl Default for Limits {
             connections: 4_096,
             idle: Duration::from_secs(10),
             events: 16_384,
+            keep: Duration::from_secs(7 * 86_400),
+            keep_bytes: 1 << 30,
         }
     }
 }
@@ -75,6 +84,8 @@ pub struct Parts {
     pub artefacts: Arc<dyn Artefacts>,
     /// Where events go.
     pub streams: Arc<dyn Streams>,
+    /// The gateway's name among the node's gateways: what its streams and its ledger records are called by.
+    pub name: String,
     /// The policies.
     pub authorizer: Authorizer,
     /// Whether callers are checked.
@@ -91,11 +102,18 @@ pub struct Parts {
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
 }
 
+/// How long a change waits until this gateway follows it.
+const FOLLOWED: Duration = Duration::from_secs(2);
+
+/// Policies that allow nothing.
+const NOTHING: &str = "@id(\"nothing\") forbid (principal, action, resource);";
+
 /// The gateway's state, shared by every connection.
 pub struct Ring {
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) orchestrator: Arc<dyn Orchestrator>,
     pub(crate) artefacts: Arc<dyn Artefacts>,
+    pub(crate) streams: Arc<dyn Streams>,
     pub(crate) identifier: Identifier,
     pub(crate) authorizer: Authorizer,
     pub(crate) limits: Limits,
@@ -106,6 +124,7 @@ pub struct Ring {
     pub(crate) render: Arc<dyn Fn() -> String + Send + Sync>,
     pub(crate) rng: Mutex<ChaCha8Rng>,
     models: RwLock<HashMap<ModelKey, Arc<Model>>>,
+    policies: RwLock<HashMap<types::Namespace, String>>,
     changed: watch::Sender<u64>,
     doors: Doors,
 }
@@ -144,6 +163,7 @@ impl Ring {
             orchestrator,
             artefacts,
             streams,
+            name,
             authorizer,
             security,
             identity,
@@ -157,20 +177,29 @@ impl Ring {
             Security::On => Identifier::new(),
             Security::Off => Identifier::anonymous(),
         };
+        let stores = Stores {
+            gateway: name,
+            streams: streams.clone(),
+            registry: registry.clone(),
+            clock: clock.clone(),
+            keep: (limits.keep, limits.keep_bytes),
+        };
         Arc::new(Self {
             registry,
             orchestrator,
+            streams,
             artefacts,
             identifier,
             authorizer,
             limits,
             limiter: Limiter::default(),
-            recorder: Recorder::start(streams, clock.clone(), limits.events),
+            recorder: Recorder::start(stores, limits.events),
             clock,
             metrics: Metrics::new(),
             render: metrics,
             rng: Mutex::new(ChaCha8Rng::seed_from_u64(high ^ low)),
             models: RwLock::default(),
+            policies: RwLock::default(),
             changed: watch::channel(0).0,
             doors: Doors { identity, ca },
         })
@@ -189,7 +218,7 @@ impl Ring {
         found.into_iter().map(|(_, model)| model.clone()).collect()
     }
 
-    /// Resolves at the next change of any route.
+    /// Resolves at the next change of any policy, credential or route.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
@@ -211,7 +240,7 @@ impl Ring {
                 }
             }
         }
-        self.changed.send_modify(|changes| *changes += 1);
+        self.note_change();
     }
 
     /// Forgets every route; used before they are all read anew.
@@ -238,8 +267,91 @@ impl Ring {
         }
     }
 
-    /// Waits until every event accepted so far is stored.
-    pub async fn flush(&self) {
-        self.recorder.flush().await;
+    /// Waits, a moment at most, until what was just changed has come back by the way every gateway learns it; so
+    /// whoever got the answer finds it in force here.
+    pub(crate) async fn until(&self, holds: impl Fn(&Self) -> bool + Send) {
+        let mut changes = self.changes();
+        let followed = async {
+            loop {
+                changes.mark_unchanged();
+                if holds(self) {
+                    return;
+                }
+                // The sender lives in the ring, which outlives this call.
+                let _ = changes.changed().await;
+            }
+        };
+        // Where the follower has lost its source it catches up later; the change itself stands.
+        let _ = tokio::time::timeout(FOLLOWED, followed).await;
+    }
+
+    /// Notes that policies, credentials or routes are others than before.
+    pub(crate) fn note_change(&self) {
+        self.changed.send_modify(|changes| *changes += 1);
+    }
+
+    /// A namespace's own policies.
+    pub(crate) fn policy(&self, namespace: &types::Namespace) -> Option<String> {
+        self.policies.read().get(namespace).cloned()
+    }
+
+    /// Takes changed policies in; those that can't be used deny everything, since what they forbid is not known.
+    pub(crate) fn set_policy(&self, namespace: types::Namespace, text: Option<String>) {
+        if let Err(error) = self.authorizer.set(&namespace, text.as_deref()) {
+            tracing::error!(%error, %namespace, "policies of a namespace can't be used: all is denied there");
+            if let Err(error) = self.authorizer.set(&namespace, Some(NOTHING)) {
+                tracing::error!(%error, "a policy of our own can't be used");
+            }
+        }
+        match text {
+            Some(text) => self.policies.write().insert(namespace, text),
+            None => self.policies.write().remove(&namespace),
+        };
+    }
+
+    /// Forgets every namespace's policies; used before they are all read anew.
+    pub(crate) fn clear_policies(&self) {
+        self.authorizer.clear();
+        self.policies.write().clear();
+    }
+
+    /// Lets the principal do it outside the ring of a prediction; a no is recorded.
+    pub(crate) fn authorize(
+        &self,
+        principal: Principal,
+        action: Action,
+        resource: Resource,
+    ) -> Result<Permit, Refusal> {
+        let (subject, namespace, asked) = (principal.subject(), principal.namespace().clone(), resource.to_string());
+        self.authorizer.authorize(principal, action, resource).inspect_err(|refusal| {
+            self.deny(Some((subject, namespace)), action.as_str(), asked, refusal);
+        })
+    }
+
+    /// Records that somebody asked for what they may not have.
+    pub(crate) fn deny(
+        &self,
+        who: Option<(String, types::Namespace)>,
+        action: &str,
+        resource: String,
+        refusal: &Refusal,
+    ) {
+        let (subject, namespace) = who.unzip();
+        let denial = Denial {
+            subject,
+            namespace,
+            action: action.to_owned(),
+            resource,
+            code: refusal.code,
+            at: self.clock.now(),
+        };
+        if !self.recorder.take(Event::Denial(denial)) {
+            self.metrics.lost();
+        }
+    }
+
+    /// Stores every event accepted so far; none is taken from then on.
+    pub async fn close(&self) {
+        self.recorder.close().await;
     }
 }

@@ -9,24 +9,26 @@
 mod callers;
 mod deploy;
 mod onnx;
+mod policies;
 pub mod sequencer;
 
 use std::sync::Arc;
 
 use access::{TokenRecord, signing};
 use async_trait::async_trait;
-use ledger::Record;
+use ledger::{Record, batch};
 use rpc::{
     Clock, Feed, Since,
     registry::{
-        AddCaller, CallerRecord, Credentials, Deploy, Deployed, LedgerPage, NameCaller, NewToken, ReadLedger, Receipt,
-        Remove, Select, VersionRecord,
+        AddCaller, CallerRecord, Credentials, Deploy, Deployed, LeafProof, LedgerPage, NameCaller, NamespacePolicies,
+        NewToken, ProveTree, ReadLedger, ReadTile, Receipt, RecordBatch, RecordErasure, RecordGap, Remove, Select,
+        SetPolicy, TileData, TreeProof, VersionRecord,
     },
 };
 use sequencer::Sequencer;
-use store::{Artefacts, Catalog, Collection, Expect, Log, Write, read_all};
+use store::{Artefacts, Catalog, Collection, Log, Write, read_all};
 use tokio::sync::Mutex;
-use types::{Code, Digest, ModelName, Namespace, Refusal, Version};
+use types::{Code, ModelName, Namespace, Refusal, Version};
 
 /// The registry of a node.
 pub struct Registry {
@@ -36,6 +38,7 @@ pub struct Registry {
     signing: signing::Key,
     clock: Clock,
     credentials: Feed<String, TokenRecord>,
+    policies: Feed<Namespace, String>,
     /// Changes of models and callers are read-then-write; one at a time keeps compare-and-swap from failing.
     writing: Mutex<()>,
 }
@@ -64,29 +67,21 @@ impl Registry {
     pub async fn open(parts: Parts) -> Result<Self, Refusal> {
         let Parts { catalog, artefacts, log, signing, ledger, clock } = parts;
         let sequencer = Sequencer::open(catalog.clone(), log, ledger).await?;
-        let registry =
-            Self { catalog, artefacts, sequencer, signing, clock, credentials: Feed::new(), writing: Mutex::new(()) };
+        let registry = Self {
+            catalog,
+            artefacts,
+            sequencer,
+            signing,
+            clock,
+            credentials: Feed::new(),
+            policies: Feed::new(),
+            writing: Mutex::new(()),
+        };
+        registry.load_policies().await?;
         for document in read_all(&*registry.catalog, Collection::Token, "").await? {
             registry.credentials.set(document.key.clone(), Some(document.read()?));
         }
         Ok(registry)
-    }
-
-    /// Records the policies in force, when they are others than those recorded last.
-    ///
-    /// # Errors
-    /// When the catalog can't be written.
-    pub async fn note_policies(&self, text: &str) -> Result<(), Refusal> {
-        let _writing = self.writing.lock().await;
-        let digest = Digest::of(text.as_bytes());
-        let known = self.catalog.get(Collection::Policy, "default").await?;
-        if known.map(|document| document.read::<Digest>()).transpose()? == Some(digest) {
-            return Ok(());
-        }
-        let write = Write::put(Collection::Policy, "default", Expect::Any, &digest)?;
-        let detail = serde_json::json!({ "digest": digest });
-        let receipt = self.commit(vec![write], "policy.load", None, "node", "policy:default", detail).await?;
-        self.sequencer.seal(receipt).await
     }
 
     /// Moves whatever waits in the outbox into the ledger; the node calls it now and then, so that records of
@@ -176,8 +171,45 @@ impl rpc::Registry for Registry {
         Ok(self.credentials.wait(since).await)
     }
 
+    async fn set_policy(&self, request: SetPolicy) -> Result<Receipt, Refusal> {
+        self.set(request).await
+    }
+
+    async fn policies(&self, since: Since) -> Result<NamespacePolicies, Refusal> {
+        Ok(self.policies.wait(since).await)
+    }
+
     async fn sealed(&self, receipt: Receipt) -> Result<(), Refusal> {
         self.sequencer.seal(receipt).await
+    }
+
+    async fn record_batch(&self, request: RecordBatch) -> Result<Receipt, Refusal> {
+        let detail = batch::Detail { count: request.count, root: ledger::Hash(request.root.0).to_string() };
+        let detail = serde_json::json!(detail);
+        self.commit(Vec::new(), batch::ACTION, None, &request.actor, "predictions", detail).await
+    }
+
+    async fn record_gap(&self, request: RecordGap) -> Result<Receipt, Refusal> {
+        let detail = serde_json::json!({ "lost": request.lost, "reason": request.reason });
+        self.commit(Vec::new(), "predictions.gap", None, &request.actor, "predictions", detail).await
+    }
+
+    async fn record_erasure(&self, request: RecordErasure) -> Result<Receipt, Refusal> {
+        let detail = serde_json::json!({ "erased": request.erased });
+        let RecordErasure { actor, namespace, subject, .. } = request;
+        self.commit(Vec::new(), "predictions.forget", Some(&namespace), &actor, &subject, detail).await
+    }
+
+    async fn prove_record(&self, receipt: Receipt) -> Result<LeafProof, Refusal> {
+        self.sequencer.prove_record(receipt).await
+    }
+
+    async fn prove_tree(&self, request: ProveTree) -> Result<TreeProof, Refusal> {
+        self.sequencer.prove_tree(request.old).await
+    }
+
+    async fn tile(&self, request: ReadTile) -> Result<TileData, Refusal> {
+        self.sequencer.tile(request).await
     }
 
     async fn ledger(&self, request: ReadLedger) -> Result<LedgerPage, Refusal> {

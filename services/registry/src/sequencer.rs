@@ -13,11 +13,16 @@ use std::{
     time::Duration,
 };
 
-use ledger::{Frontier, Hash, Key};
-use rpc::registry::{LedgerPage, ReadLedger, Receipt};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use ledger::{
+    Frontier, Hash, Key, Record,
+    proof::Question,
+    tile::{TILE, Tile},
+};
+use rpc::registry::{LeafProof, LedgerPage, ReadLedger, ReadTile, Receipt, TileData, TreeProof};
 use store::{Catalog, Head, Log, LogRecord};
 use tokio::sync::Mutex;
-use types::{Code, Refusal};
+use types::{Code, Digest, Refusal};
 
 /// Records per durable write, at most.
 const BATCH: u32 = 1_000;
@@ -136,23 +141,108 @@ impl Sequencer {
         Ok(())
     }
 
+    /// The newest signed state.
+    async fn head(&self) -> Head {
+        self.state.lock().await.head.clone()
+    }
+
+    /// Answers a question about the tree from the stored hashes.
+    async fn answer(&self, question: Question) -> Result<Vec<Digest>, Refusal> {
+        let stored = self.log.hashes(&question.needs()).await?;
+        let stored = stored.into_iter().map(|(index, hash)| (index, Hash(hash))).collect();
+        let path = question.answer(&stored).map_err(broken)?;
+        Ok(path.into_iter().map(|hash| Digest(hash.0)).collect())
+    }
+
+    /// Proves the record behind a receipt.
+    ///
+    /// # Errors
+    /// When the store can't be read, or has no such record.
+    pub async fn prove_record(&self, receipt: Receipt) -> Result<LeafProof, Refusal> {
+        self.seal(receipt).await?;
+        let head = self.head().await;
+        let index = self.log.position(receipt.0).await?.ok_or_else(|| broken("a record is missing"))?;
+        let record = self.log.records(index, 1).await?.pop().ok_or_else(|| broken("a record is missing"))?;
+        let path = self.answer(Question::Record { index, size: head.size }).await?;
+        Ok(LeafProof { record: text(record)?, index, size: head.size, path, checkpoint: text(head.checkpoint)? })
+    }
+
+    /// Proves that an earlier tree is the start of the newest one.
+    ///
+    /// # Errors
+    /// `request_malformed` for a tree that is not earlier.
+    pub async fn prove_tree(&self, old: u64) -> Result<TreeProof, Refusal> {
+        let head = self.head().await;
+        if old > head.size {
+            return Err(Refusal::new(
+                Code::RequestMalformed,
+                format!("the ledger has {} records, not {old}", head.size),
+            )
+            .hint("a checkpoint with more records is of another log, or this one was cut: keep it as evidence"));
+        }
+        let path = self.answer(Question::Tree { old, size: head.size }).await?;
+        Ok(TreeProof { old, size: head.size, path, checkpoint: text(head.checkpoint)? })
+    }
+
+    /// Reads a tile: hashes of a level, or records.
+    ///
+    /// # Errors
+    /// `path_not_found` for one that the newest checkpoint does not cover.
+    pub async fn tile(&self, request: ReadTile) -> Result<TileData, Refusal> {
+        let size = self.head().await.size;
+        let missing = || Refusal::new(Code::PathNotFound, "the newest checkpoint does not cover this tile");
+        let tile = Tile::new(request.level, request.number, request.width).ok_or_else(missing)?;
+        if !tile.is_within(size) {
+            return Err(missing());
+        }
+        let data = match tile.hashes() {
+            Some(indexes) => {
+                let stored = self.log.hashes(&indexes).await?;
+                if stored.len() != indexes.len() {
+                    return Err(broken("hashes are missing"));
+                }
+                stored.into_iter().flat_map(|(_, hash)| hash).collect()
+            }
+            None => entries(&self.log.records(request.number * TILE, u32::from(request.width)).await?),
+        };
+        Ok(TileData { data: BASE64_STANDARD.encode(data) })
+    }
+
     /// Reads a page of records under the newest checkpoint.
     ///
     /// # Errors
     /// When the store can't be read.
     pub async fn read(&self, request: ReadLedger) -> Result<LedgerPage, Refusal> {
-        let head = self.state.lock().await.head.clone();
+        let head = self.head().await;
         let left = u32::try_from(head.size.saturating_sub(request.from)).unwrap_or(u32::MAX);
         let limit = request.limit.min(PAGE).min(left);
         let records = if limit == 0 { Vec::new() } else { self.log.records(request.from, limit).await? };
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).map_err(broken);
+        let next = request.from.min(head.size) + records.len() as u64;
+        let mut records: Vec<String> = records.into_iter().map(text).collect::<Result<_, _>>()?;
+        if let Some(namespace) = &request.namespace {
+            records.retain(|line| {
+                let record: Result<Record, _> = serde_json::from_str(line);
+                record.is_ok_and(|record| record.namespace.as_deref() == Some(namespace.as_str()))
+            });
+        }
         Ok(LedgerPage {
-            records: records.into_iter().map(text).collect::<Result<_, _>>()?,
+            records,
+            next,
             checkpoint: text(head.checkpoint)?,
             size: head.size,
             key: self.key.public().to_owned(),
         })
     }
+}
+
+fn text(bytes: Vec<u8>) -> Result<String, Refusal> {
+    String::from_utf8(bytes).map_err(broken)
+}
+
+/// An entry bundle: each record behind its length.
+fn entries(records: &[Vec<u8>]) -> Vec<u8> {
+    let length = |record: &Vec<u8>| u16::try_from(record.len()).unwrap_or(u16::MAX).to_be_bytes();
+    records.iter().flat_map(|record| length(record).into_iter().chain(record.iter().copied())).collect()
 }
 
 fn broken(error: impl std::fmt::Display) -> Refusal {

@@ -110,7 +110,7 @@ async fn suite(made: &Made, registry: &dyn rpc::Registry) {
         "numbers are never used twice"
     );
 
-    let page = registry.ledger(ReadLedger { from: 0, limit: 100 }).await.unwrap();
+    let page = registry.ledger(ReadLedger { from: 0, limit: 100, namespace: None }).await.unwrap();
     assert_eq!(page.records.len() as u64, page.size);
     let actions: Vec<String> =
         page.records.iter().map(|line| serde_json::from_str::<ledger::Record>(line).unwrap().action).collect();

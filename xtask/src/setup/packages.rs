@@ -17,6 +17,22 @@ pub(crate) fn c_compiler() -> Result<()> {
     if works() { Ok(()) } else { bail!("there still is no C compiler `cc`: install one, or name it in CC") }
 }
 
+/// Where Debian keeps the sources of Go's packages.
+const GO_SOURCES: &str = "/usr/share/gocode";
+
+/// Sees to Go and its `sumdb` packages, which read our ledger as strangers would.
+pub(crate) fn go() -> Result<()> {
+    let there = || {
+        let sources = std::path::Path::new(GO_SOURCES).join("src/golang.org/x/mod/sumdb/tlog");
+        sources.is_dir() && shell::works(Command::new("go").arg("version"))
+    };
+    if there() {
+        return Ok(());
+    }
+    install(&["golang-go", "golang-golang-x-mod-dev"], "there is no Go with golang.org/x/mod")?;
+    if there() { Ok(()) } else { bail!("there still is no Go with golang.org/x/mod below {GO_SOURCES}") }
+}
+
 /// Installs Debian packages because of `need`, or says what to type.
 pub(crate) fn install(names: &[&str], need: &str) -> Result<()> {
     let typed = format!("apt-get install {}", names.join(" "));

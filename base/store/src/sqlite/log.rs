@@ -61,6 +61,15 @@ impl Log for SqliteLog {
         Ok(hashes)
     }
 
+    async fn position(&self, source: u64) -> Result<Option<u64>, Error> {
+        let position: Option<i64> = sqlx::query_scalar("SELECT position FROM record WHERE source = ?")
+            .bind(signed(source))
+            .fetch_optional(&self.database.reader)
+            .await
+            .map_err(self.database.fail())?;
+        Ok(position.map(unsigned))
+    }
+
     async fn append(
         &self,
         first: u64,

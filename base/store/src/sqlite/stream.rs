@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use async_trait::async_trait;
-use sqlx::{Row as _, sqlite::SqliteSynchronous};
+use sqlx::{Connection as _, Row as _, Sqlite, pool::PoolConnection, sqlite::SqliteSynchronous};
 use types::Timestamp;
 
 use super::{Database, signed, unsigned};
@@ -33,9 +33,17 @@ impl SqliteStreams {
         self.database.close().await;
     }
 
+    /// The writer's connection, on which what is deleted leaves no bytes behind in the file.
+    async fn thorough(&self) -> Result<PoolConnection<Sqlite>, Error> {
+        let mut connection = self.database.writer.acquire().await.map_err(self.database.fail())?;
+        sqlx::query("PRAGMA secure_delete = ON").execute(&mut *connection).await.map_err(self.database.fail())?;
+        Ok(connection)
+    }
+
     async fn drop_oldest(&self, stream: &str, retention: Retention) -> Result<u64, Error> {
         let fail = self.database.fail();
-        let mut transaction = self.database.writer.begin().await.map_err(&fail)?;
+        let mut connection = self.thorough().await?;
+        let mut transaction = connection.begin().await.map_err(&fail)?;
         let kept: i64 = sqlx::query_scalar("SELECT coalesce((SELECT bytes FROM stream WHERE name = ?), 0)")
             .bind(stream)
             .fetch_one(&mut *transaction)
@@ -128,6 +136,17 @@ impl Streams for SqliteStreams {
         Ok(rows.iter().map(entry).collect())
     }
 
+    async fn names(&self, prefix: &str) -> Result<Vec<String>, Error> {
+        // Names are ASCII: every one below the prefix sorts before prefix + 0x7f.
+        let names = sqlx::query_scalar("SELECT name FROM stream WHERE name >= ? AND name < ? ORDER BY name")
+            .bind(prefix)
+            .bind(format!("{prefix}\u{7f}"))
+            .fetch_all(&self.database.reader)
+            .await
+            .map_err(self.database.fail())?;
+        Ok(names)
+    }
+
     async fn next(&self, stream: &str) -> Result<u64, Error> {
         let next: Option<i64> = sqlx::query_scalar("SELECT next FROM stream WHERE name = ?")
             .bind(stream)
@@ -135,6 +154,39 @@ impl Streams for SqliteStreams {
             .await
             .map_err(self.database.fail())?;
         Ok(next.map_or(1, unsigned))
+    }
+
+    async fn erase(&self, stream: &str, sequences: &[u64]) -> Result<(), Error> {
+        let fail = self.database.fail();
+        let mut connection = self.thorough().await?;
+        let mut transaction = connection.begin().await.map_err(&fail)?;
+        let mut freed = 0;
+        for sequence in sequences {
+            let size: Option<i64> =
+                sqlx::query_scalar("SELECT length(data) FROM event WHERE stream = ? AND sequence = ?")
+                    .bind(stream)
+                    .bind(signed(*sequence))
+                    .fetch_optional(&mut *transaction)
+                    .await
+                    .map_err(&fail)?;
+            freed += size.unwrap_or(0);
+            sqlx::query("UPDATE event SET data = x'' WHERE stream = ? AND sequence = ?")
+                .bind(stream)
+                .bind(signed(*sequence))
+                .execute(&mut *transaction)
+                .await
+                .map_err(&fail)?;
+        }
+        sqlx::query("UPDATE stream SET bytes = max(0, bytes - ?) WHERE name = ?")
+            .bind(freed)
+            .bind(stream)
+            .execute(&mut *transaction)
+            .await
+            .map_err(&fail)?;
+        transaction.commit().await.map_err(&fail)?;
+        // What the log of the file still holds of them goes as well.
+        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut *connection).await.map_err(&fail)?;
+        Ok(())
     }
 
     async fn retain(&self, stream: &str, retention: Retention) -> Result<u64, Error> {

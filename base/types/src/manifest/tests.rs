@@ -44,7 +44,6 @@ fn a_field_that_does_not_act_yet_is_named() {
         ("spec.slo", ", slo: {p99: 50ms}"),
         ("spec.scale.max", ", scale: {min: 1, max: 2}"),
         ("spec.scale.min", ", scale: {min: 0}"),
-        ("spec.capture", ", capture: {input: features}"),
         ("spec.rollout", ", rollout: {canary: [1%]}"),
         ("spec.learning", ", learning: {retrain: on-drift}"),
         ("spec.protection", ", protection: {autonomy: act}"),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use access::{Action, Permit, Resource};
+use access::{Action, Permit, Resource, Token};
 use axum::{
     body::Bytes,
     extract::{Path, State},
@@ -58,7 +58,7 @@ pub(crate) async fn add(
         let AddBody { name, roles, node_wide, expires_in } = read(&bytes(body)?)?;
         if node_wide {
             // Nobody hands out more than they have.
-            ring.authorizer.authorize(permit.principal().clone(), Action::ManageCallers, Resource::Node)?;
+            ring.authorize(permit.principal().clone(), Action::ManageCallers, Resource::Node)?;
         }
         let namespace = permit.namespace().clone();
         let request = AddCaller {
@@ -71,30 +71,43 @@ pub(crate) async fn add(
         };
         let made = ring.registry.add_caller(request).await?;
         ring.registry.sealed(made.receipt).await?;
+        known(&ring, &made).await;
         Ok(token(&name, &namespace, made))
     };
     rest::respond(outcome.await)
 }
 
-/// A caller in the permitted namespace; one that is node-wide may be touched only by who is that too.
-async fn target(ring: &Ring, permit: &Permit, caller: &str) -> Result<NameCaller, Refusal> {
+/// A caller in the permitted namespace, with its token's id; one that is node-wide may be touched only by who is that too.
+async fn target(ring: &Ring, permit: &Permit, caller: &str) -> Result<(NameCaller, Option<String>), Refusal> {
     let caller: CallerName = caller.parse()?;
     let namespace = permit.namespace().clone();
     let known = ring.registry.callers(Select { namespace: namespace.clone(), model: None }).await?;
-    if known.iter().any(|known| known.caller == caller && known.node_wide) {
-        ring.authorizer.authorize(permit.principal().clone(), Action::ManageCallers, Resource::Node).map_err(|_| {
+    let found = known.into_iter().find(|known| known.caller == caller);
+    if found.as_ref().is_some_and(|found| found.node_wide) {
+        ring.authorize(permit.principal().clone(), Action::ManageCallers, Resource::Node).map_err(|_| {
             Refusal::new(Code::NotAllowed, format!("`{caller}` belongs to the node, not to the namespace"))
         })?;
     }
-    Ok(NameCaller { actor: permit.principal().subject(), namespace, caller })
+    let name = NameCaller { actor: permit.principal().subject(), namespace, caller };
+    Ok((name, found.map(|found| found.token)))
+}
+
+/// Waits until this gateway knows a new token.
+async fn known(ring: &Ring, made: &NewToken) {
+    if let Ok(token) = made.token.parse::<Token>() {
+        ring.until(|ring| ring.identifier.knows(token.id().as_str())).await;
+    }
 }
 
 pub(crate) async fn revoke(State(ring): Shared, headers: HeaderMap, Path(caller): Path<String>) -> Response {
     let outcome = async {
         let permit = permit(&ring, &headers, Action::ManageCallers, on_namespace)?;
-        let target = target(&ring, &permit, &caller).await?;
+        let (target, token) = target(&ring, &permit, &caller).await?;
         let receipt = ring.registry.revoke_caller(target).await?;
         ring.registry.sealed(receipt).await?;
+        if let Some(token) = token {
+            ring.until(|ring| !ring.identifier.knows(&token)).await;
+        }
         Ok(json!({ "name": caller, "revoked": true }))
     };
     rest::respond(outcome.await)
@@ -103,10 +116,11 @@ pub(crate) async fn revoke(State(ring): Shared, headers: HeaderMap, Path(caller)
 pub(crate) async fn rotate(State(ring): Shared, headers: HeaderMap, Path(caller): Path<String>) -> Response {
     let outcome = async {
         let permit = permit(&ring, &headers, Action::ManageCallers, on_namespace)?;
-        let target = target(&ring, &permit, &caller).await?;
+        let (target, _) = target(&ring, &permit, &caller).await?;
         let (name, namespace) = (target.caller.clone(), target.namespace.clone());
         let made = ring.registry.rotate_caller(target).await?;
         ring.registry.sealed(made.receipt).await?;
+        known(&ring, &made).await;
         Ok(token(&name, &namespace, made))
     };
     rest::respond(outcome.await)

@@ -69,7 +69,7 @@ pub(crate) async fn deploy(State(ring): Shared, headers: HeaderMap, body: Raw) -
         let namespace = manifest.metadata.namespace.take().unwrap_or_else(|| principal.namespace().clone());
         let name = manifest.metadata.name.clone();
         let resource = access::Resource::Model(namespace.clone(), name.clone());
-        let permit = ring.authorizer.authorize(principal, Action::Deploy, resource)?;
+        let permit = ring.authorize(principal, Action::Deploy, resource)?;
         let actor = permit.principal().subject();
         manifest.check()?;
         let request = Deploy { actor: actor.clone(), namespace, manifest, staged: upload };

@@ -8,7 +8,7 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::{callers::AddBody, models::DeployBody, models::RollbackBody};
-use crate::{Ring, rest};
+use crate::{Ring, replay::ReplayBody, rest};
 
 /// A path: method, path, summary, whether it needs a credential, and its body's schema.
 type Entry = (&'static str, &'static str, &'static str, bool, Option<&'static str>);
@@ -48,6 +48,17 @@ const PATHS: &[Entry] = &[
     ("post", "/v1/callers", "adds a caller; its token is shown once", true, Some("AddBody")),
     ("delete", "/v1/callers/{caller}", "revokes a caller", true, None),
     ("post", "/v1/callers/{caller}/rotate", "replaces a caller's token; it is shown once", true, None),
+    ("get", "/v1/policy", "policies of the namespace, the default ones, and their schema", true, None),
+    ("put", "/v1/policy", "sets the namespace's own policies, in Cedar", true, None),
+    ("delete", "/v1/policy", "takes the namespace's own policies back", true, None),
+    ("get", "/v1/policy/check", "who may do what, and which policy says so", true, None),
+    ("delete", "/v1/predictions", "erases every prediction of a caller", true, None),
+    ("delete", "/v1/predictions/{prediction}", "erases a prediction", true, None),
+    ("get", "/v1/predictions/{prediction}/proof", "proves that a prediction was recorded, and as what", true, None),
+    ("post", "/v1/replay", "runs captured predictions again and compares", true, Some("ReplayBody")),
+    ("get", "/v1/ledger/consistency", "proves that an earlier ledger is the start of this one", true, None),
+    ("get", "/v1/log/checkpoint", "the newest checkpoint, as C2SP tlog-tiles serves it", true, None),
+    ("get", "/v1/log/tile/{path}", "a tile, as C2SP tlog-tiles serves it", true, None),
     ("get", "/v1/ledger", "records of the ledger with its checkpoint", true, None),
     ("get", "/openapi.json", "this document", true, None),
     ("get", "/metrics", "metrics in Prometheus' text form", true, None),
@@ -68,6 +79,7 @@ pub(crate) fn describe() -> Value {
     generator.subschema_for::<DeployBody>();
     generator.subschema_for::<RollbackBody>();
     generator.subschema_for::<AddBody>();
+    generator.subschema_for::<ReplayBody>();
     let mut schemas = generator.take_definitions(true);
     schemas.insert("InferenceRequest".into(), inference_request());
     schemas.insert("Problem".into(), problem());

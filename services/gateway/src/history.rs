@@ -1,0 +1,189 @@
+//! Reads what was recorded: one prediction with its proof, the last captured ones; and erases.
+
+use std::time::Duration;
+
+use ledger::{
+    Hash,
+    batch::{self, Batch, EventProof},
+    proof::Inclusion,
+};
+use store::{Entry, Streams, seek};
+use tokio::time::{Instant, sleep};
+use types::{
+    CallerName, Code, Namespace, PredictionId, Refusal, Timestamp,
+    event::{Event, Prediction},
+};
+
+use crate::{
+    Ring,
+    pipeline::record::{Seal, batches, commitments, predictions},
+};
+
+/// Entries read at a time.
+const PAGE: u32 = 500;
+/// How much later than its id was made a prediction may have been stored.
+const LATE: Duration = Duration::from_secs(90);
+/// How long a proof is waited for: the record of a fresh prediction is made within moments.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A recorded prediction and where it lies.
+pub(crate) struct Found {
+    pub(crate) gateway: String,
+    pub(crate) sequence: u64,
+    pub(crate) envelope: Vec<u8>,
+}
+
+fn not_found(id: PredictionId) -> Refusal {
+    Refusal::new(Code::PredictionNotFound, format!("no prediction `{id}` is kept in this namespace"))
+        .hint("events go with age, bytes and `mantlet forget`; check the id and the namespace")
+}
+
+/// Names of every gateway that recorded something.
+pub(crate) async fn gateways(streams: &dyn Streams) -> Result<Vec<String>, Refusal> {
+    let prefix = predictions("");
+    let names = streams.names(&prefix).await?;
+    Ok(names.iter().filter_map(|name| name.strip_prefix(&prefix)).map(str::to_owned).collect())
+}
+
+/// The prediction in an entry; nothing for other events and erased ones.
+pub(crate) fn prediction(entry: &Entry) -> Option<Box<Prediction>> {
+    match serde_json::from_slice(batch::event(&entry.data)?) {
+        Ok(Event::Prediction(prediction)) => Some(prediction),
+        _ => None,
+    }
+}
+
+/// Finds a prediction of this namespace.
+///
+/// Ids carry the time they were made, so only what was stored soon after it is read.
+///
+/// # Errors
+/// `prediction_not_found`, or a stream that can't be read.
+pub(crate) async fn find(ring: &Ring, namespace: &Namespace, id: PredictionId) -> Result<Found, Refusal> {
+    let made = id.0.get_timestamp().ok_or_else(|| not_found(id))?.to_unix();
+    let made = Timestamp(made.0 * 1000 + u64::from(made.1) / 1_000_000);
+    let late = made.plus(LATE);
+    let mark = format!("\"prediction\":\"{id}\"");
+    for gateway in gateways(&*ring.streams).await? {
+        let stream = predictions(&gateway);
+        let mut next = seek(&*ring.streams, &stream, made).await?;
+        loop {
+            let entries = ring.streams.read(&stream, next, PAGE).await?;
+            for entry in &entries {
+                // Cheaper than reading each: the id stands within the first bytes of its event.
+                let start = entry.data.get(batch::NONCE..).unwrap_or_default();
+                let start = &start[..start.len().min(128)];
+                if !start.windows(mark.len()).any(|window| window == mark.as_bytes()) {
+                    continue;
+                }
+                if prediction(entry).is_some_and(|found| found.namespace.as_ref() == Some(namespace)) {
+                    return Ok(Found { gateway, sequence: entry.sequence, envelope: entry.data.clone() });
+                }
+            }
+            match entries.last() {
+                Some(last) if last.at <= late => next = last.sequence + 1,
+                _ => break,
+            }
+        }
+    }
+    Err(not_found(id))
+}
+
+/// The batch of a recorded envelope: its commitments, where the envelope stands among them, and the batch's receipt.
+pub(crate) async fn batch_of(
+    ring: &Ring,
+    gateway: &str,
+    sequence: u64,
+) -> Result<Option<(Vec<Hash>, u64, rpc::registry::Receipt)>, Refusal> {
+    let found = Seal::of(&*ring.streams, &batches(gateway), sequence).await?;
+    let Some(Seal::Batch { first, receipt, commitments: text, .. }) = found else { return Ok(None) };
+    let known = commitments(&text).ok_or_else(|| Refusal::new(Code::StorageUnavailable, "a batch is not whole"))?;
+    Ok(Some((known, sequence - first, receipt)))
+}
+
+/// Proves that a prediction was recorded, and as what.
+///
+/// # Errors
+/// `prediction_not_found`; `ledger_invalid` when the event is not the one that was recorded.
+pub(crate) async fn prove(ring: &Ring, namespace: &Namespace, id: PredictionId) -> Result<EventProof, Refusal> {
+    let due = Instant::now() + PATIENCE;
+    let (found, (known, index, receipt)) = loop {
+        let sealed = match find(ring, namespace, id).await {
+            Ok(found) => batch_of(ring, &found.gateway, found.sequence).await?.map(|batch| (found, batch)),
+            // It may be on its way; one that was made long ago is not.
+            Err(refusal) if Instant::now() >= due || !fresh(ring, id) => return Err(refusal),
+            Err(_) => None,
+        };
+        match sealed {
+            Some(sealed) => break sealed,
+            None if Instant::now() >= due => {
+                return Err(Refusal::new(Code::StorageUnavailable, "the prediction has no ledger record yet")
+                    .hint("ask again in a moment; if it stays so, look at the node's log"));
+            }
+            None => sleep(Duration::from_millis(50)).await,
+        }
+    };
+    let broken = |error: &dyn std::fmt::Debug| Refusal::new(Code::Internal, format!("no proof can be made: {error:?}"));
+    let place = usize::try_from(index).ok().and_then(|index| known.get(index));
+    if place != Some(&batch::commitment(&found.envelope)) {
+        return Err(Refusal::new(Code::LedgerInvalid, format!("prediction `{id}` is not as it was recorded"))
+            .hint("the events file was changed: keep a copy of the data directory as evidence"));
+    }
+    let leaf = ring.registry.prove_record(receipt).await?;
+    let (nonce, event) = found.envelope.split_at(batch::NONCE.min(found.envelope.len()));
+    Ok(EventProof {
+        event: String::from_utf8(event.to_vec()).map_err(|error| broken(&error))?,
+        nonce: hex::encode(nonce),
+        batch: Batch::over(&known).and_then(|batch| batch.prove(index)).map_err(|error| broken(&error))?,
+        record: leaf.record,
+        log: Inclusion {
+            index: leaf.index,
+            size: leaf.size,
+            path: leaf.path.into_iter().map(|hash| Hash(hash.0)).collect(),
+        },
+        checkpoint: leaf.checkpoint,
+    })
+}
+
+fn fresh(ring: &Ring, id: PredictionId) -> bool {
+    let made = id.0.get_timestamp().map_or(0, |made| made.to_unix().0 * 1000);
+    ring.clock.now().since(Timestamp(made)) < PATIENCE * 2
+}
+
+/// Erases one prediction; returns how many went.
+///
+/// # Errors
+/// `prediction_not_found`, or a stream that can't be written.
+pub(crate) async fn forget(ring: &Ring, namespace: &Namespace, id: PredictionId) -> Result<u64, Refusal> {
+    let found = find(ring, namespace, id).await?;
+    ring.streams.erase(&predictions(&found.gateway), &[found.sequence]).await?;
+    Ok(1)
+}
+
+/// Erases every prediction of a caller; returns how many went. Reads all that is kept.
+///
+/// # Errors
+/// A stream that can't be read or written.
+pub(crate) async fn forget_caller(ring: &Ring, namespace: &Namespace, caller: &CallerName) -> Result<u64, Refusal> {
+    let mut erased = 0;
+    for gateway in gateways(&*ring.streams).await? {
+        let stream = predictions(&gateway);
+        let mut next = 0;
+        loop {
+            let entries = ring.streams.read(&stream, next, PAGE).await?;
+            let Some(last) = entries.last() else { break };
+            next = last.sequence + 1;
+            let theirs = |entry: &&Entry| {
+                prediction(entry).is_some_and(|found| {
+                    found.namespace.as_ref() == Some(namespace) && found.caller.as_ref() == Some(caller)
+                })
+            };
+            let gone: Vec<u64> = entries.iter().filter(theirs).map(|entry| entry.sequence).collect();
+            if !gone.is_empty() {
+                erased += gone.len() as u64;
+                ring.streams.erase(&stream, &gone).await?;
+            }
+        }
+    }
+    Ok(erased)
+}

@@ -1,0 +1,68 @@
+//! The task that lets old events go: by age and bytes of the whole stream, and sooner where a model says so.
+
+use std::time::Duration;
+
+use ledger::batch;
+use store::Retention;
+use tokio::{sync::mpsc, time::sleep};
+use types::{Refusal, Timestamp, event::Event};
+
+use super::{
+    millis,
+    seal::{batches, predictions},
+    writer::{Entry, Stores},
+};
+
+/// How often what is too old for the whole stream goes.
+const SWEEP: Duration = Duration::from_secs(60);
+/// Every how many sweeps what its model wants to go sooner is looked for.
+const EACH: u64 = 30;
+/// Entries read at a time.
+const PAGE: u32 = 500;
+
+/// Sweeps until the recorder is gone.
+pub(super) async fn run(stores: Stores, recorder: mpsc::WeakSender<Entry>) {
+    for round in 0.. {
+        if let Err(refusal) = sweep(&stores, round % EACH == 0).await {
+            tracing::warn!(%refusal, "old events could not be dropped");
+        }
+        sleep(SWEEP).await;
+        if recorder.upgrade().is_none() {
+            return;
+        }
+    }
+}
+
+async fn sweep(stores: &Stores, each: bool) -> Result<(), Refusal> {
+    let (age, bytes) = stores.keep;
+    let not_before = Timestamp(stores.clock.now().0.saturating_sub(millis(age)));
+    for stream in [predictions(&stores.gateway), batches(&stores.gateway)] {
+        stores.streams.retain(&stream, Retention { not_before, bytes }).await?;
+    }
+    if each { erase(stores).await } else { Ok(()) }
+}
+
+/// Erases what has outlived its model's own time.
+async fn erase(stores: &Stores) -> Result<(), Refusal> {
+    let stream = predictions(&stores.gateway);
+    let mut next = 0;
+    loop {
+        let entries = stores.streams.read(&stream, next, PAGE).await?;
+        let Some(last) = entries.last() else { return Ok(()) };
+        next = last.sequence + 1;
+        let now = stores.clock.now();
+        let over = |entry: &&store::Entry| {
+            let Some(bytes) = batch::event(&entry.data) else { return false };
+            match serde_json::from_slice(bytes) {
+                Ok(Event::Prediction(prediction)) => {
+                    prediction.keep.is_some_and(|keep| entry.at.plus(Duration::from_millis(keep)) <= now)
+                }
+                _ => false,
+            }
+        };
+        let gone: Vec<u64> = entries.iter().filter(over).map(|entry| entry.sequence).collect();
+        if !gone.is_empty() {
+            stores.streams.erase(&stream, &gone).await?;
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The task behind `record`: events become envelopes, envelopes become batches, each batch one ledger record.
+//!
+//! Nothing here slows a prediction. When the disk is full or the registry is away, predictions go on: what can't
+//! be stored is counted and becomes a gap record as soon as there is somebody to take it; what is stored and has
+//! no record yet gets one later, also after a crash.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use access::token::random;
+use ledger::{
+    Hash,
+    batch::{self, Batch},
+};
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha20Rng;
+use rpc::{
+    Clock, Registry,
+    registry::{RecordBatch, RecordGap},
+};
+use store::Streams;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+use types::{
+    Digest, Refusal,
+    event::{Event, Gap},
+};
+
+use super::{
+    seal::{Seal, batches, predictions},
+    sweep,
+};
+
+/// Events per batch, and the longest one waits for company.
+const BATCH: usize = 1_000;
+const LINGER: Duration = Duration::from_millis(100);
+/// How often envelopes without a record are looked for when nothing comes in.
+const LOOK: Duration = Duration::from_secs(5);
+/// How long to wait after a store or the registry failed, before envelopes without a record get one.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// What the writer works with.
+#[derive(Clone)]
+pub(crate) struct Stores {
+    pub(crate) gateway: String,
+    pub(crate) streams: Arc<dyn Streams>,
+    pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) clock: Clock,
+    /// What is kept of a stream.
+    pub(crate) keep: (Duration, u64),
+}
+
+/// Takes events in and stores them in batches.
+pub(crate) struct Recorder {
+    queue: mpsc::Sender<Entry>,
+    lost: Arc<AtomicU64>,
+}
+
+pub(super) enum Entry {
+    Event(Box<Event>),
+    Close(oneshot::Sender<()>),
+}
+
+impl Recorder {
+    /// Starts the task that stores events; it ends when the recorder is closed or dropped. At most `queue` events
+    /// wait.
+    pub(crate) fn start(stores: Stores, queue: usize) -> Self {
+        let (sender, receiver) = mpsc::channel(queue);
+        let lost = Arc::new(AtomicU64::new(0));
+        let writer = Writer {
+            stores,
+            lost: lost.clone(),
+            nonces: ChaCha20Rng::from_seed(*random()),
+            next: None,
+            again: Instant::now(),
+            opened: false,
+        };
+        let sweeper = sweep::run(writer.stores.clone(), sender.downgrade());
+        tokio::spawn(writer.run(receiver));
+        tokio::spawn(sweeper);
+        Self { queue: sender, lost }
+    }
+
+    /// Takes an event in; false when the queue is full, and then a gap is recorded instead.
+    pub(crate) fn take(&self, event: Event) -> bool {
+        let taken = self.queue.try_send(Entry::Event(Box::new(event))).is_ok();
+        if !taken {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    /// Stores every event accepted so far, and ends.
+    pub(crate) async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.queue.send(Entry::Close(done)).await.is_ok() {
+            // The writer answers or is gone; either way nothing is left to wait for.
+            let _ = closed.await;
+        }
+    }
+}
+
+struct Writer {
+    stores: Stores,
+    lost: Arc<AtomicU64>,
+    nonces: ChaCha20Rng,
+    /// The first envelope without a record, once it is known.
+    next: Option<u64>,
+    /// Not before this is tried again what failed.
+    again: Instant,
+    /// Whether this start is noted in the stream of batches.
+    opened: bool,
+}
+
+impl Writer {
+    async fn run(mut self, mut queue: mpsc::Receiver<Entry>) {
+        self.catch_up().await;
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut closing = None;
+        while closing.is_none() {
+            match tokio::time::timeout(LOOK, queue.recv()).await {
+                Ok(None) => break,
+                Ok(Some(entry)) => {
+                    take(entry, &mut batch, &mut closing);
+                    let due = Instant::now() + LINGER;
+                    while batch.len() < BATCH && closing.is_none() {
+                        match tokio::time::timeout_at(due, queue.recv()).await {
+                            Ok(Some(entry)) => take(entry, &mut batch, &mut closing),
+                            _ => break,
+                        }
+                    }
+                }
+                Err(_) => {}
+            }
+            self.store(&mut batch).await;
+        }
+        self.again = Instant::now();
+        self.catch_up().await;
+        if let (Some(next), 0) = (self.next, self.lost.load(Ordering::Relaxed)) {
+            let mark = Seal::Closed { next }.to_bytes();
+            self.append(&batches(&self.stores.gateway), vec![mark]).await.ok();
+        }
+        if let Some(done) = closing {
+            // Nobody waits any more: fine.
+            let _ = done.send(());
+        }
+    }
+
+    async fn append(&self, stream: &str, entries: Vec<Vec<u8>>) -> Result<u64, Refusal> {
+        Ok(self.stores.streams.append(stream, self.stores.clock.now(), entries).await?)
+    }
+
+    /// Stores events and gives them a record.
+    async fn store(&mut self, events: &mut Vec<Event>) {
+        let lost = self.lost.load(Ordering::Relaxed);
+        if lost > 0 {
+            let gap =
+                Gap { lost, reason: "the queue was full or could not be stored".into(), at: self.stores.clock.now() };
+            events.push(Event::Gap(gap));
+        }
+        let count = events.len() as u64;
+        let bytes = events.drain(..).filter_map(|event| serde_json::to_vec(&event).ok());
+        let envelopes: Vec<Vec<u8>> = bytes
+            .map(|event| {
+                let mut nonce = [0; batch::NONCE];
+                self.nonces.fill_bytes(&mut nonce);
+                batch::envelope(nonce, &event)
+            })
+            .collect();
+        if envelopes.is_empty() {
+            return self.catch_up_when_due().await;
+        }
+        let commitments: Vec<Hash> = envelopes.iter().map(|envelope| batch::commitment(envelope)).collect();
+        match self.append(&predictions(&self.stores.gateway), envelopes).await {
+            Err(refusal) => {
+                tracing::error!(%refusal, events = count, "events could not be stored; predictions go on, and a gap will say so");
+                // The gap event of this round, if any, is made anew from the count.
+                self.lost.fetch_add(count - u64::from(lost > 0), Ordering::Relaxed);
+            }
+            Ok(first) => {
+                if self.next != Some(first) {
+                    return self.catch_up_when_due().await;
+                }
+                if let Err(refusal) = self.seal(first, &commitments, lost).await {
+                    tracing::error!(%refusal, events = count, "events have no ledger record yet; they get one later");
+                    self.next = None;
+                    self.again = Instant::now() + AGAIN;
+                }
+            }
+        }
+    }
+
+    /// Gives the envelopes from `first` on a record, and says how many events were lost before them.
+    async fn seal(&mut self, first: u64, commitments: &[Hash], lost: u64) -> Result<(), Refusal> {
+        let actor = format!("gateway:{}", self.stores.gateway);
+        if lost > 0 {
+            let reason = "the queue was full, or the disk".to_owned();
+            self.stores.registry.record_gap(RecordGap { actor: actor.clone(), lost: Some(lost), reason }).await?;
+            self.lost.fetch_sub(lost, Ordering::Relaxed);
+        }
+        let root = Batch::over(commitments)
+            .and_then(|batch| batch.root())
+            .map_err(|error| Refusal::new(types::Code::Internal, format!("a batch has no root: {error:?}")))?;
+        let count = commitments.len() as u64;
+        let receipt = self.stores.registry.record_batch(RecordBatch { actor, count, root: Digest(root.0) }).await?;
+        let seal = Seal::batch(first, commitments, receipt);
+        self.append(&batches(&self.stores.gateway), vec![seal.to_bytes()]).await?;
+        self.next = Some(seal.next());
+        Ok(())
+    }
+
+    async fn catch_up_when_due(&mut self) {
+        if self.next.is_none() && self.again <= Instant::now() {
+            self.catch_up().await;
+        }
+    }
+
+    /// Gives every stored envelope a record that has none: at start, and after a failure.
+    async fn catch_up(&mut self) {
+        if let Err(refusal) = self.try_catch_up().await {
+            tracing::warn!(%refusal, "stored events wait for their ledger record");
+            self.next = None;
+            self.again = Instant::now() + AGAIN;
+        }
+    }
+
+    async fn try_catch_up(&mut self) -> Result<(), Refusal> {
+        let (events, marks) = (predictions(&self.stores.gateway), batches(&self.stores.gateway));
+        let newest = Seal::newest(&*self.stores.streams, &marks).await?;
+        let mut next = newest.as_ref().map_or(1, Seal::next);
+        if !self.opened {
+            if matches!(newest, Some(Seal::Opened { .. } | Seal::Batch { .. })) {
+                let actor = format!("gateway:{}", self.stores.gateway);
+                let reason = "the gateway ended without warning: events on their way are lost, uncounted".to_owned();
+                self.stores.registry.record_gap(RecordGap { actor, lost: None, reason }).await?;
+            }
+            self.append(&marks, vec![Seal::Opened { next }.to_bytes()]).await?;
+            self.opened = true;
+        }
+        let end = self.stores.streams.next(&events).await?;
+        while next < end {
+            let limit = u32::try_from(BATCH as u64).unwrap_or(u32::MAX);
+            let entries = self.stores.streams.read(&events, next, limit).await?;
+            let Some(first) = entries.first().map(|entry| entry.sequence) else { break };
+            let commitments: Vec<Hash> = entries.iter().map(|entry| batch::commitment(&entry.data)).collect();
+            self.seal(first, &commitments, self.lost.load(Ordering::Relaxed)).await?;
+            next = first + commitments.len() as u64;
+        }
+        self.next = Some(next.max(end));
+        Ok(())
+    }
+}
+
+fn take(entry: Entry, batch: &mut Vec<Event>, closing: &mut Option<oneshot::Sender<()>>) {
+    match entry {
+        Entry::Event(event) => batch.push(*event),
+        Entry::Close(done) => *closing = Some(done),
+    }
+}
