@@ -92,7 +92,10 @@ async fn suite(orchestrator: &dyn rpc::Orchestrator) {
 }
 
 async fn made(dir: &tempfile::TempDir) -> (Arc<Orchestrator>, oneshot::Sender<()>) {
-    let catalog = Arc::new(SqliteCatalog::open(&dir.path().join("catalog.db")).await.unwrap());
+    over(Arc::new(SqliteCatalog::open(&dir.path().join("catalog.db")).await.unwrap())).await
+}
+
+async fn over(catalog: Arc<SqliteCatalog>) -> (Arc<Orchestrator>, oneshot::Sender<()>) {
     let (orchestrator, executor) = Orchestrator::open(catalog, Clock::System, Arc::new(Barren)).await.unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     tokio::spawn(executor.run(async {
@@ -119,9 +122,11 @@ async fn remote() {
 #[tokio::test]
 async fn wishes_outlive_the_process() {
     let dir = tempfile::tempdir().unwrap();
-    let (orchestrator, stop) = made(&dir).await;
+    let catalog = Arc::new(SqliteCatalog::open(&dir.path().join("catalog.db")).await.unwrap());
+    let (orchestrator, stop) = over(catalog.clone()).await;
     rpc::Orchestrator::submit(&*orchestrator, submit(3, None)).await.unwrap();
     drop((orchestrator, stop));
+    catalog.close().await;
     let (orchestrator, _stop) = made(&dir).await;
     let of = StatusOf { namespace: "bank".parse().unwrap(), model: Some("fraud".parse().unwrap()) };
     let status = rpc::Orchestrator::status(&*orchestrator, of).await.unwrap();
