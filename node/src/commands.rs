@@ -27,10 +27,8 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Refusal> {
     let Cli { node, output, verb } = cli;
     match verb {
         Verb::Up(arguments) => up::run(&node, &arguments, output).await,
-        Verb::ModelServer { settings } => {
-            up::log::start("warn", false)?;
-            model_server::process::run(&settings).await
-        }
+        // `main` has run it already: it must confine itself before there are threads.
+        Verb::ModelServer { .. } => Ok(()),
         Verb::Deploy(arguments) => deploy::run(&Client::find(&node)?, &arguments, output).await,
         Verb::Predict(arguments) => predict::run(&Client::find(&node)?, &arguments, output).await,
         Verb::Models(arguments) => models::run(&node, arguments.verb, output).await,

@@ -21,11 +21,24 @@ fn main() -> ExitCode {
         Err(error) => return output::usage(&error),
     };
     let format = cli.output;
+    // A model server confines itself first, while it is one thread.
+    let child = match &cli.verb {
+        cli::Verb::ModelServer { settings } => {
+            match up::log::start("info", false).and_then(|()| model_server::process::confine(settings)) {
+                Ok(settings) => Some(settings),
+                Err(refusal) => return output::fail(&refusal, format),
+            }
+        }
+        _ => None,
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return output::fail(&output::internal(&error), format),
     };
-    let outcome = runtime.block_on(commands::run(cli));
+    let outcome = match child {
+        Some(settings) => runtime.block_on(model_server::process::run(settings)),
+        None => runtime.block_on(commands::run(cli)),
+    };
     // Blocking work of a stopped node must not keep the process.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     match outcome {

@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::Path, path::PathBuf};
 
+use model_server::process::Sandbox;
 use serde::Serialize;
 use types::{
     Code, Refusal,
@@ -43,6 +44,12 @@ pub(crate) const KEYS: &[Key] = &[
     key("gateway", "keep", "7d", "how long events are kept, at most; a model's own `capture.keep` may be shorter"),
     key("gateway", "keep-bytes", "1GiB", "bytes of events that are kept, at most; the oldest go first"),
     key("model-server", "onnxruntime", "", "path of ONNX Runtime's library; searched for when empty"),
+    key(
+        "model-server",
+        "sandbox",
+        "auto",
+        "confine model servers: auto as far as the kernel can, required or not at all, off",
+    ),
     key("model-server", "sessions", "0", "inferences at a time per replica; 0 is one per core, at most 8"),
 ];
 
@@ -88,6 +95,7 @@ pub(crate) struct Settings {
     pub(crate) limits: gateway::Limits,
     pub(crate) onnxruntime: Option<PathBuf>,
     pub(crate) sessions: usize,
+    pub(crate) sandbox: Sandbox,
 }
 
 fn invalid(what: String, hint: String) -> Refusal {
@@ -209,7 +217,18 @@ impl Resolved {
         if !matches!(format.as_str(), "text" | "json") {
             return Err(invalid(format!("node.log-format is `{format}`"), "write text or json".into()));
         }
+        let sandbox: String = self.get("model-server", "sandbox")?;
+        let sandbox = match sandbox.as_str() {
+            "auto" => Sandbox::Auto,
+            "required" => Sandbox::Required,
+            "off" => Sandbox::Off,
+            _ => {
+                let what = format!("model-server.sandbox is `{sandbox}`");
+                return Err(invalid(what, "write auto, required or off".into()));
+            }
+        };
         Ok(Settings {
+            sandbox,
             log: self.get("node", "log")?,
             log_json: format == "json",
             listen: self.get("gateway", "listen")?,

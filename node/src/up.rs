@@ -41,6 +41,9 @@ const DRAIN_LEDGER: Duration = Duration::from_secs(1);
 pub(crate) async fn run(node: &Node, arguments: &cli::Up, format: Format) -> Result<(), Refusal> {
     // Whatever a node writes is its owner's alone, also where a library makes the file.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    // Keys and tokens must not end in a core dump.
+    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    rustix::process::setrlimit(rustix::process::Resource::Core, none).map_err(|error| output::internal(&error))?;
     let dir = client::data_dir(node)?;
     let flags: Vec<_> =
         arguments.listen.iter().map(|listen| ("gateway", "listen", "--listen", listen.to_string())).collect();
@@ -174,7 +177,19 @@ fn local(
         tracing::warn!(%refusal, "models can't be loaded until ONNX Runtime is there");
     }
     let binary = std::env::current_exe().map_err(|error| output::internal(&error))?;
-    let (ca, sessions) = (data.authority.certificate().to_owned(), settings.sessions);
+    let lacking = if settings.sandbox == process::Sandbox::Off { Vec::new() } else { sandbox::probe() };
+    if !lacking.is_empty() {
+        let lacking = lacking.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        if settings.sandbox == process::Sandbox::Required {
+            return Err(Refusal::new(Code::SandboxIncomplete, lacking)
+                .hint("run it on a kernel with Landlock and seccomp, or set model-server.sandbox to auto"));
+        }
+        tracing::warn!(lacking, "model servers are confined in part: this kernel can't do all");
+    }
+    let (ca, sessions, sandbox) = (data.authority.certificate().to_owned(), settings.sessions, settings.sandbox);
+    // Whatever a model server must never see: it tries to, and says so.
+    let forbidden = vec![data.path("catalog.db"), data.path("ca.key"), data.path("artefacts/bundles")];
+    let bundles = artefacts.clone();
     let make = move |identity: &access::Identity, spec: &orchestrator::backend::Spec| {
         let settings = process::Settings {
             chain: identity.chain.clone(),
@@ -183,6 +198,9 @@ fn local(
             library: library.as_ref().map_err(Clone::clone)?.path.clone(),
             sessions,
             memory: spec.memory.0,
+            sandbox,
+            bundle: bundles.path(spec.digest),
+            forbidden: forbidden.clone(),
             grace_ms: u64::try_from(DRAIN.as_millis()).unwrap_or(u64::MAX),
         };
         serde_json::to_vec(&settings).map_err(|error| output::internal(&error))

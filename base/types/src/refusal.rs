@@ -123,6 +123,7 @@ codes! {
     BundleUntrusted = "bundle_untrusted", UNPROCESSABLE_ENTITY, FailedPrecondition, Model, false, "the bundle is unsigned, changed, or signed by a key that is not trusted";
     LoadFailed = "load_failed", UNPROCESSABLE_ENTITY, FailedPrecondition, Model, false, "the model could not be loaded";
     RuntimeMissing = "runtime_missing", SERVICE_UNAVAILABLE, FailedPrecondition, Dependency, true, "the ONNX Runtime library is missing or does not fit";
+    SandboxIncomplete = "sandbox_incomplete", SERVICE_UNAVAILABLE, FailedPrecondition, Dependency, false, "the kernel can't confine a model server as the settings require";
     StorageUnavailable = "storage_unavailable", SERVICE_UNAVAILABLE, Unavailable, Dependency, true, "the data directory can't be read or written";
     Internal = "internal", INTERNAL_SERVER_ERROR, Internal, Gateway, true, "Mantlet failed; this is a bug";
     AddressInUse = "address_in_use", CONFLICT, FailedPrecondition, Client, true, "another program listens on this address";

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
-use model_server::runtime;
+use model_server::{process::Sandbox, runtime};
 use reqwest::Method;
 use serde::Serialize;
 use types::{Code, Refusal};
@@ -61,6 +61,7 @@ pub(crate) async fn run(node: &Node, arguments: &Doctor, format: Format) -> Resu
         Ok(settings) => {
             checks.push(Check::new("settings", State::Ok, "all can be read"));
             checks.push(library(settings.onnxruntime.as_deref()));
+            checks.push(sandbox(settings.sandbox));
         }
         Err(refusal) => checks.push(Check::refused("settings", State::Failed, refusal)),
     }
@@ -108,6 +109,21 @@ fn library(named: Option<&Path>) -> Check {
         }
         Err(refusal) => Check::refused(CHECK, State::Failed, &refusal),
     }
+}
+
+fn sandbox(wanted: Sandbox) -> Check {
+    const CHECK: &str = "sandbox of model servers";
+    if wanted == Sandbox::Off {
+        return Check::new(CHECK, State::Warning, "the settings say off").hint("set model-server.sandbox to auto");
+    }
+    let lacking = sandbox::probe();
+    if lacking.is_empty() {
+        return Check::new(CHECK, State::Ok, "no-new-privileges, limits, landlock and seccomp are in force");
+    }
+    let found = lacking.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let state = if wanted == Sandbox::Required { State::Failed } else { State::Warning };
+    Check { code: Code::SandboxIncomplete, ..Check::new(CHECK, state, found) }
+        .hint("run it on a kernel of 6.2 or later with Landlock among its security modules")
 }
 
 fn data_dir(dir: &Path) -> Check {

@@ -37,22 +37,69 @@ pub struct Settings {
     pub sessions: usize,
     /// Private memory it may take beyond an empty model server's, in bytes.
     pub memory: u64,
+    /// Whether it confines itself.
+    pub sandbox: Sandbox,
+    /// The one bundle it may read.
+    pub bundle: PathBuf,
+    /// Files it must not be able to read; it tries.
+    pub forbidden: Vec<PathBuf>,
     /// How long requests in flight may take to end after a stop, in milliseconds.
     pub grace_ms: u64,
+}
+
+/// Whether a model server confines itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sandbox {
+    /// As far as the kernel can.
+    Auto,
+    /// Wholly, or it does not start.
+    Required,
+    /// Not beyond its memory limit: for measuring what confinement costs.
+    Off,
+}
+
+fn broken(what: String) -> Refusal {
+    Refusal::new(Code::Internal, what)
+}
+
+/// Reads and removes the settings file, and confines this process. There must be no other threads yet.
+///
+/// # Errors
+/// Settings that can't be read; `sandbox_incomplete` where confinement is required and a layer is missing.
+pub fn confine(settings: &Path) -> Result<Settings, Refusal> {
+    let text = fs::read(settings).map_err(|error| broken(format!("{}: {error}", settings.display())))?;
+    let text = Zeroizing::new(text);
+    fs::remove_file(settings).map_err(|error| broken(format!("{}: {error}", settings.display())))?;
+    let settings: Settings = serde_json::from_slice(&text).map_err(|error| broken(error.to_string()))?;
+    let memory = settings.memory.saturating_add(EMPTY);
+    if settings.sandbox == Sandbox::Off {
+        limit_memory(memory)?;
+        return Ok(settings);
+    }
+    // The library may be a link; what it points to is what is read.
+    let library = settings.library.canonicalize().unwrap_or_else(|_| settings.library.clone());
+    let profile = sandbox::Profile { read: vec![settings.bundle.clone(), settings.library.clone(), library], memory };
+    let mut lacking: Vec<String> = sandbox::confine(&profile).iter().map(ToString::to_string).collect();
+    let attempts = sandbox::attest(&settings.forbidden);
+    lacking.extend(attempts.iter().filter(|attempt| !attempt.denied()).map(ToString::to_string));
+    let shown = attempts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    if lacking.is_empty() {
+        tracing::info!(attempts = shown, "confined");
+    } else if settings.sandbox == Sandbox::Required {
+        return Err(Refusal::new(Code::SandboxIncomplete, lacking.join("; "))
+            .hint("run it on a kernel with Landlock and seccomp, or set model-server.sandbox to auto"));
+    } else {
+        tracing::warn!(lacking = lacking.join("; "), attempts = shown, "confined in part");
+    }
+    Ok(settings)
 }
 
 /// Runs until SIGTERM, or until the parent is gone. Standard input is the listening socket.
 ///
 /// # Errors
 /// What kept it from serving.
-pub async fn run(settings: &Path) -> Result<(), Refusal> {
-    let broken = |what: String| Refusal::new(Code::Internal, what);
-    let text = fs::read(settings).map_err(|error| broken(format!("{}: {error}", settings.display())))?;
-    let text = Zeroizing::new(text);
-    fs::remove_file(settings).map_err(|error| broken(format!("{}: {error}", settings.display())))?;
-    let settings: Settings = serde_json::from_slice(&text).map_err(|error| broken(error.to_string()))?;
-    limit_memory(settings.memory)?;
-
+pub async fn run(settings: Settings) -> Result<(), Refusal> {
     let listener =
         UnixListener::from(std::io::stdin().as_fd().try_clone_to_owned().map_err(|error| broken(error.to_string()))?);
     listener.set_nonblocking(true).map_err(|error| broken(error.to_string()))?;
@@ -67,7 +114,7 @@ pub async fn run(settings: &Path) -> Result<(), Refusal> {
 }
 
 fn limit_memory(memory: u64) -> Result<(), Refusal> {
-    let limit = Some(memory.saturating_add(EMPTY));
+    let limit = Some(memory);
     rustix::process::setrlimit(Resource::Data, Rlimit { current: limit, maximum: limit })
         .map_err(|error| Refusal::new(Code::Internal, format!("the memory limit can't be set: {error}")))
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use plan::ServerId;
-use types::{Namespace, Refusal, quantity::ByteCount};
+use types::{Digest, Namespace, Refusal, quantity::ByteCount};
 
 /// A model server to start.
 #[derive(Debug, Clone)]
@@ -13,6 +13,8 @@ pub struct Spec {
     pub server: ServerId,
     /// The namespace it serves, alone.
     pub namespace: Namespace,
+    /// The bundle it will load.
+    pub digest: Digest,
     /// Memory it may take beyond an empty one's.
     pub memory: ByteCount,
 }
@@ -52,7 +54,7 @@ pub trait Backend: Send + Sync {
     fn door(&self, endpoint: &Endpoint) -> Result<rpc::model_server::ModelServerClient, Refusal>;
 
     /// Where a bundle lies for a model server of this backend.
-    fn bundle(&self, digest: types::Digest) -> PathBuf;
+    fn bundle(&self, digest: Digest) -> PathBuf;
 
     /// Public keys that bundles may be signed with, PEM.
     fn keys(&self) -> Vec<String>;

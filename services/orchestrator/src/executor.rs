@@ -170,7 +170,7 @@ impl Executor {
         let (drain, drained) = oneshot::channel();
         self.drains.insert(server.clone(), drain);
         let life = Life {
-            spec: Spec { server: server.clone(), namespace: model.namespace.clone(), memory: resources.memory },
+            spec: Spec { server: server.clone(), namespace: model.namespace.clone(), digest, memory: resources.memory },
             server,
             model,
             version,

@@ -1,0 +1,101 @@
+//! Confines the process that calls it to what it needs, in four layers that the kernel keeps until the process ends.
+//!
+//! [`confine`] is called once, before any other thread is started: no new privileges, resource limits, Landlock (which
+//! files, no network, no signals to others) and seccomp (which system calls). [`attest`] then tries what must not work,
+//! and says which layer said no. [`probe`] asks what this kernel could do, without confining anybody.
+//!
+//! Does not know about: whom it confines, and why.
+
+mod attest;
+mod files;
+mod syscalls;
+
+use std::{fmt, path::PathBuf};
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+use serde::{Deserialize, Serialize};
+
+pub use attest::{Attempt, attest};
+
+/// What a process needs.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Profile {
+    /// Files and folders it may read, beside the system's libraries.
+    pub read: Vec<PathBuf>,
+    /// Private memory it may take, in bytes.
+    pub memory: u64,
+}
+
+/// A layer of confinement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layer {
+    /// No program it starts has more rights than it has.
+    NoNewPrivileges,
+    /// Memory, open files, no core dumps.
+    Limits,
+    /// Which files it may read; none to write; no TCP; no signals to others.
+    Landlock,
+    /// Which system calls it may make.
+    Seccomp,
+}
+
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoNewPrivileges => "no-new-privileges",
+            Self::Limits => "limits",
+            Self::Landlock => "landlock",
+            Self::Seccomp => "seccomp",
+        })
+    }
+}
+
+/// A layer that is not in force, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{layer}: {why}")]
+pub struct Missing {
+    /// The layer.
+    pub layer: Layer,
+    /// Why it is not in force.
+    pub why: String,
+}
+
+/// Files a confined process may have open.
+const FILES: u64 = 4_096;
+
+/// Confines this process, as far as the kernel can; returns what is missing, nothing when all is in force.
+///
+/// Only threads that are started later are confined with it, so there must be no others yet.
+pub fn confine(profile: &Profile) -> Vec<Missing> {
+    let missing = |layer: Layer, outcome: Result<(), String>| outcome.err().map(|why| Missing { layer, why });
+    [
+        missing(Layer::NoNewPrivileges, rustix::thread::set_no_new_privs(true).map_err(|error| error.to_string())),
+        missing(Layer::Limits, limits(profile)),
+        missing(Layer::Landlock, files::confine(&profile.read)),
+        // Last: what the others need is not among what is left.
+        missing(Layer::Seccomp, syscalls::confine()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// What of all this the kernel can't do; nothing when it can do all.
+pub fn probe() -> Vec<Missing> {
+    let missing = |layer: Layer, outcome: Result<(), String>| outcome.err().map(|why| Missing { layer, why });
+    [missing(Layer::Landlock, files::probe()), missing(Layer::Seccomp, syscalls::probe())]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn limits(profile: &Profile) -> Result<(), String> {
+    let set = |resource: Resource, value: u64| {
+        let limit = Some(value);
+        setrlimit(resource, Rlimit { current: limit, maximum: limit }).map_err(|error| error.to_string())
+    };
+    set(Resource::Core, 0)?;
+    set(Resource::Data, profile.memory)?;
+    set(Resource::Nofile, FILES)
+}
