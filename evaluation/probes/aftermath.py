@@ -13,10 +13,11 @@ def probe(target: Target) -> Iterator[Result]:
     trouble = target.alive()
     yield Result("after: a prediction", "1 prediction", trouble or "200", not trouble)
     yield evidence(target)
-    lines = target.log.read_text(errors="replace").splitlines()
+    logs = sorted(target.work.rglob("node.log"))
+    lines = [line for log in logs for line in log.read_text(errors="replace").splitlines()]
     panics = [line for line in lines if "panicked" in line]
-    outcome = panics[0][:200] if panics else f"no panic in {len(lines)} lines"
-    yield Result("after: the node's log", "", outcome, not panics)
+    outcome = panics[0][:200] if panics else f"no panic in {len(lines)} lines of {len(logs)} nodes"
+    yield Result("after: the logs of the nodes", "", outcome, not panics)
     resident = f"{target.memory('VmRSS'):.0f} MB resident"
     descriptors = len(list((target.proc / "fd").iterdir()))
     yield Result("after: what is left", "", f"{resident}, {descriptors} descriptors", True)

@@ -161,7 +161,8 @@ def heads() -> Iterator[Case]:
         "path of 1 MB": get(b"/" + b"a" * 1_000_000),
     }.items():
         yield Case(f"head: {name}", f"{len(raw):,} bytes", [raw], refused)
-    yield Case("head: bare LF", "33 bytes", [b"GET / HTTP/1.1\nhost: x\n\n"], harmless)
+    lines = b"GET / HTTP/1.1\nhost: x\n\n"
+    yield Case("head: bare LF", f"{len(lines)} bytes", [lines], harmless)
     endless = (b"x%d: %s\r\n" % (n, b"a" * 1000) for n in range(20_000))
     first = b"GET / HTTP/1.1\r\n"
     yield Case("head: endless", "20 MB of headers", lambda _: chain(first, endless), refused)

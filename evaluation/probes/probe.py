@@ -22,7 +22,7 @@ import http2
 import scanners
 import slow
 from result import Result, print_head, print_rows
-from target import Target, start
+from target import Launch, Target, start
 
 # In this order: what could wear the node out comes last.
 GROUPS: dict[str, Callable[[Target], Iterable[Result]]] = {
@@ -45,7 +45,8 @@ def main() -> None:
     arguments = parser.parse_args()
 
     begin, results = time.monotonic(), []
-    target = start(arguments.mantlet, arguments.model, arguments.work, arguments.onnxruntime)
+    launch = Launch(arguments.mantlet, arguments.model, arguments.onnxruntime)
+    target = start(launch, arguments.work)
     try:
         print_head()
         for name in arguments.only:

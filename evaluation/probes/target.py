@@ -53,11 +53,20 @@ class Growth:
         return f"memory +{self.megabytes:.0f} MB"
 
 
+@dataclass(frozen=True)
+class Launch:
+    """What a node is started from."""
+
+    binary: str
+    model: Path
+    onnxruntime: Path | None
+
+
 @dataclass
 class Target:
     """A running node with one model, and the tokens of two callers of role `caller`."""
 
-    binary: str
+    launch: Launch
     work: Path
     process: subprocess.Popen
     node: Node
@@ -90,7 +99,7 @@ class Target:
 
     @property
     def cli(self) -> Mantlet:
-        return Mantlet(self.binary, self.data_dir)
+        return Mantlet(self.launch.binary, self.data_dir)
 
     def connection(self, seconds: float = 10) -> http.client.HTTPSConnection:
         """A connection that trusts the node and waits only so long for each answer."""
@@ -121,6 +130,16 @@ class Target:
             connection.close()
         return "" if status == 200 else f"a prediction afterwards is answered with {status}"
 
+    def holds(self, port: int) -> bool:
+        """Whether the node still has its end of the connection from this port of ours."""
+        own, peer = f":{self.address[1]:04X}", f":{port:04X}"
+        for line in (self.proc / "net" / "tcp").read_text().splitlines()[1:]:
+            words = line.split()
+            # An end that a process has closed stays for a while, without an inode.
+            if words[1].endswith(own) and words[2].endswith(peer):
+                return words[9] != "0"
+        return False
+
     def memory(self, field: str) -> float:
         """`VmRSS` or `VmHWM` of the node itself, in MB."""
         status = (self.proc / "status").read_text()
@@ -145,14 +164,24 @@ class Target:
             return self.process.wait()
 
 
-def start(binary: str, model: Path, work: Path, onnxruntime: Path | None) -> Target:
-    """Starts a node below `work`, deploys the model of `model`, and adds the callers."""
+    @contextmanager
+    def another(self, name: str) -> Iterator[Target]:
+        """A fresh node like this one, beside it, for as long as it is needed."""
+        fresh = start(self.launch, self.work / name)
+        try:
+            yield fresh
+        finally:
+            fresh.stop()
+
+
+def start(launch: Launch, work: Path) -> Target:
+    """Starts a node below `work`, deploys the model, and adds the callers."""
     work.mkdir(parents=True)
     data_dir, log = work / "data", work / "node.log"
     environment = dict(os.environ)
-    if onnxruntime:
-        environment["MANTLET_MODEL_SERVER__ONNXRUNTIME"] = str(onnxruntime)
-    command = [binary, "up", "--data-dir", str(data_dir), "--listen", "127.0.0.1:0"]
+    if launch.onnxruntime:
+        environment["MANTLET_MODEL_SERVER__ONNXRUNTIME"] = str(launch.onnxruntime)
+    command = [launch.binary, "up", "--data-dir", str(data_dir), "--listen", "127.0.0.1:0"]
     with log.open("w") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
     try:
@@ -161,14 +190,14 @@ def start(binary: str, model: Path, work: Path, onnxruntime: Path | None) -> Tar
             if process.poll() is not None or time.monotonic() > end:
                 raise SystemExit(f"the node did not start: see {log}")
             time.sleep(0.02)
-        cli = Mantlet(binary, data_dir)
-        name = cli.deploy(model / "manifest.yaml").name
+        cli = Mantlet(launch.binary, data_dir)
+        name = cli.deploy(launch.model / "manifest.yaml").name
         tokens = {
             caller: cli.run("callers", "add", caller, "--role", "caller")["token"]
             for caller in ("prober", "bystander")
         }
-        question = (model / "request.json").read_bytes()
-        return Target(binary, work, process, read_node(data_dir), name, question, tokens)
+        question = (launch.model / "request.json").read_bytes()
+        return Target(launch, work, process, read_node(data_dir), name, question, tokens)
     except BaseException:
         process.terminate()
         raise

@@ -5,10 +5,12 @@
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::Path, path::PathBuf};
 
+use access::jwt::Issuer;
+use gateway::keys::KeySet;
 use model_server::process::Sandbox;
 use serde::Serialize;
 use types::{
-    Code, Refusal,
+    Code, Refusal, Role,
     quantity::{ByteCount, Span},
 };
 
@@ -32,6 +34,12 @@ const fn key(table: &'static str, name: &'static str, default: &'static str, doc
 pub(crate) const KEYS: &[Key] = &[
     key("node", "log", "info", "what is logged: error, warn, info, debug, or a filter like `info,gateway=debug`"),
     key("node", "log-format", "text", "how it is logged: text or json"),
+    key("access", "jwt-issuer", "", "`iss` of the JSON Web Tokens that are believed; none are when empty"),
+    key("access", "jwt-audience", "mantlet", "`aud` that they must have"),
+    key("access", "jwt-keys", "", "file or https address of the issuer's key set (JWKS), read again every 5 minutes"),
+    key("access", "jwt-namespace", "namespace", "claim that names the caller's namespace"),
+    key("access", "jwt-roles", "roles", "claim that names the caller's roles"),
+    key("access", "jwt-grants", "caller,labeller", "roles that a token may give, separated by commas"),
     key("gateway", "listen", "127.0.0.1:8443", "address and port; port 0 picks a free one"),
     key("gateway", "names", "", "more names for the server's certificate, separated by commas"),
     key("gateway", "deadline", "30s", "time to answer when a request names none"),
@@ -96,6 +104,7 @@ pub(crate) struct Settings {
     pub(crate) onnxruntime: Option<PathBuf>,
     pub(crate) sessions: usize,
     pub(crate) sandbox: Sandbox,
+    pub(crate) issuer: Option<(Issuer, KeySet)>,
 }
 
 fn invalid(what: String, hint: String) -> Refusal {
@@ -202,6 +211,32 @@ impl Resolved {
         })
     }
 
+    /// Whose JSON Web Tokens are believed.
+    fn issuer(&self) -> Result<Option<(Issuer, KeySet)>, Refusal> {
+        let word = |name| self.get::<String>("access", name);
+        let (issuer, keys) = (word("jwt-issuer")?, word("jwt-keys")?);
+        if issuer.is_empty() {
+            return Ok(None);
+        }
+        if keys.is_empty() {
+            let hint = "name the issuer's JWKS, for example https://issuer.example/.well-known/jwks.json";
+            return Err(invalid("access.jwt-issuer is set, and access.jwt-keys is not".into(), hint.into()));
+        }
+        let grants = word("jwt-grants")?;
+        let roles = grants.split(',').map(str::trim).filter(|role| !role.is_empty()).map(str::parse);
+        let roles = roles.collect::<Result<Vec<Role>, _>>();
+        let issuer = Issuer {
+            issuer,
+            audience: word("jwt-audience")?,
+            namespace_claim: word("jwt-namespace")?,
+            roles_claim: word("jwt-roles")?,
+            roles: roles.map_err(|error| {
+                invalid(format!("access.jwt-grants is `{grants}`: {error}"), "write it like `caller,labeller`".into())
+            })?,
+        };
+        Ok(Some((issuer, keys.parse()?)))
+    }
+
     /// The typed values.
     ///
     /// # Errors
@@ -228,6 +263,7 @@ impl Resolved {
             }
         };
         Ok(Settings {
+            issuer: self.issuer()?,
             sandbox,
             log: self.get("node", "log")?,
             log_json: format == "json",

@@ -98,6 +98,7 @@ pub(crate) async fn run(node: &Node, arguments: &cli::Up, format: Format) -> Res
         name: GATEWAY.to_owned(),
         authorizer,
         security,
+        issuer: settings.issuer,
         identity: data.authority.service("gateway", clock.now(), SERVICE_LIFE).map_err(|e| output::internal(&e))?,
         ca: data.authority.certificate().to_owned(),
         limits: settings.limits,
@@ -114,6 +115,8 @@ pub(crate) async fn run(node: &Node, arguments: &cli::Up, format: Format) -> Res
         }
     };
     let (ready, followed) = oneshot::channel();
+    gateway::keys::read(&ring).await;
+    let keys = tokio::spawn(gateway::keys::run(ring.clone(), stopped()));
     let follower = tokio::spawn(gateway::follow::run(ring.clone(), ready, stopped()));
     let executor = tokio::spawn(executor.run(stopped()));
     // The follower answers or ends; either way the port opens now.
@@ -133,7 +136,9 @@ pub(crate) async fn run(node: &Node, arguments: &cli::Up, format: Format) -> Res
     output::note("stopping: requests in flight may end");
     data.withdraw();
     stop.send_replace(true);
-    for (task, what) in [(server, "gateway"), (executor, "orchestrator"), (follower, "follower"), (keeper, "keeper")] {
+    for (task, what) in
+        [(server, "gateway"), (executor, "orchestrator"), (follower, "follower"), (keys, "keys"), (keeper, "keeper")]
+    {
         if let Err(error) = task.await {
             tracing::error!(%error, what, "a service did not end well");
         }

@@ -6,7 +6,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use sqlx::Connection as _;
-use testkit::{Node, onnx, setup};
+use testkit::{Node, issuer::Issuer, onnx, setup};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_mantlet");
 
@@ -194,4 +194,52 @@ async fn a_verifier_that_is_not_ours_reads_the_ledger() {
     let text = fs::read_to_string(&records).unwrap();
     fs::write(&records, text.replace("/c25\"", "/c26\"")).unwrap();
     assert!(go(&late, None).unwrap_err().contains("record"), "the index is named");
+}
+
+#[tokio::test]
+async fn tokens_of_the_configured_issuer_are_believed_and_its_keys_rotate() {
+    let (old, new) = (Issuer::new("old"), Issuer::new("new"));
+    let mut node = Node::new(BINARY);
+    let keys = node.file("jwks.json", json!({ "keys": [old.jwk()] }).to_string().as_bytes());
+    fs::create_dir(node.dir()).unwrap();
+    let settings = format!(
+        "[access]\njwt-issuer = \"https://issuer.example\"\njwt-keys = \"{}\"\njwt-grants = \"caller,auditor\"\n",
+        keys.display()
+    );
+    fs::write(node.dir().join("mantlet.toml"), settings).unwrap();
+    node.up().await;
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let claims = |roles: &str, exp: u64| {
+        json!({
+            "iss": "https://issuer.example", "aud": "mantlet", "sub": "alice", "namespace": "bank", "roles": roles,
+            "exp": exp, "iat": now,
+        })
+    };
+    let client = node.client();
+    let get = async |token: &str, path: &str| {
+        let (status, answer) = client.with_token(token).get(path).await;
+        (status, answer["code"].as_str().unwrap_or_default().to_owned())
+    };
+    let caller = old.token(&claims("caller admin", now + 300));
+    assert_eq!(get(&caller, "/v2/models").await.0, 200);
+    let (status, code) = get(&caller, "/v1/callers").await;
+    assert_eq!((status, code.as_str()), (403, "not_allowed"), "the issuer makes no admins");
+    assert_eq!(get(&old.token(&claims("auditor", now + 300)), "/v1/ledger?own=true").await.0, 200);
+    let (status, code) = get(&old.token(&claims("caller", now - 120)), "/v2/models").await;
+    assert_eq!((status, code.as_str()), (401, "credential_expired"));
+    let (status, code) = get(&new.token(&claims("caller", now + 300)), "/v2/models").await;
+    assert_eq!((status, code.as_str()), (401, "credential_invalid"));
+    let other = client.with_token(&caller);
+    let (status, _) =
+        other.send(other.request(reqwest::Method::GET, "/v2/models").header("mantlet-namespace", "clinic")).await;
+    assert_eq!(status, 404, "another namespace does not exist");
+
+    // The issuer changes its keys: the next token that names a new one makes the node look.
+    fs::write(&keys, json!({ "keys": [new.jwk()] }).to_string()).unwrap();
+    let until = tokio::time::Instant::now() + testkit::node::PATIENCE;
+    while get(&new.token(&claims("caller", now + 300)), "/v2/models").await.0 != 200 {
+        assert!(tokio::time::Instant::now() < until, "{}", node.log());
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(get(&caller, "/v2/models").await.0, 401, "a key that is gone takes its tokens with it");
 }

@@ -1,7 +1,7 @@
 //! Real nodes, clients and fixtures for tests.
 //!
 //! [`node`] starts the real binary on a directory of its own and talks to it, [`onnx`] makes small models without
-//! any other tool, [`remote`] opens a service's door for contract tests, [`reference`] keeps generated pages true,
+//! any other tool, [`issuer`] signs JSON Web Tokens, [`remote`] opens a service's door for contract tests, [`reference`] keeps generated pages true,
 //! [`setup`] finds what `cargo xtask` has set up and says plainly what is skipped without it.
 #![expect(
     clippy::unwrap_used,
@@ -11,6 +11,7 @@
     reason = "helpers of tests: failing loudly is their job"
 )]
 
+pub mod issuer;
 pub mod node;
 pub mod onnx;
 pub mod reference;

@@ -4,14 +4,18 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use parking_lot::RwLock;
+use sha2::{Digest as _, Sha256};
 use types::{CallerName, Code, Namespace, Refusal, Role, Timestamp};
 
-use crate::token::{Token, TokenId, TokenRecord};
+use crate::{
+    jwt::{self, Issuer},
+    token::{Token, TokenId, TokenRecord},
+};
 
 /// Somebody whose credential was checked; made only by [`Identifier::identify`].
 ///
@@ -75,7 +79,26 @@ pub struct Identifier {
     tokens: RwLock<HashMap<TokenId, Known>>,
     epoch: AtomicU64,
     anonymous: bool,
+    bearers: Option<Bearers>,
 }
+
+/// Those who come with a token of the configured issuer.
+#[derive(Debug)]
+struct Bearers {
+    verifier: jwt::Verifier,
+    /// Tokens that were verified, by their SHA-256: a signature is checked once.
+    verified: RwLock<HashMap<[u8; 32], (Principal, Timestamp)>>,
+    /// Epochs of those seen: the same caller with the same roles has the same.
+    epochs: RwLock<HashMap<Seen, u64>>,
+    /// Set when a token named a key that is not known.
+    unknown_key: AtomicBool,
+}
+
+/// A caller with its roles, as a token named them.
+type Seen = (Namespace, CallerName, Vec<Role>);
+
+/// Verified tokens, and bearers, remembered before all are forgotten.
+const REMEMBERED: usize = 16_384;
 
 #[derive(Debug, Clone)]
 struct Known {
@@ -106,6 +129,35 @@ impl Identifier {
             epoch,
         };
         self.tokens.write().insert(record.id.clone(), Known { record: Arc::new(record), principal });
+    }
+
+    /// Believes tokens of this issuer too, once its keys are known.
+    #[must_use]
+    pub fn with_issuer(mut self, issuer: Issuer) -> Self {
+        self.bearers = Some(Bearers {
+            verifier: jwt::Verifier::new(issuer),
+            verified: RwLock::default(),
+            epochs: RwLock::default(),
+            unknown_key: AtomicBool::new(false),
+        });
+        self
+    }
+
+    /// Takes the issuer's newest key set in; returns how many keys of it can be used.
+    ///
+    /// # Errors
+    /// When it can't be used; the keys known before stay.
+    pub fn set_keys(&self, text: &[u8]) -> Result<usize, String> {
+        let Some(bearers) = &self.bearers else { return Ok(0) };
+        let count = bearers.verifier.set_keys(text)?;
+        // A key that is gone takes its tokens with it.
+        bearers.verified.write().clear();
+        Ok(count)
+    }
+
+    /// Whether a token named an unknown key since this was asked last: time to read the issuer's keys again.
+    pub fn wants_keys(&self) -> bool {
+        self.bearers.as_ref().is_some_and(|bearers| bearers.unknown_key.swap(false, Ordering::Relaxed))
     }
 
     /// Forgets a revoked credential, by its id.
@@ -160,7 +212,12 @@ impl Identifier {
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(invalid());
         }
-        let token: Token = rest.trim().parse().map_err(|_| invalid())?;
+        let rest = rest.trim();
+        if let Some(bearers) = self.bearers.as_ref().filter(|_| rest.bytes().filter(|byte| *byte == b'.').count() == 2)
+        {
+            return bearers.check(rest, now, &self.epoch);
+        }
+        let token: Token = rest.parse().map_err(|_| invalid())?;
         let known = self.tokens.read().get(token.id()).cloned().ok_or_else(invalid)?;
         if !known.record.fits(&token) {
             return Err(invalid());
@@ -177,6 +234,42 @@ impl Identifier {
         let home = Namespace::default();
         let roles = Role::ALL.as_slice().into();
         Ok(Principal { namespace: home.clone(), home, caller, roles, node_wide: true, epoch: 0 })
+    }
+}
+
+impl Bearers {
+    fn check(&self, token: &str, now: Timestamp, epochs: &AtomicU64) -> Result<Principal, Refusal> {
+        let digest: [u8; 32] = Sha256::digest(token).into();
+        let known = self.verified.read().get(&digest).cloned();
+        if let Some((principal, _)) = known.filter(|(_, expires)| *expires > now) {
+            return Ok(principal);
+        }
+        let bearer = self.verifier.verify(token, now).map_err(|unbelieved| match unbelieved {
+            jwt::Unbelieved::Refused(refusal) => refusal,
+            jwt::Unbelieved::UnknownKey => {
+                self.unknown_key.store(true, Ordering::Relaxed);
+                Refusal::new(Code::CredentialInvalid, "the JWT is signed by a key that is not known")
+                    .hint("if its issuer has just changed its keys, try again in some seconds")
+            }
+        })?;
+        let jwt::Bearer { namespace, caller, roles, expires } = bearer;
+        let epoch = {
+            let mut known = self.epochs.write();
+            if known.len() >= REMEMBERED {
+                known.clear();
+            }
+            let next = || epochs.fetch_add(1, Ordering::Relaxed) + 1;
+            *known.entry((namespace.clone(), caller.clone(), roles.clone())).or_insert_with(next)
+        };
+        let roles = roles.as_slice().into();
+        let principal =
+            Principal { namespace: namespace.clone(), home: namespace, caller, roles, node_wide: false, epoch };
+        let mut verified = self.verified.write();
+        if verified.len() >= REMEMBERED {
+            verified.clear();
+        }
+        verified.insert(digest, (principal.clone(), expires));
+        Ok(principal)
     }
 }
 

@@ -9,6 +9,7 @@
 pub mod authority;
 mod authorize;
 mod identify;
+pub mod jwt;
 pub mod policy;
 pub mod signing;
 pub mod tls;

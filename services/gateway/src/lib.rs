@@ -2,14 +2,15 @@
 //!
 //! Read [`pipeline`] first: one function says what happens to a prediction, one file holds each step, and each
 //! step takes the proof that the one before it handed out. [`rest`] and [`grpc`] are the doors of the Open
-//! Inference Protocol, [`manage`] is the `/v1` API, [`follow`] keeps policies, credentials and routes up to date, [`history`]
-//! reads what was recorded, [`replay`] runs it again.
+//! Inference Protocol, [`manage`] is the `/v1` API, [`follow`] keeps policies, credentials and routes up to date, [`keys`]
+//! the keys of a JWT issuer; [`history`] reads what was recorded, [`replay`] runs it again.
 //!
 //! Does not know about: how a model runs, how a bundle is made, who decides what is desired.
 
 pub mod follow;
 mod grpc;
 mod history;
+pub mod keys;
 pub mod listen;
 mod manage;
 mod metric;

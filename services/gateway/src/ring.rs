@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use access::{Action, Authorizer, Identifier, Identity, Permit, Principal, Resource};
+use access::{Action, Authorizer, Identifier, Identity, Permit, Principal, Resource, jwt::Issuer};
 use parking_lot::{Mutex, RwLock};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
@@ -19,6 +19,7 @@ use types::{
 };
 
 use crate::{
+    keys::KeySet,
     metric::Metrics,
     pipeline::{
         assess::Limiter,
@@ -90,6 +91,8 @@ pub struct Parts {
     pub authorizer: Authorizer,
     /// Whether callers are checked.
     pub security: Security,
+    /// Whose JSON Web Tokens are believed, and where its keys are.
+    pub issuer: Option<(Issuer, KeySet)>,
     /// The gateway's own identity towards model servers.
     pub identity: Identity,
     /// The CA of model servers, PEM.
@@ -115,6 +118,7 @@ pub struct Ring {
     pub(crate) artefacts: Arc<dyn Artefacts>,
     pub(crate) streams: Arc<dyn Streams>,
     pub(crate) identifier: Identifier,
+    pub(crate) keys: Option<KeySet>,
     pub(crate) authorizer: Authorizer,
     pub(crate) limits: Limits,
     pub(crate) clock: Clock,
@@ -166,6 +170,7 @@ impl Ring {
             name,
             authorizer,
             security,
+            issuer,
             identity,
             ca,
             limits,
@@ -174,7 +179,10 @@ impl Ring {
         } = parts;
         let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
         let identifier = match security {
-            Security::On => Identifier::new(),
+            Security::On => match &issuer {
+                Some((issuer, _)) => Identifier::new().with_issuer(issuer.clone()),
+                None => Identifier::new(),
+            },
             Security::Off => Identifier::anonymous(),
         };
         let stores = Stores {
@@ -190,6 +198,7 @@ impl Ring {
             streams,
             artefacts,
             identifier,
+            keys: issuer.map(|(_, keys)| keys),
             authorizer,
             limits,
             limiter: Limiter::default(),
