@@ -28,8 +28,12 @@ def evidence(target: Target) -> Result:
     out = target.work / "evidence"
     try:
         target.cli.run("audit", "export", str(out))
-        verified = target.cli.run("audit", "verify", str(out), "--key", str(target.data_dir / "log.key"))
+        verified = target.cli.run(
+            "audit", "verify", str(out), "--key", str(target.data_dir / "log.key")
+        )
     except SystemExit as error:
         return Result("after: the log", "audit export, audit verify", str(error)[:300], False)
-    shown = ", ".join(f"{key} {value}" for key, value in verified.items() if not isinstance(value, list))
+    shown = ", ".join(
+        f"{key} {value}" for key, value in verified.items() if not isinstance(value, list)
+    )
     return Result("after: the log", "audit export, audit verify", shown[:200] or "verified", True)

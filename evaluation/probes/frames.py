@@ -1,4 +1,4 @@
-"""HTTP/2 as bytes: frames written by hand, since no library would send these, and answers read back."""
+"""HTTP/2 as bytes: frames by hand, since no library would send these, and answers read back."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from frames import HEADERS, PREFACE, block, frame, head, request, settings
+from frames import HEADERS, PREFACE, frame, head, request, settings
 from http1 import HOST, get, post
 from result import Result
 from target import Target
@@ -60,10 +60,10 @@ def cases(target: Target) -> Iterator[Case]:
     yield Case("half a head", half)
     yield Case("half a head, dripping", half, drip=b"x: y\r\n")
     yield Case("an answered request", get(b"/v2/health/live"))
-    for path in ("/v1/deploys", "/v1/callers", f"/v1/models/{target.model}/rollback", target.infer):
-        yield Case(f"no token, half a body for {path}", post(path, size, body=b"{"))
-    upload = post("/v1/uploads", admin, size, body=b"x").replace(b"POST", b"PUT", 1)
-    yield Case("admin, half a body for /v1/uploads", upload)
+    for method, path in target.takers():
+        for who, headers in {"no token": (size,), "admin": (admin, size)}.items():
+            raw = post(path, *headers, body=b"{").replace(b"POST", method.encode(), 1)
+            yield Case(f"{who}, half a body for {method} {path}", raw)
     yield Case("caller, half a body", infer)
     yield Case("caller, a body dripping", infer, drip=b" ")
     streamed = PREFACE + settings() + request(1, open_stream, end=False)
@@ -119,7 +119,9 @@ def large_heads(target: Target) -> Result:
             stream.close()
         trouble = fresh.alive()
     sent = f"{HEADS:,} connections, {HEAD:,} bytes of a head each, without a token"
-    return Result("held: large heads", sent, f"{grown}, {trouble or 'alive'}", grown.ok and not trouble)
+    return Result(
+        "held: large heads", sent, f"{grown}, {trouble or 'alive'}", grown.ok and not trouble
+    )
 
 
 def probe(target: Target) -> Iterator[Result]:
@@ -133,7 +135,9 @@ def probe(target: Target) -> Iterator[Result]:
     for case in every:
         seconds = found.get(case.name)
         drip = f", {len(case.drip)} bytes every {case.every:g} s" if case.drip else ""
-        outcome = f"held for {PATIENCE_SECONDS} s" if seconds is None else f"cut after {seconds:.0f} s"
+        outcome = (
+            f"held for {PATIENCE_SECONDS} s" if seconds is None else f"cut after {seconds:.0f} s"
+        )
         sent = f"{len(case.begin):,} bytes{drip}"
         yield Result(f"held: {case.name}", sent, outcome, seconds is not None)
     yield large_heads(target)

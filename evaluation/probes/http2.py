@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 import time
 from collections import Counter
@@ -145,7 +146,9 @@ def headers(token: Header) -> Iterator[Case]:
     large = literal(b"x", b"a" * 4000, 0x40)
     bomb = block(*head(OPEN)) + large + number(62, 7, 0x80) * 12_000
     yield Case("HPACK bomb", "16 KB that are 48 MB", [one(bomb)], refused)
-    several = [one(block(*head(OPEN)) + large + number(62, 7, 0x80) * 12_000, n) for n in streams(200)]
+    several = [
+        one(block(*head(OPEN)) + large + number(62, 7, 0x80) * 12_000, n) for n in streams(200)
+    ]
     yield Case("HPACK bombs", "200 streams of 48 MB each", several, refused)
     for name, made in {
         "index 2^62": number(1 << 62, 7, 0x80),
@@ -185,7 +188,13 @@ def headers(token: Header) -> Iterator[Case]:
         raw = b"".join(long(1, block(*made)))
         yield Case(f"headers: {name}", f"{len(raw):,} bytes", [raw], refused)
     open_heads = [
-        b"".join(long(n, block(*head("/v2/models/x/infer", token, method=b"POST"), (b"x", b"a" * 60_000)), end=False))
+        b"".join(
+            long(
+                n,
+                block(*head("/v2/models/x/infer", token, method=b"POST"), (b"x", b"a" * 60_000)),
+                end=False,
+            )
+        )
         for n in streams(250)
     ]
     yield Case("heads of 60 KB, no bodies", "250 streams, 15 MB", open_heads, bounded)
@@ -207,7 +216,10 @@ def long(stream: int, made: bytes, *, end: bool = True) -> Iterator[bytes]:
 
 def frames(target: Target, token: Header) -> Iterator[Case]:
     """Frames that may not be sent, or not there, or not with that in it."""
-    get, upload = request(1, head(OPEN)), request(1, head(target.infer, token, method=b"POST"), end=False)
+    get, upload = (
+        request(1, head(OPEN)),
+        request(1, head(target.infer, token, method=b"POST"), end=False),
+    )
     sized = head(target.infer, token, (b"content-length", b"5"), method=b"POST")
     for name, pieces in {
         "a frame of 16 MB": [b"\xff\xff\xff" + bytes([DATA, 0, 0, 0, 0, 1])],
@@ -226,7 +238,10 @@ def frames(target: Target, token: Header) -> Iterator[Case]:
         "WINDOW_UPDATE of 0": [frame(WINDOW_UPDATE, 0, 0, bytes(4))],
         "WINDOW_UPDATE that overflows": [frame(WINDOW_UPDATE, 0, 0, TOP)] * 2,
         "CONTINUATION out of nowhere": [frame(CONTINUATION, 4, 1, block(*head(OPEN)))],
-        "another frame inside a header block": [frame(HEADERS, 1, 1, b"\x82"), frame(PING, 0, 0, bytes(8))],
+        "another frame inside a header block": [
+            frame(HEADERS, 1, 1, b"\x82"),
+            frame(PING, 0, 0, bytes(8)),
+        ],
         "more padding than payload": [upload, frame(DATA, 8, 1, b"\xff")],
         "a stream that depends on itself": [frame(PRIORITY, 0, 1, struct.pack(">IB", 1, 0))],
     }.items():
@@ -240,13 +255,13 @@ def frames(target: Target, token: Header) -> Iterator[Case]:
     yield Case("a plain GET", "to see that these streams work", [get], served)
 
 
-def bodies(path: str) -> Sender:
+def bodies(method: str, path: str) -> Sender:
     """Bodies of a stranger, kept inside the connection's window and never ended."""
 
     def send(heard: bytearray) -> Iterator[bytes]:
         end = time.monotonic() + BODIES_SECONDS
-        plain = head(path, method=b"PUT" if path == "/v1/uploads" else b"POST")
-        yield b"".join(request(stream, plain, end=False) for stream in streams(BODIES))
+        plain = head(path, method=method.encode())
+        yield START + b"".join(request(stream, plain, end=False) for stream in streams(BODIES))
         # What the protocol begins with; the node raises it at once.
         window, seen, left = 65_535, 0, dict.fromkeys(streams(BODIES), BODY)
         while left and time.monotonic() < end:
@@ -274,7 +289,7 @@ def bodies(path: str) -> Sender:
 def run_case(target: Target, case: Case) -> Result:
     """Sends one case on a connection of its own and judges what came of it."""
     raw = case.raw
-    pieces = (lambda heard: chain(START, raw(heard))) if callable(raw) else [START, *raw]
+    pieces = raw if callable(raw) else itertools.chain([START], raw)
     heard = talk(target, pieces, "h2", quiet=1, listen=case.listen)
     spoken = read(heard.data)
     complaints = [case.want(spoken, heard)]
@@ -290,12 +305,6 @@ def run_case(target: Target, case: Case) -> Result:
     return Result(case.name, case.sent, "; ".join([outcome, *complaints]), not complaints)
 
 
-def chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    """One piece, then the others."""
-    yield first
-    yield from rest
-
-
 def probe(target: Target) -> Iterator[Result]:
     """What is small several at a time; what is large one by one, each with the memory it took."""
     token = (b"authorization", b"Bearer " + target.tokens["prober"].encode())
@@ -307,11 +316,12 @@ def probe(target: Target) -> Iterator[Result]:
     yield Result("frames, headers: all", f"{len(small)} probes", outcome, grown.ok and not trouble)
     for case in floods(target, token):
         yield weighed(target, case)
-    for path in strangers(target):
+    for method, path in target.takers():
         # Memory that a node was given once it keeps, so that each of these needs a fresh one.
         with target.another(f"bodies-{path.strip('/').replace('/', '-')}") as fresh:
             sent = f"{BODIES} bodies of 1 MiB, never ended, without a token"
-            yield weighed(fresh, Case(f"bodies: {path}", sent, bodies(path), refused))
+            case = Case(f"bodies: {method} {path}", sent, bodies(method, path), refused)
+            yield weighed(fresh, case)
 
 
 def weighed(target: Target, case: Case) -> Result:
@@ -321,9 +331,3 @@ def weighed(target: Target, case: Case) -> Result:
     trouble = target.alive()
     outcome = "; ".join(filter(None, [f"{result.outcome}, {grown}", trouble]))
     return Result(case.name, case.sent, outcome, result.ok and grown.ok and not trouble)
-
-
-def strangers(target: Target) -> tuple[str, ...]:
-    """Every path that takes a body."""
-    rollback = f"/v1/models/{target.model}/rollback"
-    return "/v1/deploys", "/v1/callers", rollback, "/v1/uploads", target.infer

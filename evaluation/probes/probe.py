@@ -3,8 +3,8 @@
 Run: python probe.py --mantlet BIN --model DIR --work DIR [--onnxruntime LIB] [--only GROUP ...]
 
 `python` is one that has requirements.txt; --model is a folder made by examples/healthcare/make.py;
---work must not exist yet and keeps the node's data, its log and the tools' reports. Prints one row per
-probe; exit 1 when one failed. README.md says what is sent, and what each tool is for.
+--work must not exist yet and keeps the nodes' data and logs and the tools' reports. Prints one row
+per probe; exit 1 when one failed. README.md says what is sent, and what is expected.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import http1
 import http2
 import scanners
 import slow
-from result import Result, print_head, print_rows
+from result import Result, print_head, print_row
 from target import Launch, Target, start
 
 # In this order: what could wear the node out comes last.
@@ -49,13 +49,10 @@ def main() -> None:
     target = start(launch, arguments.work)
     try:
         print_head()
-        for name in arguments.only:
-            for result in GROUPS[name](target):
-                print_rows([result])
+        for group in (*(GROUPS[name] for name in arguments.only), aftermath.probe):
+            for result in group(target):
+                print_row(result)
                 results.append(result)
-        for result in aftermath.probe(target):
-            print_rows([result])
-            results.append(result)
     finally:
         target.stop()
     failed = sum(not result.ok for result in results)

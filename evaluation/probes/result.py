@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Result:
-    """One row: which probe, what was sent, what came of it, and whether that is how it should be."""
+    """One row: which probe, what was sent, what came of it, and whether that is right."""
 
     probe: str
     sent: str
@@ -15,13 +15,12 @@ class Result:
     ok: bool
 
 
-def print_rows(results: list[Result]) -> None:
-    """Prints results as rows of a Markdown table, as soon as they are there."""
-    for result in results:
-        cells = (result.probe, result.sent, result.outcome, "ok" if result.ok else "**FAILED**")
-        print("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |", flush=True)
-
-
 def print_head() -> None:
-    """Prints the table's head."""
+    """Prints the head of a Markdown table."""
     print("| probe | sent | outcome | ok |\n|---|---|---|---|", flush=True)
+
+
+def print_row(result: Result) -> None:
+    """Prints a row of it."""
+    cells = (result.probe, result.sent, result.outcome, "ok" if result.ok else "**FAILED**")
+    print("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |", flush=True)

@@ -67,7 +67,7 @@ class Bystander:
 
 
 def modes(target: Target) -> dict[str, list[str]]:
-    """How slowhttptest is told each mode; its cookie carries a token past it where one is needed."""
+    """How slowhttptest is told each mode; it knows no tokens, so its cookie smuggles one in."""
     token = f"probe=1\r\nAuthorization: Bearer {target.tokens['prober']}"
     body = ["-B", "-i", "5", "-s", "100000", "-x", "10"]
     document = ["-w", "256", "-y", "1024", "-n", "5", "-z", "32", "-k", "3"]
@@ -84,7 +84,9 @@ def modes(target: Target) -> dict[str, list[str]]:
 
 def attack(target: Target, name: str, options: list[str]) -> Result:
     """One mode against the node, with the bystander beside it."""
-    stem = target.work / f"slowhttptest-{name.replace(', ', '-').replace(' ', '-').replace('/', '-')}"
+    stem = (
+        target.work / f"slowhttptest-{name.replace(', ', '-').replace(' ', '-').replace('/', '-')}"
+    )
     command = [
         *("slowhttptest", *options, "-c", str(CONNECTIONS), "-r", "300", "-l", str(SECONDS)),
         *("-p", "5", "-g", "-o", str(stem)),
@@ -101,10 +103,10 @@ def attack(target: Target, name: str, options: list[str]) -> Result:
     with stem.with_suffix(".csv").open() as lines:
         rows = list(csv.DictReader(lines))
     most = max(int(row["Connected"]) for row in rows)
-    left = rows[-1]["Connected"]
+    left = f"{rows[-1]['Connected']} still after {rows[-1]['Seconds']} s"
     available = all(int(row["Service Available"]) for row in rows)
     outcome = (
-        f"{bystander}; {most} connected at most, {left} still after {rows[-1]['Seconds']} s; {grown}"
+        f"{bystander}; {most} connected at most, {left}; {grown}"
         f"{'' if available else '; slowhttptest saw the service unavailable'}"
     )
     ok = bystander.ok and available and grown.ok

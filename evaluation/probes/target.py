@@ -1,8 +1,9 @@
-"""The node under probe: started from a binary, one model deployed, two callers added, ended by pid."""
+"""The node under probe: started from a binary, given a model and two callers, ended by its pid."""
 
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import re
 import signal
@@ -117,6 +118,23 @@ class Target:
         answer.read()
         return answer.status
 
+    def takers(self) -> list[tuple[str, str]]:
+        """Method and path of everything that takes a body, as `/openapi.json` has it."""
+        connection = self.connection()
+        connection.request("GET", "/openapi.json", headers=self.node.authorization)
+        paths = json.loads(connection.getresponse().read())["paths"]
+        connection.close()
+        found = [
+            (method.upper(), re.sub(r"{\w+}", "1", path.replace("{model}", self.model)))
+            for path, operations in paths.items()
+            for method, operation in operations.items()
+            # The body of an upload is no JSON, so that the document says nothing of it.
+            if "requestBody" in operation or method == "put"
+        ]
+        if not found:
+            raise SystemExit("no path of /openapi.json takes a body, which can't be")
+        return sorted(found)
+
     def alive(self) -> str:
         """Nothing when the node predicts for a new connection, or what kept it from doing so."""
         if self.process.poll() is not None:
@@ -162,7 +180,6 @@ class Target:
         except subprocess.TimeoutExpired:
             self.process.kill()
             return self.process.wait()
-
 
     @contextmanager
     def another(self, name: str) -> Iterator[Target]:

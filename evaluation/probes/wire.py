@@ -15,6 +15,7 @@ from target import Target
 # Longer than this without an answer and without a cut, and the node hangs.
 HANG_SECONDS = 30.0
 PIECE = 16 << 10
+PAUSE_MILLISECONDS = 20
 
 # What to send: pieces, or a function that gives them and may look at what came back so far.
 Sender = Iterable[bytes] | Callable[[bytearray], Iterable[bytes]]
@@ -53,7 +54,7 @@ def talk(
     passed in silence, or when the node hangs. Who does not `listen` ends after silence alone.
     """
     begin = last = time.monotonic()
-    heard, sent, ended, wanted = bytearray(), 0, "", select.POLLIN
+    heard, sent, ended = bytearray(), 0, ""
     pieces = iter(send(heard) if callable(send) else send)
     piece: memoryview | None = memoryview(b"")
     with connect(target, protocol) as stream:
@@ -86,16 +87,14 @@ def talk(
             now = time.monotonic()
             if moved:
                 last = now
-            elif now - last > quiet and not listen:
-                ended = "open"
-            elif now - last > quiet and piece is None and heard:
+            elif now - last > quiet and (not listen or (piece is None and heard)):
                 ended = "open"
             elif now - begin > HANG_SECONDS:
                 ended = "hung"
             else:
-                wanted = select.POLLIN if listen else 0
-                poll.register(stream, wanted | (select.POLLOUT if piece else 0))
-                poll.poll(20)
+                reads, writes = select.POLLIN * listen, select.POLLOUT * bool(piece)
+                poll.register(stream, reads | writes)
+                poll.poll(PAUSE_MILLISECONDS)
     return Heard(bytes(heard), ended, sent, time.monotonic() - begin)
 
 
@@ -122,7 +121,7 @@ def answers(data: bytes) -> list[Answer]:
 
 
 def untyped(answer: Answer) -> str:
-    """What is wrong with a refusal: a failure of the server, or one in no form that clients know."""
+    """What is wrong with a refusal: the server failed, or it has no form that clients know."""
     typed = answer.kind == "application/problem+json"
     if answer.status >= 500 and not (answer.status == 503 and typed):
         return f"{answer.status}: {answer.body[:80]!r}"

@@ -3,9 +3,9 @@
 //! A file is TOML with one table per room; the same key in the environment is `MANTLET_<TABLE>__<KEY>`. An
 //! unknown key is refused with the nearest known one.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, path::Path, path::PathBuf};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::Path, path::PathBuf, time::Duration};
 
-use access::jwt::Issuer;
+use access::{authority::SERVICE_LIFE, jwt::Issuer};
 use gateway::keys::KeySet;
 use model_server::process::Sandbox;
 use serde::Serialize;
@@ -34,6 +34,12 @@ const fn key(table: &'static str, name: &'static str, default: &'static str, doc
 pub(crate) const KEYS: &[Key] = &[
     key("node", "log", "info", "what is logged: error, warn, info, debug, or a filter like `info,gateway=debug`"),
     key("node", "log-format", "text", "how it is logged: text or json"),
+    key(
+        "node",
+        "certificates",
+        "1h",
+        "how long certificates of services last, 3s to 1h; each is renewed at a third of it",
+    ),
     key("access", "jwt-issuer", "", "`iss` of the JSON Web Tokens that are believed; none are when empty"),
     key("access", "jwt-audience", "mantlet", "`aud` that they must have"),
     key("access", "jwt-keys", "", "file or https address of the issuer's key set (JWKS), read again every 5 minutes"),
@@ -104,6 +110,7 @@ pub(crate) struct Settings {
     pub(crate) onnxruntime: Option<PathBuf>,
     pub(crate) sessions: usize,
     pub(crate) sandbox: Sandbox,
+    pub(crate) life: Duration,
     pub(crate) issuer: Option<(Issuer, KeySet)>,
 }
 
@@ -264,6 +271,7 @@ impl Resolved {
         };
         Ok(Settings {
             issuer: self.issuer()?,
+            life: self.get::<Span>("node", "certificates")?.0.clamp(Duration::from_secs(3), SERVICE_LIFE),
             sandbox,
             log: self.get("node", "log")?,
             log_json: format == "json",

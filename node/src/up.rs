@@ -1,16 +1,17 @@
 //! `mantlet up`: wires a node and runs it until it is told to stop.
 
+mod certificates;
 mod data;
 pub(crate) mod log;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use access::{Authorizer, POLICIES, authority::SERVICE_LIFE};
+use access::{Authorizer, POLICIES};
 use gateway::{Ring, Security, listen::Listener};
 use model_server::{process, runtime};
 use orchestrator::{Orchestrator, local::Local};
 use registry::{Parts, Registry};
-use rpc::Clock;
+use rpc::{Clock, door::Badge};
 use serde_json::json;
 use store::{
     Artefacts, Catalog,
@@ -27,6 +28,7 @@ use crate::{
     cli::{self, Format, Node},
     client, commands, output,
 };
+use certificates::Certificates;
 use data::DataDir;
 
 /// How long requests in flight may take when the node stops.
@@ -55,8 +57,9 @@ pub(crate) async fn run(node: &Node, arguments: &cli::Up, format: Format) -> Res
     };
     let clock = Clock::System;
     let data = DataDir::open(dir, clock.now())?;
-    let identity = data.authority.server(&settings.names, clock.now()).map_err(|e| output::internal(&e))?;
-    let listener = Listener::bind(settings.listen, (security == Security::On).then_some(&identity)).await?;
+    let certificates = Certificates::new(&data, settings.names.clone(), settings.life, clock.clone())?;
+    let tls = (security == Security::On).then(|| certificates.public.clone());
+    let listener = Listener::bind(settings.listen, tls).await?;
 
     let catalog = Arc::new(SqliteCatalog::open(&data.path("catalog.db")).await?);
     let streams = Arc::new(SqliteStreams::open(&data.path("events.db")).await?);
@@ -74,7 +77,8 @@ pub(crate) async fn run(node: &Node, arguments: &cli::Up, format: Format) -> Res
     registry.note_policies(POLICIES).await?;
     let token = data.admin(&registry).await?;
 
-    let backend = Arc::new(local(&data, &settings, artefacts.clone(), clock.clone())?);
+    let backend =
+        Arc::new(local(&data, &settings, artefacts.clone(), clock.clone(), certificates.orchestrator.clone())?);
     let (orchestrator, executor) =
         Orchestrator::open(catalog.clone() as Arc<dyn Catalog>, clock.clone(), backend).await?;
     let orchestrator = Arc::new(orchestrator);
@@ -99,8 +103,7 @@ pub(crate) async fn run(node: &Node, arguments: &cli::Up, format: Format) -> Res
         authorizer,
         security,
         issuer: settings.issuer,
-        identity: data.authority.service("gateway", clock.now(), SERVICE_LIFE).map_err(|e| output::internal(&e))?,
-        ca: data.authority.certificate().to_owned(),
+        badge: certificates.gateway.clone(),
         limits: settings.limits,
         clock,
         metrics: Arc::new(move || renderer.render()),
@@ -123,6 +126,7 @@ pub(crate) async fn run(node: &Node, arguments: &cli::Up, format: Format) -> Res
     let _ = followed.await;
     let address = listener.address();
     let server = tokio::spawn(listener.serve(ring.clone(), stopped(), GRACE));
+    let certificates = tokio::spawn(certificates.run(stopped()));
     let keeper = tokio::spawn(keep(registry.clone(), recorder, stopped()));
 
     let url = match security {
@@ -136,9 +140,14 @@ pub(crate) async fn run(node: &Node, arguments: &cli::Up, format: Format) -> Res
     output::note("stopping: requests in flight may end");
     data.withdraw();
     stop.send_replace(true);
-    for (task, what) in
-        [(server, "gateway"), (executor, "orchestrator"), (follower, "follower"), (keys, "keys"), (keeper, "keeper")]
-    {
+    for (task, what) in [
+        (server, "gateway"),
+        (executor, "orchestrator"),
+        (follower, "follower"),
+        (keys, "keys"),
+        (certificates, "certificates"),
+        (keeper, "keeper"),
+    ] {
         if let Err(error) = task.await {
             tracing::error!(%error, what, "a service did not end well");
         }
@@ -176,6 +185,7 @@ fn local(
     settings: &crate::settings::Settings,
     artefacts: Arc<dyn Artefacts>,
     clock: Clock,
+    badge: Badge,
 ) -> Result<Local, Refusal> {
     let library = runtime::find(settings.onnxruntime.as_deref());
     if let Err(refusal) = &library {
@@ -194,7 +204,7 @@ fn local(
     let (ca, sessions, sandbox) = (data.authority.certificate().to_owned(), settings.sessions, settings.sandbox);
     // Whatever a model server must never see: it tries to, and says so.
     let forbidden = vec![data.path("catalog.db"), data.path("ca.key"), data.path("artefacts/bundles")];
-    let bundles = artefacts.clone();
+    let (bundles, life) = (artefacts.clone(), settings.life);
     let make = move |identity: &access::Identity, spec: &orchestrator::backend::Spec| {
         let settings = process::Settings {
             chain: identity.chain.clone(),
@@ -206,6 +216,7 @@ fn local(
             sandbox,
             bundle: bundles.path(spec.digest),
             forbidden: forbidden.clone(),
+            age_ms: u64::try_from((life * 2 / 3).as_millis()).unwrap_or(u64::MAX),
             grace_ms: u64::try_from(DRAIN.as_millis()).unwrap_or(u64::MAX),
         };
         serde_json::to_vec(&settings).map_err(|error| output::internal(&error))
@@ -215,10 +226,8 @@ fn local(
         environment: vec![(runtime::QUIET.into(), "1".into())],
         run: data.run_dir(),
         authority: data.authority.clone(),
-        identity: data
-            .authority
-            .service("orchestrator", clock.now(), SERVICE_LIFE)
-            .map_err(|error| output::internal(&error))?,
+        badge,
+        life,
         artefacts,
         keys: vec![data.bundle_key()?],
         settings: Box::new(make),

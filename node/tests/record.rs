@@ -85,9 +85,17 @@ async fn a_prediction_is_proved_offline_and_forgotten_without_its_neighbours() {
     for id in &ids {
         verify(&node, &node.json(&["audit", "prove", id])).unwrap();
     }
-    let records: Vec<Value> = ledger(&client).await;
-    let unclean = |record: &&Value| record["action"] == "predictions.gap" && record["detail"]["lost"].is_null();
-    assert_eq!(records.iter().filter(unclean).count(), 1, "the kill is on the ledger: {records:?}");
+    let unclean = |record: &Value| record["action"] == "predictions.gap" && record["detail"]["lost"].is_null();
+    let until = tokio::time::Instant::now() + testkit::node::PATIENCE;
+    loop {
+        let records = ledger(&client).await;
+        match records.iter().filter(|record| unclean(record)).count() {
+            1 => break,
+            0 => assert!(tokio::time::Instant::now() < until, "the kill is on the ledger: {records:?}"),
+            _ => panic!("one kill, one gap: {records:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 
     // Any change of a proof is caught.
     for field in ["event", "nonce", "record", "checkpoint"] {

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use access::Authority;
+use access::{Authority, tls::ServiceTls};
+use rpc::door::Badge;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tonic::transport::Channel;
@@ -26,13 +27,14 @@ pub fn open(router: axum::Router) -> Remote {
     let socket = dir.path().join("door.sock");
     let listener = tokio::net::UnixListener::bind(&socket).unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
-    let (server, ca) = (identity("service"), authority.certificate().to_owned());
+    let badge = |path: &str| Badge::new(ServiceTls::new(&identity(path), authority.certificate()).unwrap());
+    let server = badge("service");
     tokio::spawn(async move {
         let until = async {
             let _ = stopped.await;
         };
-        rpc::door::serve(listener, &server, &ca, &["client"], router, until, Duration::ZERO).await.unwrap();
+        rpc::door::serve(listener, server, &["client"], router, until, (Duration::from_secs(60), Duration::ZERO)).await;
     });
-    let channel = rpc::door::connect(socket, "service", &identity("client"), authority.certificate()).unwrap();
+    let channel = rpc::door::connect(socket, "service", badge("client")).unwrap();
     Remote { channel, _dir: dir, _stop: stop }
 }

@@ -34,8 +34,8 @@ pub struct Identity {
 const CA_LIFE: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// How long the server's certificate lasts; a new one is made at each start.
 const SERVER_LIFE: Duration = Duration::from_secs(397 * 86_400);
-/// How long a service's certificate lasts; a new one is made at each start of the service.
-pub const SERVICE_LIFE: Duration = Duration::from_secs(365 * 86_400);
+/// How long a service's certificate lasts, at most; it is renewed at a third of that.
+pub const SERVICE_LIFE: Duration = Duration::from_secs(3_600);
 /// How far back certificates are valid, for clocks that differ.
 const SKEW: Duration = Duration::from_secs(300);
 

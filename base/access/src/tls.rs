@@ -68,6 +68,24 @@ pub fn service_client(identity: &Identity, ca: &str) -> Result<ClientConfig, Err
     Ok(config)
 }
 
+/// Both sides of a service's own TLS: as its clients and its servers see it.
+pub struct ServiceTls {
+    /// For its door.
+    pub server: Arc<ServerConfig>,
+    /// For the doors of others.
+    pub client: Arc<ClientConfig>,
+}
+
+impl ServiceTls {
+    /// Settings that show this identity and trust this CA.
+    ///
+    /// # Errors
+    /// When certificate or key can't be read.
+    pub fn new(identity: &Identity, ca: &str) -> Result<Self, Error> {
+        Ok(Self { server: Arc::new(service_server(identity, ca)?), client: Arc::new(service_client(identity, ca)?) })
+    }
+}
+
 /// Settings of a client of the public port that trusts this CA only.
 ///
 /// # Errors

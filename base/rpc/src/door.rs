@@ -2,14 +2,20 @@
 
 use std::{future::Future, io, path::PathBuf, sync::Arc, time::Duration};
 
-use access::{Identity, authority::service_name, tls};
+use access::{
+    Renewable,
+    authority::service_name,
+    tls::{self, ServiceTls},
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
-use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::net::{UnixListener, UnixStream};
+use rustls::pki_types::ServerName;
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::watch,
+};
 use tokio_rustls::{TlsAcceptor, TlsConnector, server::TlsStream};
 use tonic::transport::{Channel, Endpoint, Uri};
 
@@ -26,36 +32,35 @@ pub struct Error {
     why: String,
 }
 
+/// What a service shows to others, renewed while it runs: open connections keep what they began with.
+pub type Badge = Renewable<ServiceTls>;
+
 /// Serves `router` on a Unix socket to peers whose SPIFFE path is one of `peers`, until `stop` resolves; then
-/// lets requests in flight end within `grace`.
-///
-/// # Errors
-/// When the identity can't be used.
+/// lets requests in flight end within `grace`. A connection older than `age` is asked to end and made anew, so that
+/// none outlives the certificates it was opened with.
 pub async fn serve(
     listener: UnixListener,
-    identity: &Identity,
-    ca: &str,
+    badge: Badge,
     peers: &[&str],
     router: axum::Router,
     stop: impl Future<Output = ()>,
-    grace: Duration,
-) -> Result<(), Error> {
-    let wrong = |error: &dyn std::fmt::Display| Error { what: "a service".into(), why: error.to_string() };
-    let config = tls::service_server(identity, ca).map_err(|error| wrong(&error))?;
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    (age, grace): (Duration, Duration),
+) {
     let peers: Arc<[String]> = peers.iter().map(|peer| (*peer).to_owned()).collect();
-    let (mut stop, graceful) = (std::pin::pin!(stop), GracefulShutdown::new());
+    let mut stop = std::pin::pin!(stop);
+    let (end, ended) = watch::channel(());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = &mut stop => break,
         };
-        let (acceptor, peers, router, watcher) = (acceptor.clone(), peers.clone(), router.clone(), graceful.watcher());
+        let acceptor = TlsAcceptor::from(badge.current().server.clone());
+        let (peers, router, ended) = (peers.clone(), router.clone(), ended.clone());
         match accepted {
             Ok((stream, _)) => {
                 tokio::spawn(async move {
                     match admit(stream, acceptor, &peers).await {
-                        Ok(stream) => converse(stream, router, watcher).await,
+                        Ok(stream) => converse(stream, router, ended, age).await,
                         Err(error) => tracing::warn!(%error, "a peer was turned away"),
                     }
                 });
@@ -66,9 +71,10 @@ pub async fn serve(
             }
         }
     }
-    // Whoever does not end in time is cut.
-    let _ = tokio::time::timeout(grace, graceful.shutdown()).await;
-    Ok(())
+    end.send_replace(());
+    drop(ended);
+    // Every conversation holds a receiver; whoever does not end in time is cut.
+    let _ = tokio::time::timeout(grace, end.closed()).await;
 }
 
 async fn admit(stream: UnixStream, acceptor: TlsAcceptor, peers: &[String]) -> io::Result<TlsStream<UnixStream>> {
@@ -77,7 +83,7 @@ async fn admit(stream: UnixStream, acceptor: TlsAcceptor, peers: &[String]) -> i
     if peers.contains(&peer) { Ok(stream) } else { Err(io::Error::other(format!("`{peer}` has no business here"))) }
 }
 
-async fn converse(stream: TlsStream<UnixStream>, router: axum::Router, watcher: hyper_util::server::graceful::Watcher) {
+async fn converse(stream: TlsStream<UnixStream>, router: axum::Router, mut ended: watch::Receiver<()>, age: Duration) {
     let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -86,8 +92,17 @@ async fn converse(stream: TlsStream<UnixStream>, router: axum::Router, watcher: 
         .max_frame_size(1 << 20)
         .max_concurrent_streams(4_096)
         .keep_alive_interval(Some(Duration::from_secs(20)));
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    if let Err(error) = watcher.watch(connection).await {
+    let mut connection =
+        std::pin::pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
+    let outcome = tokio::select! {
+        outcome = connection.as_mut() => outcome,
+        // Said once, the peer opens another and what is in flight here still ends.
+        () = async { tokio::select! { _ = ended.changed() => {}, () = tokio::time::sleep(age) => {} } } => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = outcome {
         tracing::debug!(%error, "a peer was lost");
     }
 }
@@ -95,10 +110,9 @@ async fn converse(stream: TlsStream<UnixStream>, router: axum::Router, watcher: 
 /// A channel to the door at a Unix socket; connects at first use and again after a loss.
 ///
 /// # Errors
-/// When the identity can't be used.
-pub fn connect(socket: PathBuf, peer: &str, identity: &Identity, ca: &str) -> Result<Channel, Error> {
+/// When the peer's path is no name.
+pub fn connect(socket: PathBuf, peer: &str, badge: Badge) -> Result<Channel, Error> {
     let wrong = |error: &dyn std::fmt::Display| Error { what: socket.display().to_string(), why: error.to_string() };
-    let config: Arc<ClientConfig> = Arc::new(tls::service_client(identity, ca).map_err(|error| wrong(&error))?);
     let name = ServerName::try_from(service_name(peer)).map_err(|error| wrong(&error))?;
     let endpoint = Endpoint::from_static("http://service.mantlet")
         .initial_stream_window_size(WINDOW)
@@ -106,7 +120,7 @@ pub fn connect(socket: PathBuf, peer: &str, identity: &Identity, ca: &str) -> Re
         .connect_timeout(HANDSHAKE)
         .http2_adaptive_window(false);
     let connector = tower::service_fn(move |_: Uri| {
-        let (socket, name, config) = (socket.clone(), name.clone(), config.clone());
+        let (socket, name, config) = (socket.clone(), name.clone(), badge.current().client.clone());
         async move {
             let stream = UnixStream::connect(socket).await?;
             let stream = TlsConnector::from(config).connect(name, stream).await?;

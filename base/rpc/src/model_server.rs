@@ -10,6 +10,7 @@ use types::{
     Digest, ModelName, Namespace, Refusal, Version,
     infer::{InferRequest, InferResponse, ModelMetadata},
 };
+use zeroize::Zeroizing;
 
 use crate::{
     oip::{self, proto::ModelInferRequest},
@@ -44,6 +45,17 @@ pub struct ServerStatus {
     pub answered: u64,
 }
 
+/// A new certificate for a running model server.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Renewal {
+    /// The chain, PEM.
+    pub chain: String,
+    /// The private key, PEM.
+    pub key: Zeroizing<String>,
+    /// The CA its peers must come from, PEM.
+    pub ca: String,
+}
+
 /// A process that holds one replica.
 #[async_trait]
 pub trait ModelServer: Send + Sync {
@@ -69,10 +81,15 @@ service! {
         fn unload(Version) -> ();
         /// As [`ModelServer::status`].
         fn status(()) -> ServerStatus;
+        /// Shows another certificate from now on.
+        fn renew(Renewal) -> ();
     }
 }
 
-struct Controlled(Arc<dyn ModelServer>);
+/// Takes a new certificate in.
+pub type Renew = Arc<dyn Fn(Renewal) -> Result<(), Refusal> + Send + Sync>;
+
+struct Controlled(Arc<dyn ModelServer>, Renew);
 
 #[async_trait]
 impl Control for Controlled {
@@ -85,6 +102,9 @@ impl Control for Controlled {
     async fn status(&self, (): ()) -> Result<ServerStatus, Refusal> {
         self.0.status().await
     }
+    async fn renew(&self, request: Renewal) -> Result<(), Refusal> {
+        (self.1)(request)
+    }
 }
 
 const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
@@ -92,8 +112,8 @@ const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 const COMPUTE: &str = "mantlet-compute-us";
 
 /// Serves a model server to other processes: its control part, and the Open Inference Protocol's `ModelInfer`.
-pub fn model_server_router(inner: Arc<dyn ModelServer>) -> axum::Router {
-    let control = control_router(Arc::new(Controlled(inner.clone())));
+pub fn model_server_router(inner: Arc<dyn ModelServer>, renew: Renew) -> axum::Router {
+    let control = control_router(Arc::new(Controlled(inner.clone(), renew)));
     let infer = move |request: axum::extract::Request| {
         let inner = inner.clone();
         async move {
@@ -136,6 +156,14 @@ impl ModelServerClient {
     /// A model server behind this channel.
     pub fn new(channel: Channel) -> Self {
         Self { control: ControlClient(channel.clone()), channel }
+    }
+
+    /// Gives it another certificate to show from now on.
+    ///
+    /// # Errors
+    /// When it is away, or can't use it.
+    pub async fn renew(&self, renewal: Renewal) -> Result<(), Refusal> {
+        self.control.renew(renewal).await
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use access::{Identity, tls};
+use access::Renewable;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
@@ -13,7 +13,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 use types::{Code, Refusal};
 
 use crate::Ring;
@@ -30,17 +30,20 @@ const WINDOW: u32 = 1 << 20;
 /// A port that is open but not served yet.
 pub struct Listener {
     listener: TcpListener,
-    acceptor: Option<TlsAcceptor>,
+    tls: Option<PublicTls>,
     address: SocketAddr,
 }
 
+/// TLS settings of the public port, renewed while it is open.
+pub type PublicTls = Renewable<ServerConfig>;
+
 impl Listener {
-    /// Opens the port; without an identity it speaks plain HTTP, which only loopback may.
+    /// Opens the port; without TLS it speaks plain HTTP, which only loopback may.
     ///
     /// # Errors
     /// `address_in_use` and what else keeps a port from opening, with the fix.
-    pub async fn bind(address: SocketAddr, identity: Option<&Identity>) -> Result<Self, Refusal> {
-        if identity.is_none() && !address.ip().is_loopback() {
+    pub async fn bind(address: SocketAddr, tls: Option<PublicTls>) -> Result<Self, Refusal> {
+        if tls.is_none() && !address.ip().is_loopback() {
             return Err(Refusal::new(
                 Code::SettingsInvalid,
                 format!("security off is for loopback only, not {address}"),
@@ -56,9 +59,8 @@ impl Listener {
                 .hint("choose an address of this machine, and a port above 1024 unless you are root"),
         })?;
         let internal = |error: &dyn std::fmt::Display| Refusal::new(Code::Internal, error.to_string());
-        let acceptor = identity.map(tls::public_server).transpose().map_err(|error| internal(&error))?;
         let address = listener.local_addr().map_err(|error| internal(&error))?;
-        Ok(Self { listener, acceptor: acceptor.map(|config| TlsAcceptor::from(Arc::new(config))), address })
+        Ok(Self { listener, tls, address })
     }
 
     /// The address, with the port that was picked.
@@ -85,7 +87,8 @@ impl Listener {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
-            let (acceptor, router, watcher) = (self.acceptor.clone(), router.clone(), graceful.watcher());
+            let acceptor = self.tls.as_ref().map(|tls| TlsAcceptor::from(tls.current()));
+            let (router, watcher) = (router.clone(), graceful.watcher());
             tokio::spawn(async move {
                 if let Err(error) = connection(stream, acceptor, router, watcher).await {
                     tracing::debug!(%peer, %error, "a connection ended early");

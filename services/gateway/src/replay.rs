@@ -3,24 +3,26 @@
 //! Integers, bytes and booleans must be equal; floats within 1e-5 · max(1, |x|), since a batch of other
 //! neighbours adds in another order. What is read is checked against its ledger record first.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use ledger::batch;
-use rpc::ModelServer as _;
+use rpc::{ModelServer as _, orchestrator::ModelKey};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use types::{
-    Code, DataType, ModelName, Namespace, PredictionId, Refusal, Tensor,
+    Code, DataType, ModelName, Namespace, PredictionId, Refusal, Tensor, Version,
     event::{Captured, Outcome, Prediction},
     infer::InferRequest,
 };
 
-use crate::{Ring, history, pipeline::record::predictions};
+use crate::{Ring, history, pipeline::record::predictions, ring::Door};
 
 /// Entries read at a time.
 const PAGE: u64 = 500;
 /// The most predictions of one replay.
 const MOST: u64 = 10_000;
+/// How long a replica of the version that answers is waited for.
+const READY: Duration = Duration::from_secs(20);
 /// Mismatches that are named.
 const NAMED: usize = 100;
 /// Largest difference between two floats, relative above 1.
@@ -157,11 +159,9 @@ async fn again(ring: &Ring, namespace: &Namespace, then: &Prediction) -> Verdict
     let (Some(inputs), Some(outputs)) = (then.input.whole(), then.output.whole()) else {
         return Verdict::Skipped("values were redacted or over the byte cap".into());
     };
-    let door = ring
-        .model(&(namespace.clone(), model.clone()))
-        .ok()
-        .and_then(|routed| routed.replicas.iter().find(|door| door.replica.version == version).cloned());
-    let Some(door) = door else { return Verdict::Skipped(format!("version {version} of `{model}` has no replica")) };
+    let Some(door) = door(ring, &(namespace.clone(), model.clone()), version).await else {
+        return Verdict::Skipped(format!("version {version} of `{model}` has no replica"));
+    };
     let request = InferRequest {
         model: model.clone(),
         version: Some(version),
@@ -178,6 +178,26 @@ async fn again(ring: &Ring, namespace: &Namespace, then: &Prediction) -> Verdict
             Some(how) => Verdict::Differs(how),
         },
     }
+}
+
+/// A replica of this version; waits for one only while the version is the one that answers, so that one will come.
+async fn door(ring: &Ring, key: &ModelKey, version: Version) -> Option<Arc<Door>> {
+    let ready = async {
+        let mut changes = ring.changes();
+        loop {
+            changes.mark_unchanged();
+            let routed = ring.model(key).ok()?;
+            if let Some(door) = routed.replicas.iter().find(|door| door.replica.version == version) {
+                return Some(door.clone());
+            }
+            if routed.route.current != version {
+                return None;
+            }
+            // The sender lives in the ring, which outlives this call.
+            let _ = changes.changed().await;
+        }
+    };
+    tokio::time::timeout(READY, ready).await.ok().flatten()
 }
 
 /// Where two answers differ.

@@ -2,12 +2,13 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use access::{Action, Authorizer, Identifier, Identity, Permit, Principal, Resource, jwt::Issuer};
+use access::{Action, Authorizer, Identifier, Permit, Principal, Resource, jwt::Issuer};
 use parking_lot::{Mutex, RwLock};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use rpc::{
     Clock, Orchestrator, Registry,
+    door::Badge,
     model_server::ModelServerClient,
     orchestrator::{ModelKey, ModelRoute, Replica},
 };
@@ -93,10 +94,8 @@ pub struct Parts {
     pub security: Security,
     /// Whose JSON Web Tokens are believed, and where its keys are.
     pub issuer: Option<(Issuer, KeySet)>,
-    /// The gateway's own identity towards model servers.
-    pub identity: Identity,
-    /// The CA of model servers, PEM.
-    pub ca: String,
+    /// What the gateway shows to model servers.
+    pub badge: Badge,
     /// Limits.
     pub limits: Limits,
     /// The clock.
@@ -130,12 +129,7 @@ pub struct Ring {
     models: RwLock<HashMap<ModelKey, Arc<Model>>>,
     policies: RwLock<HashMap<types::Namespace, String>>,
     changed: watch::Sender<u64>,
-    doors: Doors,
-}
-
-struct Doors {
-    identity: Identity,
-    ca: String,
+    badge: Badge,
 }
 
 /// A routed model.
@@ -171,8 +165,7 @@ impl Ring {
             authorizer,
             security,
             issuer,
-            identity,
-            ca,
+            badge,
             limits,
             clock,
             metrics,
@@ -210,7 +203,7 @@ impl Ring {
             models: RwLock::default(),
             policies: RwLock::default(),
             changed: watch::channel(0).0,
-            doors: Doors { identity, ca },
+            badge,
         })
     }
 
@@ -262,8 +255,7 @@ impl Ring {
         if let Some(kept) = kept {
             return Some(kept.clone());
         }
-        let Doors { identity, ca } = &self.doors;
-        match rpc::door::connect(replica.socket.clone(), &replica.peer, identity, ca) {
+        match rpc::door::connect(replica.socket.clone(), &replica.peer, self.badge.clone()) {
             Ok(channel) => Some(Arc::new(Door {
                 replica: replica.clone(),
                 client: ModelServerClient::new(channel),

@@ -8,7 +8,11 @@ use std::{
     time::Duration,
 };
 
-use access::Identity;
+use access::{Identity, tls::ServiceTls};
+use rpc::{
+    door::Badge,
+    model_server::{Renewal, model_server_router},
+};
 use rustix::process::{Resource, Rlimit};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
@@ -45,6 +49,8 @@ pub struct Settings {
     pub forbidden: Vec<PathBuf>,
     /// How long requests in flight may take to end after a stop, in milliseconds.
     pub grace_ms: u64,
+    /// How long a connection lasts at most, in milliseconds.
+    pub age_ms: u64,
 }
 
 /// Whether a model server confines itself.
@@ -105,12 +111,19 @@ pub async fn run(settings: Settings) -> Result<(), Refusal> {
     listener.set_nonblocking(true).map_err(|error| broken(error.to_string()))?;
     let listener = tokio::net::UnixListener::from_std(listener).map_err(|error| broken(error.to_string()))?;
     let engine = Engine::new(&settings.library, settings.sessions)?;
-    let router = rpc::model_server::model_server_router(Arc::new(engine));
     let identity = Identity { chain: settings.chain, key: settings.key };
-    let grace = Duration::from_millis(settings.grace_ms);
-    rpc::door::serve(listener, &identity, &settings.ca, &PEERS, router, stopped()?, grace)
-        .await
-        .map_err(|error| broken(error.to_string()))
+    let tls = ServiceTls::new(&identity, &settings.ca).map_err(|error| broken(error.to_string()))?;
+    let badge = Badge::new(tls);
+    let shown = badge.clone();
+    let renew = move |renewal: Renewal| {
+        let identity = Identity { chain: renewal.chain, key: renewal.key };
+        shown.replace(ServiceTls::new(&identity, &renewal.ca).map_err(|error| broken(error.to_string()))?);
+        Ok(())
+    };
+    let router = model_server_router(Arc::new(engine), Arc::new(renew));
+    let times = (Duration::from_millis(settings.age_ms), Duration::from_millis(settings.grace_ms));
+    rpc::door::serve(listener, badge, &PEERS, router, stopped()?, times).await;
+    Ok(())
 }
 
 fn limit_memory(memory: u64) -> Result<(), Refusal> {

@@ -125,7 +125,7 @@ async fn in_process() {
 #[tokio::test]
 async fn remote() {
     if let Some(engine) = engine("model-server contract::remote") {
-        let remote = testkit::remote::open(model_server_router(Arc::new(engine)));
+        let remote = testkit::remote::open(model_server_router(Arc::new(engine), Arc::new(|_| Ok(()))));
         suite(&ModelServerClient::new(remote.channel.clone())).await;
     }
 }

@@ -1,9 +1,10 @@
 //! Where model servers run: the trait that the embedded form and every other one implement.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use plan::ServerId;
+use rpc::model_server::Renewal;
 use types::{Digest, Namespace, Refusal, quantity::ByteCount};
 
 /// A model server to start.
@@ -58,4 +59,10 @@ pub trait Backend: Send + Sync {
 
     /// Public keys that bundles may be signed with, PEM.
     fn keys(&self) -> Vec<String>;
+
+    /// A new certificate for a started one.
+    fn renewal(&self, endpoint: &Endpoint) -> Result<Renewal, Refusal>;
+
+    /// How often a started one gets a new certificate.
+    fn renew_every(&self) -> Duration;
 }

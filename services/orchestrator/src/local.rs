@@ -16,11 +16,16 @@ use std::{
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
+    time::Duration,
 };
 
-use access::{Authority, Identity, authority::SERVICE_LIFE};
+use access::{Authority, Identity};
 use async_trait::async_trait;
-use rpc::{Clock, model_server::ModelServerClient};
+use rpc::{
+    Clock,
+    door::Badge,
+    model_server::{ModelServerClient, Renewal},
+};
 use store::Artefacts;
 use tokio::process::{Child, Command};
 use types::{Code, Digest, Refusal};
@@ -40,8 +45,10 @@ pub struct Local {
     pub run: PathBuf,
     /// Signs the children's certificates.
     pub authority: Arc<Authority>,
-    /// The orchestrator's own identity.
-    pub identity: Identity,
+    /// What the orchestrator itself shows.
+    pub badge: Badge,
+    /// How long the children's certificates last; they are renewed at a third of it.
+    pub life: Duration,
     /// Where bundles are.
     pub artefacts: Arc<dyn Artefacts>,
     /// Public keys that bundles may be signed with, PEM.
@@ -69,7 +76,7 @@ impl Backend for Local {
         let peer = format!("{}/model-server/{}", spec.namespace, spec.server.0);
         let identity = self
             .authority
-            .service(&peer, self.clock.now(), SERVICE_LIFE)
+            .service(&peer, self.clock.now(), self.life)
             .map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
         let settings = self.run.join(format!("{}.json", spec.server.0));
         let content = zeroize::Zeroizing::new((self.settings)(&identity, &spec)?);
@@ -98,8 +105,7 @@ impl Backend for Local {
     }
 
     fn door(&self, endpoint: &Endpoint) -> Result<ModelServerClient, Refusal> {
-        let channel =
-            rpc::door::connect(endpoint.socket.clone(), &endpoint.peer, &self.identity, self.authority.certificate());
+        let channel = rpc::door::connect(endpoint.socket.clone(), &endpoint.peer, self.badge.clone());
         channel.map(ModelServerClient::new).map_err(|error| Refusal::new(Code::Internal, error.to_string()))
     }
 
@@ -109,6 +115,16 @@ impl Backend for Local {
 
     fn keys(&self) -> Vec<String> {
         self.keys.clone()
+    }
+
+    fn renewal(&self, endpoint: &Endpoint) -> Result<Renewal, Refusal> {
+        let made = self.authority.service(&endpoint.peer, self.clock.now(), self.life);
+        let Identity { chain, key } = made.map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
+        Ok(Renewal { chain, key, ca: self.authority.certificate().to_owned() })
+    }
+
+    fn renew_every(&self) -> Duration {
+        self.life / 3
     }
 }
 

@@ -118,11 +118,24 @@ impl Life {
 
     async fn watch(&mut self, process: &mut dyn Process, client: &ModelServerClient) -> Happened {
         let mut missed = 0;
+        let mut renewed = tokio::time::Instant::now();
         loop {
+            if renewed.elapsed() >= self.backend.renew_every() {
+                renewed = tokio::time::Instant::now();
+                let endpoint = process.endpoint();
+                let renewal = async { client.renew(self.backend.renewal(endpoint)?).await };
+                // It has two thirds of its certificate's life left: the next round tries again.
+                match timeout(PROBE, renewal).await.unwrap_or_else(|_| Err(slow())) {
+                    Ok(()) => tracing::debug!(server = %self.server.0, "a model server's certificate is renewed"),
+                    Err(refusal) => {
+                        tracing::warn!(server = %self.server.0, %refusal, "a certificate could not be renewed");
+                    }
+                }
+            }
             tokio::select! {
                 how = process.exited() => return Happened::Crashed(how),
                 grace = &mut self.drain => return end(process, grace.unwrap_or_default()).await,
-                () = tokio::time::sleep(PROBE) => {}
+                () = tokio::time::sleep(PROBE.min(self.backend.renew_every())) => {}
             }
             match timeout(PROBE, client.status()).await {
                 Ok(Ok(status)) if status.ready => missed = 0,
@@ -134,6 +147,10 @@ impl Life {
             }
         }
     }
+}
+
+fn slow() -> Refusal {
+    Refusal::new(Code::DeadlineExceeded, "the model server did not answer in time")
 }
 
 /// Ends a process: asks, waits, insists.

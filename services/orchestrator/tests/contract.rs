@@ -36,6 +36,14 @@ impl Backend for Barren {
     fn keys(&self) -> Vec<String> {
         Vec::new()
     }
+
+    fn renewal(&self, _: &Endpoint) -> Result<rpc::model_server::Renewal, Refusal> {
+        Err(Refusal::new(Code::Internal, "there is nobody to renew"))
+    }
+
+    fn renew_every(&self) -> std::time::Duration {
+        std::time::Duration::from_secs(3_600)
+    }
 }
 
 fn submit(version: u64, expect: Option<u64>) -> Submit {

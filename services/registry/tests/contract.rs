@@ -148,16 +148,16 @@ async fn a_peer_that_is_not_named_is_turned_away() {
     let identity = |path: &str| authority.service(path, now, std::time::Duration::from_secs(60)).unwrap();
     let socket = dir.path().join("door.sock");
     let listener = tokio::net::UnixListener::bind(&socket).unwrap();
-    let (server, ca) = (identity("registry"), authority.certificate().to_owned());
+    let badge = |me: &access::Identity, ca: &str| rpc::door::Badge::new(access::tls::ServiceTls::new(me, ca).unwrap());
+    let server = badge(&identity("registry"), authority.certificate());
     let router = registry_router(made.registry.clone());
     tokio::spawn(async move {
         let forever = std::future::pending();
-        rpc::door::serve(listener, &server, &ca, &["gateway"], router, forever, std::time::Duration::ZERO)
-            .await
-            .unwrap();
+        let times = (std::time::Duration::from_secs(60), std::time::Duration::ZERO);
+        rpc::door::serve(listener, server, &["gateway"], router, forever, times).await;
     });
     let ask = async |peer: &str, me: &access::Identity, ca: &str| {
-        let channel = rpc::door::connect(socket.clone(), peer, me, ca).unwrap();
+        let channel = rpc::door::connect(socket.clone(), peer, badge(me, ca)).unwrap();
         rpc::Registry::bundle_key(&RegistryClient(channel), ()).await
     };
     assert!(ask("registry", &identity("gateway"), authority.certificate()).await.is_ok());
