@@ -347,6 +347,21 @@ pub(crate) enum Audit {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Cosign the newest checkpoint, once it continues the one cosigned before; run it elsewhere, now and then.
+    Witness {
+        /// The witness's secret key; made, with its public half beside it, when it is missing.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// Where the newest cosigned checkpoint is kept: what `verify --since` takes.
+        #[arg(long, value_name = "FILE")]
+        state: PathBuf,
+        /// The log's key to trust: `log.key` of the node's data directory.
+        #[arg(long, value_name = "FILE")]
+        log_key: PathBuf,
+        /// The witness's name, for a new key.
+        #[arg(long, default_value = "mantlet-witness")]
+        name: String,
+    },
     /// Verify an export or a proof; needs no node.
     Verify {
         /// The exported folder, or the file with a proof.
@@ -358,6 +373,9 @@ pub(crate) enum Audit {
         /// A checkpoint kept from an earlier export: catches a log that was cut or rewritten since.
         #[arg(long, value_name = "CHECKPOINT")]
         since: Option<PathBuf>,
+        /// Public key of a witness that must have cosigned that checkpoint.
+        #[arg(long, value_name = "FILE", requires = "since")]
+        witness: Option<PathBuf>,
     },
 }
 

@@ -243,3 +243,44 @@ async fn tokens_of_the_configured_issuer_are_believed_and_its_keys_rotate() {
     }
     assert_eq!(get(&caller, "/v2/models").await.0, 401, "a key that is gone takes its tokens with it");
 }
+
+#[tokio::test]
+async fn a_witness_cosigns_what_continues_and_refuses_a_log_that_was_cut_or_rewritten() {
+    let mut node = Node::start(BINARY).await;
+    let path = |name: &str| node.scratch().join(name).to_str().unwrap().to_owned();
+    let (key, state, log_key) = (path("w.key"), path("seen"), node.dir().join("log.key").to_str().unwrap().to_owned());
+    let witness = ["audit", "witness", "--key", &key, "--state", &state, "--log-key", &log_key];
+    let add = |node: &Node, from: u32, to: u32| {
+        for n in from..to {
+            node.json(&["callers", "add", &format!("c{n}"), "--role", "caller"]);
+        }
+    };
+    let first = node.json(&witness);
+    add(&node, 0, 3);
+    let second = node.json(&witness);
+    assert_eq!(second["continues"], first["records"]);
+    let export = path("export");
+    node.json(&["audit", "export", &export]);
+    let (public, other) = (path("w.pub"), path("other.pub"));
+    let verify = |witness: &str| {
+        node.cli(&["audit", "verify", &export, "--key", &log_key, "--since", &state, "--witness", witness])
+            .status
+            .success()
+    };
+    assert!(verify(&public));
+    fs::write(&other, format!("{}\n", ledger::witness::WitnessKey::generate("mantlet-witness").unwrap().public()))
+        .unwrap();
+    assert!(!verify(&other), "somebody else's word");
+
+    // The owner, who has every key, begins the log anew.
+    assert!(node.stop());
+    for file in ["ledger.db", "ledger.db-wal", "ledger.db-shm"] {
+        let _ = fs::remove_file(node.dir().join(file));
+    }
+    node.up().await;
+    let kept = fs::read(&state).unwrap();
+    assert_eq!(node.refused(&witness), "request_malformed", "fewer records than were cosigned");
+    add(&node, 10, 20);
+    assert_eq!(node.refused(&witness), "ledger_invalid", "more records, of another log");
+    assert_eq!(fs::read(&state).unwrap(), kept, "what was cosigned stays");
+}

@@ -6,7 +6,7 @@
 //!
 //! Does not know about: who may write, where hashes are stored, clocks. [`Frontier`] grows a log, [`Key`] signs
 //! it, [`batch`] puts many events under one record, [`proof`] proves single records and older trees, [`export`]
-//! hands it to strangers, [`verify`] checks it offline.
+//! hands it to strangers, [`verify`] checks it offline, [`witness`] has others say that they saw it.
 
 pub mod batch;
 mod checkpoint;
@@ -16,8 +16,9 @@ pub mod proof;
 mod record;
 pub mod tile;
 pub mod verify;
+pub mod witness;
 
-pub use checkpoint::{Key, KeyError, TrustedKey, open};
+pub use checkpoint::{Key, KeyError, TrustedKey, open, open_seen};
 pub use frontier::Frontier;
 pub use record::Record;
 pub use tlog_tiles::Hash;

@@ -74,7 +74,7 @@ pub fn files_verify(
         return Err(Failure::new(None, "records and tiles agree with each other, but not with the signed root"));
     }
     if let Some(earlier) = since {
-        let (size, root) = checkpoint::open(earlier, trusted).map_err(|what| Failure::new(None, what))?;
+        let (size, root) = checkpoint::open_seen(earlier, trusted).map_err(|what| Failure::new(None, what))?;
         if size > tree.size() {
             let what = format!("the earlier checkpoint has {size} records: the log was cut");
             return Err(Failure::new(Some(tree.size()), what));

@@ -1,9 +1,14 @@
-//! `mantlet audit`: export the ledger, prove a prediction, verify either offline.
+//! `mantlet audit`: export the ledger, prove a prediction, verify either offline, cosign checkpoints.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use ledger::{TrustedKey, batch::EventProof, export, verify};
-use rpc::registry::LedgerPage;
+use ledger::{
+    TrustedKey,
+    batch::EventProof,
+    export, verify,
+    witness::{TrustedWitness, WitnessKey},
+};
+use rpc::registry::{LedgerPage, TreeProof};
 use serde_json::json;
 use types::{Code, Refusal};
 
@@ -17,8 +22,11 @@ pub(crate) async fn run(node: &Node, verb: Audit, format: Format) -> Result<(), 
     match verb {
         Audit::Export { dir } => export(&Client::find(node)?, &dir, format).await,
         Audit::Prove { prediction, out } => prove(&Client::find(node)?, &prediction, out.as_deref(), format).await,
-        Audit::Verify { dir, key, since: None } if dir.is_file() => verify_proof(&dir, &key, format),
-        Audit::Verify { dir, key, since } => verify(&dir, &key, since.as_deref(), format),
+        Audit::Witness { key, state, log_key, name } => {
+            witness(&Client::find(node)?, &key, &state, &log_key, &name, format).await
+        }
+        Audit::Verify { dir, key, since: None, .. } if dir.is_file() => verify_proof(&dir, &key, format),
+        Audit::Verify { dir, key, since, witness } => verify(&dir, &key, since.as_deref(), witness.as_deref(), format),
     }
 }
 
@@ -126,9 +134,77 @@ fn verify_proof(file: &Path, key: &Path, format: Format) -> Result<(), Refusal> 
     Ok(())
 }
 
-fn verify(dir: &Path, key: &Path, since: Option<&Path>, format: Format) -> Result<(), Refusal> {
+async fn witness(
+    client: &Client,
+    key: &Path,
+    state: &Path,
+    log_key: &Path,
+    name: &str,
+    format: Format,
+) -> Result<(), Refusal> {
+    let trusted = trusted(log_key)?;
+    let key = witness_key(key, name)?;
+    let (old, old_root) = match fs::read(state) {
+        Ok(kept) => {
+            ledger::open_seen(&kept, &trusted).map_err(|what| ledger_refusal(format!("{}: {what}", state.display())))?
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => (0, ledger::Hash::default()),
+        Err(error) => return Err(output::file(state)(error)),
+    };
+    let shown: TreeProof = client.get(&format!("/v1/ledger/consistency?old={old}")).await?;
+    let checkpoint = shown.checkpoint.as_bytes();
+    let (size, root) = ledger::open(checkpoint, &trusted).map_err(ledger_refusal)?;
+    let path: Vec<ledger::Hash> = shown.path.iter().map(|hash| ledger::Hash(hash.0)).collect();
+    if !ledger::proof::is_start(&path, (old, old_root), (size, root)) {
+        return Err(ledger_refusal(format!(
+            "the node's log of {size} records does not continue the {old} that were cosigned: it was cut or rewritten"
+        )));
+    }
+    let seconds = rpc::Clock::System.now().0 / 1000;
+    let cosigned = key.cosign(checkpoint, &trusted, seconds).map_err(ledger_refusal)?;
+    let folder = state.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(output::file(folder))?;
+    std::io::Write::write_all(&mut file, &cosigned).map_err(output::file(state))?;
+    file.persist(state).map_err(|error| output::file(state)(error.error))?;
+    let shown = json!({ "records": size, "root": root.to_string(), "continues": old, "state": state });
+    output::show(&shown, format, |_| {
+        format!("cosigned {size} records, which continue the {old} cosigned before; kept in {}\n", state.display())
+    });
+    Ok(())
+}
+
+/// The witness's key; a new one, with its public half in a file beside it, when there is none.
+fn witness_key(path: &Path, name: &str) -> Result<WitnessKey, Refusal> {
+    let wrong = |error: ledger::KeyError| {
+        Refusal::new(Code::FileUnreadable, format!("{}: {error}", path.display())).hint("name a witness's secret key")
+    };
+    match fs::read_to_string(path) {
+        Ok(text) => return WitnessKey::parse(&zeroize::Zeroizing::new(text)).map_err(wrong),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(output::file(path)(error)),
+    }
+    let key = WitnessKey::generate(name).map_err(wrong)?;
+    let mut options = fs::OpenOptions::new();
+    let options = std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create_new(true), 0o600);
+    let mut file = options.open(path).map_err(output::file(path))?;
+    std::io::Write::write_all(&mut file, key.secret().as_bytes()).map_err(output::file(path))?;
+    let public = path.with_extension("pub");
+    fs::write(&public, format!("{}\n", key.public())).map_err(output::file(&public))?;
+    output::note(&format!("made a key for this witness: {}; give {} to verifiers", path.display(), public.display()));
+    Ok(key)
+}
+
+fn verify(dir: &Path, key: &Path, since: Option<&Path>, witness: Option<&Path>, format: Format) -> Result<(), Refusal> {
     let trusted = trusted(key)?;
     let earlier = since.map(|path| fs::read(path).map_err(output::file(path))).transpose()?;
+    if let (Some(path), Some(earlier)) = (witness, &earlier) {
+        let text = fs::read_to_string(path).map_err(output::file(path))?;
+        let witness = TrustedWitness::parse(&text).map_err(|error| {
+            Refusal::new(Code::FileUnreadable, format!("{}: {error}", path.display()))
+                .hint("name a witness's public key")
+        })?;
+        witness.open(earlier, &trusted).map_err(ledger_refusal)?;
+    }
     let verified = verify::directory(dir, &trusted, earlier.as_deref())
         .map_err(|failure| ledger_refusal(format!("{}: {failure}", dir.display())))?;
     output::show(&verified, format, |verified| {
