@@ -118,6 +118,16 @@ pub(crate) enum Verb {
     Replay(Replay),
     /// Erase what was recorded of a prediction or of a caller, for good.
     Forget(Forget),
+    /// Copy the whole data directory into a folder, while the node runs; it holds the keys.
+    Backup {
+        /// A folder that does not exist yet, or is empty.
+        dir: PathBuf,
+    },
+    /// Make a data directory from a backup.
+    Restore {
+        /// The backup's folder.
+        dir: PathBuf,
+    },
     /// Show settings and where each value came from.
     #[command(subcommand)]
     Config(Config),

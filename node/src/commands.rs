@@ -1,6 +1,7 @@
 //! One file per verb.
 
 mod audit;
+mod backup;
 mod callers;
 pub(crate) mod config;
 mod deploy;
@@ -39,6 +40,8 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Refusal> {
         Verb::Replay(arguments) => history::replay(&Client::find(&node)?, &arguments, output).await,
         Verb::Forget(arguments) => history::forget(&Client::find(&node)?, arguments, output).await,
         Verb::Audit(verb) => audit::run(&node, verb, output).await,
+        Verb::Backup { dir } => backup::backup(&node, &dir, output).await,
+        Verb::Restore { dir } => backup::restore(&node, &dir, output).await,
         Verb::Config(verb) => config::run(&node, verb, output),
         Verb::Doctor(arguments) => doctor::run(&node, &arguments, output).await,
         Verb::Completions { shell } => {

@@ -5,6 +5,7 @@
 
 mod catalog;
 mod log;
+mod snapshot;
 mod stream;
 
 use std::{path::Path, str::FromStr as _, time::Duration};
@@ -17,6 +18,7 @@ use sqlx::{
 
 pub use catalog::SqliteCatalog;
 pub use log::SqliteLog;
+pub use snapshot::{continue_outbox, snapshot};
 pub use stream::SqliteStreams;
 
 use crate::Error;
