@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use types::{CallerName, ModelName, Namespace, Role, Version, quantity::Span};
+use types::{
+    CallerName, ModelName, Namespace, Role, Version,
+    quantity::{ByteCount, Rate, Span},
+};
 
 /// Serves machine-learning models behind a gateway that checks, balances, records and proves.
 #[derive(Debug, Parser)]
@@ -108,6 +111,9 @@ pub(crate) enum Verb {
     /// Add, list and revoke callers.
     #[command(subcommand)]
     Callers(Callers),
+    /// Say what a namespace may use; for node-wide admins.
+    #[command(subcommand)]
+    Namespaces(Namespaces),
     /// Show, set and check the policies of the namespace.
     #[command(subcommand)]
     Policy(Policy),
@@ -280,6 +286,41 @@ pub(crate) enum Callers {
     Rotate {
         /// The caller's name.
         name: CallerName,
+    },
+}
+
+/// Verbs of namespaces.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Namespaces {
+    /// List the namespaces that have a quota.
+    List,
+    /// Set a namespace's quota; what is left out is not bounded.
+    Set {
+        /// The namespace.
+        name: Namespace,
+        /// Predictions per second at each gateway, for example 200/s.
+        #[arg(long)]
+        rate: Option<Rate>,
+        /// Predictions in flight at each gateway.
+        #[arg(long)]
+        concurrency: Option<u32>,
+        /// Rows predicted in a day (UTC).
+        #[arg(long)]
+        rows_per_day: Option<u64>,
+        /// Models.
+        #[arg(long)]
+        models: Option<u32>,
+        /// Memory that all replicas may take, for example 8GiB.
+        #[arg(long)]
+        memory: Option<ByteCount>,
+        /// Bytes of the model files of all versions, for example 20GiB.
+        #[arg(long)]
+        storage: Option<ByteCount>,
+    },
+    /// Take a namespace's bounds away.
+    Reset {
+        /// The namespace.
+        name: Namespace,
     },
 }
 

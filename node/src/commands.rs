@@ -8,6 +8,7 @@ mod deploy;
 mod doctor;
 mod history;
 mod models;
+mod namespaces;
 mod policy;
 mod predict;
 
@@ -36,6 +37,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Refusal> {
         Verb::Rollback(arguments) => models::rollback(&Client::find(&node)?, &arguments, output).await,
         Verb::Delete { name } => models::delete(&Client::find(&node)?, &name, output).await,
         Verb::Callers(verb) => callers::run(&Client::find(&node)?, verb, output).await,
+        Verb::Namespaces(verb) => namespaces::run(&Client::find(&node)?, verb, output).await,
         Verb::Policy(verb) => policy::run(&Client::find(&node)?, verb, output).await,
         Verb::Replay(arguments) => history::replay(&Client::find(&node)?, &arguments, output).await,
         Verb::Forget(arguments) => history::forget(&Client::find(&node)?, arguments, output).await,

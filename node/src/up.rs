@@ -7,7 +7,7 @@ pub(crate) mod log;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use access::{Authorizer, POLICIES};
-use gateway::{Ring, Security, listen::Listener};
+use gateway::{Ring, Security, listen::Listener, pipeline::assess::quota};
 use model_server::{process, runtime};
 use orchestrator::{Orchestrator, local::Local};
 use registry::{Parts, Registry};
@@ -124,6 +124,8 @@ pub(crate) async fn run(node: &Node, arguments: &cli::Up, format: Format) -> Res
     let executor = tokio::spawn(executor.run(stopped()));
     // The follower answers or ends; either way the port opens now.
     let _ = followed.await;
+    quota::resume(&ring).await;
+    let usage = tokio::spawn(quota::run(ring.clone(), stopped()));
     let address = listener.address();
     let server = tokio::spawn(listener.serve(ring.clone(), stopped(), GRACE));
     let certificates = tokio::spawn(certificates.run(stopped()));
@@ -146,6 +148,7 @@ pub(crate) async fn run(node: &Node, arguments: &cli::Up, format: Format) -> Res
         (follower, "follower"),
         (keys, "keys"),
         (certificates, "certificates"),
+        (usage, "usage"),
         (keeper, "keeper"),
     ] {
         if let Err(error) = task.await {

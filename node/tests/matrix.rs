@@ -54,6 +54,7 @@ async fn ask(client: &Client, line: &Line, namespace: Option<&str>) -> (Verdict,
             .replace("{version}", "1")
             .replace("{file}", "model.onnx")
             .replace("{caller}", "nobody")
+            .replace("{namespace}", "unheard-of")
             .replace("{prediction}", "01980000-0000-7000-8000-000000000000")
             .replace("{path}", "0/000.p/1")
     };
@@ -79,6 +80,7 @@ async fn ask(client: &Client, line: &Line, namespace: Option<&str>) -> (Verdict,
             })),
             "/v1/replay" => request.json(&json!({ "last": 1 })),
             "/v1/policy" if method == Method::PUT => request.body("not a policy"),
+            "/v1/namespaces/{namespace}" if method == Method::PUT => request.json(&json!({})),
             _ if method == Method::POST => request.json(&json!({})),
             _ => request,
         }

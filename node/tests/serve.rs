@@ -285,3 +285,39 @@ async fn what_deploy_prints_works_as_printed() {
     let answer = String::from_utf8_lossy(&ran.stdout).into_owned();
     assert!(answer.contains("[10.0, 10.0, 10.0, 10.0]"), "{answer}{}", String::from_utf8_lossy(&ran.stderr));
 }
+
+#[tokio::test]
+async fn quotas_of_a_namespace_bound_deploys_and_predictions() {
+    if setup::onnxruntime().is_none() {
+        return setup::skip("serve::quotas", "ONNX Runtime's library is not set up: cargo xtask setup");
+    }
+    let mut node = Node::start(BINARY).await;
+    node.json(&["namespaces", "set", "default", "--models", "1", "--rows-per-day", "3", "--storage", "1KiB"]);
+    node.deploy("add", &onnx::add(1.0));
+    let file = node.file("other.onnx", &onnx::add(2.0));
+    let deploy = ["deploy", file.to_str().unwrap(), "--name", "other", "--wait"];
+    assert_eq!(node.refused(&deploy), "quota_exceeded", "one model");
+    node.json(&["namespaces", "set", "default", "--rows-per-day", "3", "--storage", "120B"]);
+    assert_eq!(node.refused(&deploy), "quota_exceeded", "one file's bytes");
+    node.json(&["namespaces", "set", "default", "--rows-per-day", "3"]);
+    node.json(&deploy);
+    let body = json!({ "inputs": [{ "name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4] }] });
+    let client = node.client();
+    for _ in 0..3 {
+        assert_eq!(client.infer("add", &body).await.0, 200);
+    }
+    let (status, refusal) = client.infer("other", &body).await;
+    assert_eq!((status, refusal["code"].as_str()), (429, Some("quota_exceeded")), "{refusal}");
+    // A restart does not begin the day anew.
+    assert!(node.stop());
+    node.up().await;
+    let client = node.client();
+    let until = tokio::time::Instant::now() + testkit::node::PATIENCE;
+    while client.get("/v2/models/add/ready").await.0 != 200 {
+        assert!(tokio::time::Instant::now() < until, "{}", node.log());
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(client.infer("add", &body).await.0, 429);
+    node.json(&["namespaces", "reset", "default"]);
+    assert_eq!(client.infer("add", &body).await.0, 200);
+}

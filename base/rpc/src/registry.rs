@@ -2,7 +2,7 @@
 
 use access::TokenRecord;
 use serde::{Deserialize, Serialize};
-use types::{CallerName, Digest, Manifest, ModelName, Namespace, Role, Timestamp, Version};
+use types::{CallerName, Digest, Manifest, ModelName, Namespace, Role, Timestamp, Version, quota::Quota};
 
 use crate::{Changes, Since};
 
@@ -263,6 +263,20 @@ pub struct SetPolicy {
     pub text: Option<String>,
 }
 
+/// Bounds a namespace, or takes its bounds away.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SetQuota {
+    /// Who asks.
+    pub actor: String,
+    /// The namespace.
+    pub namespace: Namespace,
+    /// Its quota; none: no bounds.
+    pub quota: Option<Quota>,
+}
+
+/// Changes of namespaces' quotas.
+pub type Quotas = Changes<Namespace, Quota>;
+
 /// Changes of namespaces' policies.
 pub type NamespacePolicies = Changes<Namespace, String>;
 
@@ -292,6 +306,10 @@ service! {
         fn set_policy(SetPolicy) -> Receipt;
         /// Follows the policies of namespaces.
         fn policies(Since) -> NamespacePolicies;
+        /// Sets a namespace's quota.
+        fn set_quota(SetQuota) -> Receipt;
+        /// Follows the quotas of namespaces.
+        fn quotas(Since) -> Quotas;
         /// Returns once the ledger durably holds the record.
         fn sealed(Receipt) -> ();
         /// Records a batch of events.

@@ -18,6 +18,8 @@ pub enum Collection {
     Token,
     /// The policies in force: by namespace. Written by the registry.
     Policy,
+    /// A namespace's quota: by namespace. Written by the registry.
+    Quota,
     /// Desired state: `subject/field`. Written by the orchestrator.
     Desired,
     /// The executor's journal: `plan/step`. Written by the orchestrator.
@@ -26,8 +28,8 @@ pub enum Collection {
 
 impl Collection {
     /// Every collection there is.
-    pub const ALL: [Self; 7] =
-        [Self::Model, Self::Version, Self::Caller, Self::Token, Self::Policy, Self::Desired, Self::Step];
+    pub const ALL: [Self; 8] =
+        [Self::Model, Self::Version, Self::Caller, Self::Token, Self::Policy, Self::Quota, Self::Desired, Self::Step];
 
     /// Its name in the store.
     pub fn as_str(self) -> &'static str {
@@ -37,6 +39,7 @@ impl Collection {
             Self::Caller => "caller",
             Self::Token => "token",
             Self::Policy => "policy",
+            Self::Quota => "quota",
             Self::Desired => "desired",
             Self::Step => "step",
         }

@@ -8,6 +8,7 @@ pub mod id;
 pub mod infer;
 pub mod manifest;
 pub mod quantity;
+pub mod quota;
 pub mod refusal;
 pub mod tensor;
 

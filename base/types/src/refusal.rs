@@ -109,6 +109,7 @@ codes! {
     SlowClient = "slow_client", REQUEST_TIMEOUT, DeadlineExceeded, Client, true, "the request came too slowly";
     RateLimited = "rate_limited", TOO_MANY_REQUESTS, ResourceExhausted, Client, true, "the caller sends more requests than its limit";
     ConcurrencyLimited = "concurrency_limited", TOO_MANY_REQUESTS, ResourceExhausted, Client, true, "the caller has too many requests in flight";
+    QuotaExceeded = "quota_exceeded", TOO_MANY_REQUESTS, ResourceExhausted, Client, true, "the namespace has used up its quota";
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, Unavailable, Gateway, true, "the node has no room for this request";
     DeadlineExceeded = "deadline_exceeded", GATEWAY_TIMEOUT, DeadlineExceeded, Gateway, true, "the answer did not come before the deadline";
     ModelNotReady = "model_not_ready", SERVICE_UNAVAILABLE, Unavailable, Model, true, "the model has no ready replica";

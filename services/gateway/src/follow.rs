@@ -13,15 +13,17 @@ const AGAIN: Duration = Duration::from_millis(200);
 /// Follows until `stop` resolves. `ready` is told once both were read for the first time.
 pub async fn run(ring: Arc<Ring>, ready: tokio::sync::oneshot::Sender<()>, stop: impl Future<Output = ()>) {
     let follow = async {
-        let (mut people, mut rules, mut routes) = (Since::default(), Since::default(), Since::default());
+        let (mut people, mut rules, mut bounds, mut routes) =
+            (Since::default(), Since::default(), Since::default(), Since::default());
         // Policies first: nobody is let in under others than those in force.
         for outcome in [
             policies(&ring, &mut rules).await,
+            quotas(&ring, &mut bounds).await,
             credentials(&ring, &mut people).await,
             self::routes(&ring, &mut routes).await,
         ] {
             if let Err(refusal) = outcome {
-                tracing::warn!(%refusal, "policies, credentials or routes can't be read yet");
+                tracing::warn!(%refusal, "policies, quotas, credentials or routes can't be read yet");
             }
         }
         // Whoever waited may be gone: then nobody needs to know.
@@ -36,15 +38,20 @@ pub async fn run(ring: Arc<Ring>, ready: tokio::sync::oneshot::Sender<()>, stop:
                 pause(policies(&ring, &mut rules).await).await;
             }
         };
+        let bounds = async {
+            loop {
+                pause(quotas(&ring, &mut bounds).await).await;
+            }
+        };
         let routes = async {
             loop {
                 pause(self::routes(&ring, &mut routes).await).await;
             }
         };
-        tokio::join!(people, rules, routes)
+        tokio::join!(people, rules, bounds, routes)
     };
     tokio::select! {
-        ((), (), ()) = follow => {}
+        ((), (), (), ()) = follow => {}
         () = stop => {}
     }
 }
@@ -80,6 +87,22 @@ async fn policies(ring: &Ring, since: &mut Since) -> Result<(), Refusal> {
     }
     for change in changes.changes {
         ring.set_policy(change.key, change.value);
+    }
+    ring.note_change();
+    *since = changes.since;
+    Ok(())
+}
+
+async fn quotas(ring: &Ring, since: &mut Since) -> Result<(), Refusal> {
+    let changes = ring.registry.quotas(*since).await?;
+    let mut gone: Vec<_> = if changes.restart { ring.quotas.list() } else { Vec::new() };
+    for change in changes.changes {
+        gone.retain(|(namespace, _)| *namespace != change.key);
+        ring.quotas.set(change.key, change.value);
+    }
+    // A source that started over has said all it knows; what it did not name is gone.
+    for (namespace, _) in gone {
+        ring.quotas.set(namespace, None);
     }
     ring.note_change();
     *since = changes.since;

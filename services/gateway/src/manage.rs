@@ -3,6 +3,7 @@
 mod audit;
 mod callers;
 mod models;
+mod namespaces;
 mod openapi;
 mod policy;
 mod predictions;
@@ -38,6 +39,8 @@ pub(crate) fn routes() -> Router<Arc<Ring>> {
         .route("/v1/callers", get(callers::list).post(callers::add))
         .route("/v1/callers/{caller}", delete(callers::revoke))
         .route("/v1/callers/{caller}/rotate", post(callers::rotate))
+        .route("/v1/namespaces", get(namespaces::list))
+        .route("/v1/namespaces/{namespace}", put(namespaces::set).delete(namespaces::reset))
         .route("/v1/policy", get(policy::show).put(policy::set).delete(policy::reset))
         .route("/v1/policy/check", get(policy::check))
         .route("/v1/predictions", delete(predictions::forget_caller))

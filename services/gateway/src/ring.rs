@@ -23,7 +23,7 @@ use crate::{
     keys::KeySet,
     metric::Metrics,
     pipeline::{
-        assess::Limiter,
+        assess::{Limiter, Quotas},
         record::{Recorder, Statistics, Stores},
     },
 };
@@ -122,6 +122,8 @@ pub struct Ring {
     pub(crate) limits: Limits,
     pub(crate) clock: Clock,
     pub(crate) limiter: Limiter,
+    pub(crate) quotas: Quotas,
+    pub(crate) name: String,
     pub(crate) recorder: Recorder,
     pub(crate) metrics: Metrics,
     pub(crate) render: Arc<dyn Fn() -> String + Send + Sync>,
@@ -195,6 +197,8 @@ impl Ring {
             authorizer,
             limits,
             limiter: Limiter::default(),
+            quotas: Quotas::default(),
+            name: stores.gateway.clone(),
             recorder: Recorder::start(stores, limits.events),
             clock,
             metrics: Metrics::new(),

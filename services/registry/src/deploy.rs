@@ -60,9 +60,13 @@ impl Registry {
             (MANIFEST_FILE.to_owned(), Content::Bytes(packed)),
             (SIGNATURE_FILE.to_owned(), Content::Bytes(signature)),
         ];
+        let known = record.bundles.get(&digest.to_string()).copied();
+        if known.is_none() {
+            self.fits(&namespace, &name, size, &manifest).await?;
+        }
         self.publish(digest, contents, &files).await?;
-        if let Some(version) = record.bundles.get(&digest.to_string()) {
-            let known = self.catalog.get(Collection::Version, &version_key(&namespace, &name, *version)).await?;
+        if let Some(version) = known {
+            let known = self.catalog.get(Collection::Version, &version_key(&namespace, &name, version)).await?;
             let version = known.ok_or_else(|| internal(format!("version {version} is registered and missing")))?;
             return Ok(Deployed { version: version.read()?, created: false, receipt: self.sequencer.newest() });
         }

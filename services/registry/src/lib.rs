@@ -10,6 +10,7 @@ mod callers;
 mod deploy;
 mod onnx;
 mod policies;
+mod quotas;
 pub mod sequencer;
 
 use std::sync::Arc;
@@ -21,14 +22,14 @@ use rpc::{
     Clock, Feed, Since,
     registry::{
         AddCaller, CallerRecord, Credentials, Deploy, Deployed, LeafProof, LedgerPage, NameCaller, NamespacePolicies,
-        NewToken, ProveTree, ReadLedger, ReadTile, Receipt, RecordBatch, RecordErasure, RecordGap, Remove, Select,
-        SetPolicy, TileData, TreeProof, VersionRecord,
+        NewToken, ProveTree, Quotas, ReadLedger, ReadTile, Receipt, RecordBatch, RecordErasure, RecordGap, Remove,
+        Select, SetPolicy, SetQuota, TileData, TreeProof, VersionRecord,
     },
 };
 use sequencer::Sequencer;
 use store::{Artefacts, Catalog, Collection, Log, Write, read_all};
 use tokio::sync::Mutex;
-use types::{Code, ModelName, Namespace, Refusal, Version};
+use types::{Code, ModelName, Namespace, Refusal, Version, quota::Quota};
 
 /// The registry of a node.
 pub struct Registry {
@@ -39,6 +40,7 @@ pub struct Registry {
     clock: Clock,
     credentials: Feed<String, TokenRecord>,
     policies: Feed<Namespace, String>,
+    quotas: Feed<Namespace, Quota>,
     /// Changes of models and callers are read-then-write; one at a time keeps compare-and-swap from failing.
     writing: Mutex<()>,
 }
@@ -75,9 +77,11 @@ impl Registry {
             clock,
             credentials: Feed::new(),
             policies: Feed::new(),
+            quotas: Feed::new(),
             writing: Mutex::new(()),
         };
         registry.load_policies().await?;
+        registry.load_quotas().await?;
         for document in read_all(&*registry.catalog, Collection::Token, "").await? {
             registry.credentials.set(document.key.clone(), Some(document.read()?));
         }
@@ -177,6 +181,14 @@ impl rpc::Registry for Registry {
 
     async fn policies(&self, since: Since) -> Result<NamespacePolicies, Refusal> {
         Ok(self.policies.wait(since).await)
+    }
+
+    async fn set_quota(&self, request: SetQuota) -> Result<Receipt, Refusal> {
+        self.bound(request).await
+    }
+
+    async fn quotas(&self, since: Since) -> Result<Quotas, Refusal> {
+        Ok(self.quotas.wait(since).await)
     }
 
     async fn sealed(&self, receipt: Receipt) -> Result<(), Refusal> {

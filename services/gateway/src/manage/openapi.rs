@@ -48,6 +48,9 @@ const PATHS: &[Entry] = &[
     ("post", "/v1/callers", "adds a caller; its token is shown once", true, Some("AddBody")),
     ("delete", "/v1/callers/{caller}", "revokes a caller", true, None),
     ("post", "/v1/callers/{caller}/rotate", "replaces a caller's token; it is shown once", true, None),
+    ("get", "/v1/namespaces", "namespaces with a quota", true, None),
+    ("put", "/v1/namespaces/{namespace}", "sets what a namespace may use", true, Some("Quota")),
+    ("delete", "/v1/namespaces/{namespace}", "takes a namespace's bounds away", true, None),
     ("get", "/v1/policy", "policies of the namespace, the default ones, and their schema", true, None),
     ("put", "/v1/policy", "sets the namespace's own policies, in Cedar", true, None),
     ("delete", "/v1/policy", "takes the namespace's own policies back", true, None),
@@ -80,6 +83,7 @@ pub(crate) fn describe() -> Value {
     generator.subschema_for::<RollbackBody>();
     generator.subschema_for::<AddBody>();
     generator.subschema_for::<ReplayBody>();
+    generator.subschema_for::<types::quota::Quota>();
     let mut schemas = generator.take_definitions(true);
     schemas.insert("InferenceRequest".into(), inference_request());
     schemas.insert("Problem".into(), problem());

@@ -2,6 +2,7 @@
 
 mod limit;
 mod payload;
+pub mod quota;
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use types::{Code, Refusal, infer::InferRequest};
 use super::{Body, Head};
 use crate::{Ring, ring::Model};
 pub(crate) use limit::Limiter;
+pub(crate) use quota::Quotas;
 
 /// A request that keeps its caller's limits and fits what the model declares; made only here.
 pub struct Cleared {
@@ -19,8 +21,8 @@ pub struct Cleared {
     model: Arc<Model>,
     request: InferRequest,
     deadline: Instant,
-    /// Gives the caller's place back when the request is over.
-    _admitted: limit::Admitted,
+    /// Gives the caller's place and the namespace's back when the request is over.
+    _admitted: (limit::Admitted, Option<limit::Admitted>),
 }
 
 impl Cleared {
@@ -51,7 +53,7 @@ impl Cleared {
 /// Lets a request through that keeps the limits and fits the model.
 ///
 /// # Errors
-/// `model_not_found`, `rate_limited`, `concurrency_limited`, what is wrong with the body, `input_mismatch`,
+/// `model_not_found`, `quota_exceeded`, `rate_limited`, `concurrency_limited`, what is wrong with the body, `input_mismatch`,
 /// `input_value_refused`, `output_unknown`.
 pub async fn assess(ring: &Ring, permit: Permit, head: &Head, body: &mut dyn Body) -> Result<Cleared, Refusal> {
     let Resource::Model(namespace, name) = permit.resource() else {
@@ -61,9 +63,12 @@ pub async fn assess(ring: &Ring, permit: Permit, head: &Head, body: &mut dyn Bod
     let model = ring.model(&key)?;
     let spec = &model.route.manifest.spec;
     let principal = permit.principal();
-    let admitted = ring.limiter.admit((principal.home(), principal.caller()), &key, &spec.limits)?;
+    let shared = ring.quotas.admit(namespace)?;
+    let own = ring.limiter.admit((principal.home(), principal.caller()), &key, &spec.limits)?;
+    let admitted = (own, shared);
     let request = body.request(spec.limits.body.0).await?;
     payload::check(&request, &spec.inputs, model.route.metadata.as_ref())?;
+    ring.quotas.count(namespace, request.rows(), ring.clock.now())?;
     let asked = request.timeout.map(|timeout| head.received + timeout.min(ring.limits.longest_deadline));
     let deadline = asked.map_or(head.deadline, |asked| asked.min(head.deadline));
     Ok(Cleared { permit, model, request, deadline, _admitted: admitted })

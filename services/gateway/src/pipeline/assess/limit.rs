@@ -37,6 +37,13 @@ struct State {
 /// A caller's place, given back when dropped.
 pub(crate) struct Admitted(Arc<AtomicU32>);
 
+impl Admitted {
+    /// A place that was counted already.
+    pub(super) fn counted(in_flight: Arc<AtomicU32>) -> Self {
+        Self(in_flight)
+    }
+}
+
 impl Drop for Admitted {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
