@@ -7,6 +7,7 @@
 //!
 //! Does not know about: how a model runs, how a bundle is made, who decides what is desired.
 
+mod extract;
 pub mod follow;
 mod grpc;
 mod history;
@@ -14,6 +15,7 @@ pub mod keys;
 pub mod listen;
 mod manage;
 mod metric;
+mod patience;
 pub mod pipeline;
 mod replay;
 mod rest;

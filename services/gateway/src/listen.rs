@@ -16,7 +16,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 use types::{Code, Refusal};
 
-use crate::Ring;
+use crate::{Ring, patience::Patient};
 
 /// How long a client may take to shake hands, and to send the head of a request.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -88,9 +88,9 @@ impl Listener {
                 continue;
             };
             let acceptor = self.tls.as_ref().map(|tls| TlsAcceptor::from(tls.current()));
-            let (router, watcher) = (router.clone(), graceful.watcher());
+            let (router, watcher, idle) = (router.clone(), graceful.watcher(), ring.limits.idle);
             tokio::spawn(async move {
-                if let Err(error) = connection(stream, acceptor, router, watcher).await {
+                if let Err(error) = connection(stream, acceptor, router, watcher, idle).await {
                     tracing::debug!(%peer, %error, "a connection ended early");
                 }
                 drop(place);
@@ -102,29 +102,35 @@ impl Listener {
     }
 }
 
+/// Bytes by which a client of HTTP/2 begins.
+const PREFACE: usize = 24;
+
 async fn connection(
     stream: TcpStream,
     acceptor: Option<TlsAcceptor>,
     router: axum::Router,
     watcher: hyper_util::server::graceful::Watcher,
+    idle: Duration,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
-    match acceptor {
-        Some(acceptor) => {
-            let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await??;
-            http(stream, router, watcher).await
-        }
-        None => http(stream, router, watcher).await,
+    let Some(acceptor) = acceptor else {
+        let stream = Patient::new(stream, (1, HANDSHAKE), idle);
+        return http(builder(), stream, router, watcher).await;
+    };
+    let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await??;
+    // Which protocol is agreed on, so that each one's own clock starts at once.
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        let stream = Patient::new(stream, (PREFACE, HANDSHAKE), idle);
+        http(builder().http2_only(), stream, router, watcher).await
+    } else {
+        let stream = Patient::new(stream, (0, HANDSHAKE), idle);
+        http(builder().http1_only(), stream, router, watcher).await
     }
 }
 
-async fn http(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    router: axum::Router,
-    watcher: hyper_util::server::graceful::Watcher,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+fn builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE).max_buf_size(HEAD as usize * 4);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE).max_buf_size(HEAD as usize);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -135,6 +141,15 @@ async fn http(
         .max_pending_accept_reset_streams(64)
         .keep_alive_interval(Some(Duration::from_secs(30)))
         .keep_alive_timeout(Duration::from_secs(20));
+    builder
+}
+
+async fn http(
+    builder: auto::Builder<TokioExecutor>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: axum::Router,
+    watcher: hyper_util::server::graceful::Watcher,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)).into_owned();
     watcher.watch(connection).await
 }

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use access::{Action, Permit, Resource};
 use axum::{
     Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, State},
+    body::{Body, Bytes},
+    extract::State,
     response::Response,
     routing::{delete, get, post, put},
 };
@@ -25,7 +25,7 @@ use types::{Code, ModelName, Namespace, Refusal};
 use crate::{Ring, rest};
 
 /// The largest JSON body of a management call.
-const SMALL: usize = 1 << 20;
+const SMALL: u64 = 1 << 20;
 
 /// Every management path.
 pub(crate) fn routes() -> Router<Arc<Ring>> {
@@ -51,8 +51,7 @@ pub(crate) fn routes() -> Router<Arc<Ring>> {
         .route("/v1/ledger/consistency", get(audit::consistency))
         .route("/v1/log/checkpoint", get(audit::checkpoint))
         .route("/v1/log/tile/{*path}", get(audit::tile))
-        .layer(DefaultBodyLimit::max(SMALL))
-        .route("/v1/uploads", put(models::upload).layer(DefaultBodyLimit::disable()))
+        .route("/v1/uploads", put(models::upload))
         .route("/openapi.json", get(openapi::document))
         .route("/metrics", get(metrics))
 }
@@ -86,12 +85,20 @@ fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refusal> {
     })
 }
 
-/// A body that the framework refused to hand out.
-fn bytes(body: Result<Bytes, axum::extract::rejection::BytesRejection>) -> Result<Bytes, Refusal> {
-    body.map_err(|rejection| match rejection.status() {
-        http::StatusCode::PAYLOAD_TOO_LARGE => rest::body::too_large(SMALL as u64),
-        _ => Refusal::new(Code::RequestMalformed, format!("the body broke off: {}", rejection.body_text())),
-    })
+/// A whole body, read once it is known that its sender may send one.
+async fn bytes(ring: &Ring, body: &mut Body) -> Result<Bytes, Refusal> {
+    let read = rest::body::read(body, SMALL, ring.limits.idle);
+    tokio::time::timeout(ring.limits.deadline, read)
+        .await
+        .unwrap_or_else(|_| Err(rest::body::slow(ring.limits.deadline)))
+}
+
+/// Answers; what a refused client still sends is read, so that it gets the refusal.
+async fn settle(outcome: Result<impl serde::Serialize, Refusal>, mut body: Body) -> Response {
+    if outcome.is_err() {
+        rest::body::drain(&mut body).await;
+    }
+    rest::respond(outcome)
 }
 
 async fn metrics(State(ring): State<Arc<Ring>>, headers: HeaderMap) -> Response {

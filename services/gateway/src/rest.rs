@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use access::{Action, Principal, Resource};
 use axum::{
-    extract::{Path, Request, State},
+    extract::{Request, State},
     response::Response,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -16,6 +16,7 @@ use types::{Code, ModelName, PredictionId, Refusal, Version, infer::TensorSpec};
 
 use crate::{
     Ring,
+    extract::Path,
     pipeline::{Call, Head, predict},
     ring::Model,
 };

@@ -31,7 +31,11 @@ impl Registry {
     async fn register(&self, request: Deploy) -> Result<Deployed, Refusal> {
         let Deploy { actor, namespace, mut manifest, staged } = request;
         manifest.refuse_unsupported()?;
-        let model = self.artefacts.read_staged(&staged).await?;
+        let model = self.artefacts.read_staged(&staged).await.map_err(|error| match error {
+            store::Error::Missing(_) => Refusal::new(Code::RequestMalformed, "there is no such upload")
+                .hint("upload the model first: PUT /v1/uploads answers with the id to name"),
+            error => error.into(),
+        })?;
         let size = model.len() as u64;
         let graph = onnx::read(&model)?;
         manifest.spec.inputs = merge_inputs(&manifest, &graph)?;

@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use access::{Action, Resource};
-use axum::{
-    extract::{Path, Query, State},
-    response::Response,
-};
+use axum::{extract::State, response::Response};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use http::{HeaderMap, HeaderValue, header};
 use ledger::tile::Tile;
@@ -15,7 +12,11 @@ use serde::Deserialize;
 use types::{Code, Refusal};
 
 use super::{on_namespace, permit};
-use crate::{Ring, rest};
+use crate::{
+    Ring,
+    extract::{Path, Query},
+    rest,
+};
 
 type Shared = State<Arc<Ring>>;
 

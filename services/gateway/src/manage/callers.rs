@@ -3,11 +3,7 @@
 use std::sync::Arc;
 
 use access::{Action, Permit, Resource, Token};
-use axum::{
-    body::Bytes,
-    extract::{Path, State},
-    response::Response,
-};
+use axum::{body::Body, extract::State, response::Response};
 use http::HeaderMap;
 use rpc::registry::{AddCaller, NameCaller, NewToken, Select};
 use schemars::JsonSchema;
@@ -15,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use types::{CallerName, Code, Refusal, Role, quantity::Span};
 
-use super::{bytes, on_namespace, permit, read};
-use crate::{Ring, rest};
+use super::{bytes, on_namespace, permit, read, settle};
+use crate::{Ring, extract::Path, rest};
 
 type Shared = State<Arc<Ring>>;
 
@@ -48,14 +44,10 @@ pub(crate) async fn list(State(ring): Shared, headers: HeaderMap) -> Response {
     rest::respond(outcome.await)
 }
 
-pub(crate) async fn add(
-    State(ring): Shared,
-    headers: HeaderMap,
-    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
-) -> Response {
+pub(crate) async fn add(State(ring): Shared, headers: HeaderMap, mut body: Body) -> Response {
     let outcome = async {
         let permit = permit(&ring, &headers, Action::ManageCallers, on_namespace)?;
-        let AddBody { name, roles, node_wide, expires_in } = read(&bytes(body)?)?;
+        let AddBody { name, roles, node_wide, expires_in } = read(&bytes(&ring, &mut body).await?)?;
         if node_wide {
             // Nobody hands out more than they have.
             ring.authorize(permit.principal().clone(), Action::ManageCallers, Resource::Node)?;
@@ -74,7 +66,8 @@ pub(crate) async fn add(
         known(&ring, &made).await;
         Ok(token(&name, &namespace, made))
     };
-    rest::respond(outcome.await)
+    let outcome = outcome.await;
+    settle(outcome, body).await
 }
 
 /// A caller in the permitted namespace, with its token's id; one that is node-wide may be touched only by who is that too.

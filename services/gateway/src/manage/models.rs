@@ -3,11 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use access::Action;
-use axum::{
-    body::{Body, Bytes},
-    extract::{Path, Query, State},
-    response::Response,
-};
+use axum::{body::Body, extract::State, response::Response};
 use futures::StreamExt as _;
 use http::{HeaderMap, HeaderValue, header};
 use rpc::{
@@ -19,11 +15,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use types::{Code, Digest, Manifest, ModelName, Namespace, Refusal, Version};
 
-use super::{bytes, on_model, on_namespace, permit, read};
-use crate::{Ring, rest};
+use super::{bytes, on_model, on_namespace, permit, read, settle};
+use crate::{
+    Ring,
+    extract::{Path, Query},
+    rest,
+};
 
 type Shared = State<Arc<Ring>>;
-type Raw = Result<Bytes, axum::extract::rejection::BytesRejection>;
 
 /// What `POST /v1/deploys` takes.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -54,18 +53,27 @@ pub(crate) struct Which {
 pub(crate) async fn upload(State(ring): Shared, headers: HeaderMap, body: Body) -> Response {
     let outcome = async {
         permit(&ring, &headers, Action::Deploy, on_namespace)?;
-        let stream = body.into_data_stream().map(|chunk| chunk.map_err(std::io::Error::other)).boxed();
+        let idle = ring.limits.idle;
+        let stream = futures::stream::try_unfold(body.into_data_stream(), move |mut body| async move {
+            match tokio::time::timeout(idle, body.next()).await {
+                Err(_) => Err(std::io::Error::other(format!("no byte of it came for {} s", idle.as_secs()))),
+                Ok(Some(Err(error))) => Err(std::io::Error::other(error)),
+                Ok(Some(Ok(chunk))) => Ok(Some((chunk, body))),
+                Ok(None) => Ok(None),
+            }
+        });
+        let stream = stream.boxed();
         let staged = ring.artefacts.stage(stream, ring.limits.upload).await?;
         Ok(staged)
     };
     rest::respond(outcome.await)
 }
 
-pub(crate) async fn deploy(State(ring): Shared, headers: HeaderMap, body: Raw) -> Response {
+pub(crate) async fn deploy(State(ring): Shared, headers: HeaderMap, mut body: Body) -> Response {
     let outcome = async {
         // Who may not deploy anything learns nothing about the body.
         let principal = rest::identify(&ring, &headers)?;
-        let DeployBody { upload, mut manifest } = read(&bytes(body)?)?;
+        let DeployBody { upload, mut manifest } = read(&bytes(&ring, &mut body).await?)?;
         let namespace = manifest.metadata.namespace.take().unwrap_or_else(|| principal.namespace().clone());
         let name = manifest.metadata.name.clone();
         let resource = access::Resource::Model(namespace.clone(), name.clone());
@@ -85,7 +93,8 @@ pub(crate) async fn deploy(State(ring): Shared, headers: HeaderMap, body: Raw) -
             "created": deployed.created,
         }))
     };
-    rest::respond(outcome.await)
+    let outcome = outcome.await;
+    settle(outcome, body).await
 }
 
 /// Submits the wish that this version answers.
@@ -206,12 +215,12 @@ pub(crate) async fn rollback(
     State(ring): Shared,
     headers: HeaderMap,
     Path(model): Path<String>,
-    body: Raw,
+    mut body: Body,
 ) -> Response {
     let outcome = async {
         let name: ModelName = model.parse()?;
         let permit = permit(&ring, &headers, Action::Deploy, on_model(&name))?;
-        let body = bytes(body)?;
+        let body = bytes(&ring, &mut body).await?;
         let RollbackBody { to } = if body.is_empty() { RollbackBody::default() } else { read(&body)? };
         let namespace = permit.namespace().clone();
         let select = Select { namespace: namespace.clone(), model: Some(name.clone()) };
@@ -232,7 +241,8 @@ pub(crate) async fn rollback(
         ring.registry.sealed(receipt).await?;
         Ok(json!({ "name": name, "version": target.version, "digest": target.digest, "from": wanted }))
     };
-    rest::respond(outcome.await)
+    let outcome = outcome.await;
+    settle(outcome, body).await
 }
 
 pub(crate) async fn remove(State(ring): Shared, headers: HeaderMap, Path(model): Path<String>) -> Response {

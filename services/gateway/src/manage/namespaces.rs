@@ -3,18 +3,14 @@
 use std::sync::Arc;
 
 use access::{Action, Resource};
-use axum::{
-    body::Bytes,
-    extract::{Path, State},
-    response::Response,
-};
+use axum::{body::Body, extract::State, response::Response};
 use http::HeaderMap;
 use rpc::registry::SetQuota;
 use serde_json::{Value, json};
 use types::{Namespace, Refusal, quota::Quota};
 
-use super::{bytes, permit, read};
-use crate::{Ring, rest};
+use super::{bytes, permit, read, settle};
+use crate::{Ring, extract::Path, rest};
 
 type Shared = State<Arc<Ring>>;
 
@@ -30,14 +26,15 @@ pub(crate) async fn set(
     State(ring): Shared,
     headers: HeaderMap,
     Path(namespace): Path<String>,
-    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+    mut body: Body,
 ) -> Response {
     let outcome = async {
         let permit = permit(&ring, &headers, Action::ManageNamespaces, |_| Resource::Node)?;
-        let quota: Quota = read(&bytes(body)?)?;
+        let quota: Quota = read(&bytes(&ring, &mut body).await?)?;
         change(&ring, &permit, &namespace, Some(quota)).await
     };
-    rest::respond(outcome.await)
+    let outcome = outcome.await;
+    settle(outcome, body).await
 }
 
 pub(crate) async fn reset(State(ring): Shared, headers: HeaderMap, Path(namespace): Path<String>) -> Response {

@@ -3,19 +3,15 @@
 use std::sync::Arc;
 
 use access::{Action, Asker, POLICIES, Resource, SCHEMA};
-use axum::{
-    body::Bytes,
-    extract::{Query, State},
-    response::Response,
-};
+use axum::{body::Body, extract::State, response::Response};
 use http::HeaderMap;
 use rpc::registry::{Select, SetPolicy};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use types::{CallerName, Code, ModelName, Refusal};
 
-use super::{bytes, on_namespace, permit};
-use crate::{Ring, rest};
+use super::{bytes, on_namespace, permit, settle};
+use crate::{Ring, extract::Query, rest};
 
 type Shared = State<Arc<Ring>>;
 
@@ -27,18 +23,15 @@ pub(crate) async fn show(State(ring): Shared, headers: HeaderMap) -> Response {
     rest::respond(shown)
 }
 
-pub(crate) async fn set(
-    State(ring): Shared,
-    headers: HeaderMap,
-    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
-) -> Response {
+pub(crate) async fn set(State(ring): Shared, headers: HeaderMap, mut body: Body) -> Response {
     let outcome = async {
         let permit = permit(&ring, &headers, Action::ManagePolicies, on_namespace)?;
-        let text = String::from_utf8(bytes(body)?.to_vec())
+        let text = String::from_utf8(bytes(&ring, &mut body).await?.to_vec())
             .map_err(|_| Refusal::new(Code::PolicyInvalid, "the policies are no UTF-8 text"))?;
         change(&ring, &permit, Some(text)).await
     };
-    rest::respond(outcome.await)
+    let outcome = outcome.await;
+    settle(outcome, body).await
 }
 
 pub(crate) async fn reset(State(ring): Shared, headers: HeaderMap) -> Response {
@@ -70,15 +63,9 @@ pub(crate) struct Question {
     model: Option<ModelName>,
 }
 
-pub(crate) async fn check(
-    State(ring): Shared,
-    headers: HeaderMap,
-    question: Result<Query<Question>, axum::extract::rejection::QueryRejection>,
-) -> Response {
+pub(crate) async fn check(State(ring): Shared, headers: HeaderMap, Query(question): Query<Question>) -> Response {
     let outcome = async {
         let permit = permit(&ring, &headers, Action::ManagePolicies, on_namespace)?;
-        let Query(question) =
-            question.map_err(|rejection| Refusal::new(Code::RequestMalformed, rejection.body_text()))?;
         let namespace = permit.namespace().clone();
         let callers = ring.registry.callers(Select { namespace: namespace.clone(), model: None }).await?;
         let callers: Vec<_> = callers

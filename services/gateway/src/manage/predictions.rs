@@ -3,20 +3,18 @@
 use std::sync::Arc;
 
 use access::Action;
-use axum::{
-    body::Bytes,
-    extract::{Path, Query, State},
-    response::Response,
-};
+use axum::{body::Body, extract::State, response::Response};
 use http::HeaderMap;
 use rpc::registry::RecordErasure;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use types::{CallerName, Code, Namespace, PredictionId, Refusal};
 
-use super::{bytes, on_namespace, permit, read};
+use super::{bytes, on_namespace, permit, read, settle};
 use crate::{
-    Ring, history,
+    Ring,
+    extract::{Path, Query},
+    history,
     replay::{self, ReplayBody},
     rest,
 };
@@ -70,13 +68,10 @@ pub(crate) struct Whose {
 pub(crate) async fn forget_caller(
     State(ring): Shared,
     headers: HeaderMap,
-    whose: Result<Query<Whose>, axum::extract::rejection::QueryRejection>,
+    Query(Whose { caller }): Query<Whose>,
 ) -> Response {
     let outcome = async {
         let permit = permit(&ring, &headers, Action::Forget, on_namespace)?;
-        let Query(Whose { caller }) = whose.map_err(|_| {
-            Refusal::new(Code::RequestMalformed, "whose predictions shall go?").hint("name them: ?caller=NAME")
-        })?;
         let namespace = permit.namespace();
         let count = history::forget_caller(&ring, namespace, &caller).await?;
         erased(&ring, permit.principal().subject(), namespace, format!("caller:{namespace}/{caller}"), count).await
@@ -84,15 +79,12 @@ pub(crate) async fn forget_caller(
     rest::respond(outcome.await)
 }
 
-pub(crate) async fn replay(
-    State(ring): Shared,
-    headers: HeaderMap,
-    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
-) -> Response {
+pub(crate) async fn replay(State(ring): Shared, headers: HeaderMap, mut body: Body) -> Response {
     let outcome = async {
         let permit = permit(&ring, &headers, Action::Audit, on_namespace)?;
-        let body: ReplayBody = read(&bytes(body)?)?;
+        let body: ReplayBody = read(&bytes(&ring, &mut body).await?)?;
         replay::replay(&ring, permit.namespace(), &body).await
     };
-    rest::respond(outcome.await)
+    let outcome = outcome.await;
+    settle(outcome, body).await
 }

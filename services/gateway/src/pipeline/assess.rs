@@ -7,11 +7,11 @@ pub mod quota;
 use std::sync::Arc;
 
 use access::{Permit, Resource};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use types::{Code, Refusal, infer::InferRequest};
 
 use super::{Body, Head};
-use crate::{Ring, ring::Model};
+use crate::{Ring, rest::body::slow, ring::Model};
 pub(crate) use limit::Limiter;
 pub(crate) use quota::Quotas;
 
@@ -66,7 +66,8 @@ pub async fn assess(ring: &Ring, permit: Permit, head: &Head, body: &mut dyn Bod
     let shared = ring.quotas.admit(namespace)?;
     let own = ring.limiter.admit((principal.home(), principal.caller()), &key, &spec.limits)?;
     let admitted = (own, shared);
-    let request = body.request(spec.limits.body.0).await?;
+    let read = timeout_at(head.deadline, body.request(spec.limits.body.0)).await;
+    let request = read.unwrap_or_else(|_| Err(slow(head.deadline - head.received)))?;
     payload::check(&request, &spec.inputs, model.route.metadata.as_ref())?;
     ring.quotas.count(namespace, request.rows(), ring.clock.now())?;
     let asked = request.timeout.map(|timeout| head.received + timeout.min(ring.limits.longest_deadline));

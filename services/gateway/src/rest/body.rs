@@ -52,6 +52,12 @@ pub(crate) fn too_large(limit: u64) -> Refusal {
         .hint("send fewer rows at once, or raise spec.limits.body of the model")
 }
 
+/// A body that did not come in time, however steadily it dripped.
+pub(crate) fn slow(within: Duration) -> Refusal {
+    Refusal::new(Code::SlowClient, format!("the body was not complete after {} s", within.as_secs()))
+        .hint("send the body faster, or in smaller requests")
+}
+
 /// Reads a whole body of at most `limit` bytes; a client that is silent for `idle` is cut.
 ///
 /// # Errors
