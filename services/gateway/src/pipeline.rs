@@ -17,10 +17,10 @@ pub mod record;
 pub mod route;
 
 use async_trait::async_trait;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use types::{ModelName, PredictionId, Refusal, Version, infer::InferRequest};
 
-use crate::Ring;
+use crate::{Ring, rest::body::slow};
 pub use assess::Cleared;
 pub use balance::Lease;
 pub use forward::Reply;
@@ -76,7 +76,8 @@ async fn steps(ring: &Ring, call: Call<'_>, record: &mut record::Record) -> Resu
     record.identified(&principal);
 
     record.enter(ring, "authorize");
-    let (model, version) = call.body.model().await?;
+    let read = timeout_at(call.head.deadline, call.body.model()).await;
+    let (model, version) = read.unwrap_or_else(|_| Err(slow(call.head.deadline - call.head.received)))?;
     let permit = authorize::authorize(ring, principal, model)?;
     record.authorized(&permit);
 

@@ -1,10 +1,15 @@
 //! Reads an ONNX file without running it: what goes in, what comes out, and what can't be served.
 //!
-//! Only the fields that matter are declared (numbers as in `onnx.proto` of the ONNX project); weights are
-//! skipped, not copied. Nesting is bounded by the parser.
+//! Only the fields that matter are declared; weights are skipped, not copied. Nesting is bounded by the parser, and
+//! `supply` by what a graph may bring with it.
+
+mod proto;
+mod supply;
 
 use prost::Message as _;
 use types::{Code, DataType, Refusal, infer::TensorSpec};
+
+use proto::{Dimension, ModelProto, ValueInfoProto};
 
 /// What a graph declares.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,10 +38,7 @@ pub(crate) fn read(data: &[u8]) -> Result<Graph, Refusal> {
     if model.ir_version <= 0 || graph.output.is_empty() || graph.node.is_empty() {
         return Err(invalid("it has no version, no nodes or no outputs"));
     }
-    if let Some(tensor) = graph.initializer.iter().find(|tensor| tensor.data_location == EXTERNAL) {
-        return Err(Refusal::new(Code::ModelUnsupported, format!("the weights `{}` lie in another file", tensor.name))
-            .hint("save one file: `python -c \"import onnx; onnx.save(onnx.load('model.onnx'), 'whole.onnx')\"`"));
-    }
+    supply::check(&graph, &model.functions, data.len() as u64)?;
     let weight = |name: &str| graph.initializer.iter().any(|tensor| tensor.name == name);
     let inputs = graph.input.iter().filter(|input| !weight(&input.name)).map(input).collect::<Result<_, _>>()?;
     let outputs = graph.output.iter().map(output).collect::<Result<_, _>>()?;
@@ -134,99 +136,12 @@ fn is_json(data: &[u8]) -> bool {
     text.starts_with(b"{\"") || text.starts_with(b"{\n") || text.starts_with(b"[{")
 }
 
-const EXTERNAL: i32 = 1;
-
-#[derive(prost::Message)]
-struct ModelProto {
-    #[prost(int64, tag = "1")]
-    ir_version: i64,
-    #[prost(message, optional, tag = "7")]
-    graph: Option<GraphProto>,
-}
-
-#[derive(prost::Message)]
-struct GraphProto {
-    #[prost(message, repeated, tag = "1")]
-    node: Vec<NodeProto>,
-    #[prost(message, repeated, tag = "5")]
-    initializer: Vec<TensorProto>,
-    #[prost(message, repeated, tag = "11")]
-    input: Vec<ValueInfoProto>,
-    #[prost(message, repeated, tag = "12")]
-    output: Vec<ValueInfoProto>,
-}
-
-#[derive(prost::Message)]
-struct NodeProto {
-    #[prost(string, tag = "4")]
-    op_type: String,
-}
-
-#[derive(prost::Message)]
-struct TensorProto {
-    #[prost(string, tag = "8")]
-    name: String,
-    #[prost(int32, tag = "14")]
-    data_location: i32,
-}
-
-#[derive(prost::Message)]
-struct ValueInfoProto {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(message, optional, tag = "2")]
-    kind: Option<TypeProto>,
-}
-
-#[derive(prost::Message)]
-struct TypeProto {
-    #[prost(message, optional, tag = "1")]
-    tensor_type: Option<TensorType>,
-    #[prost(message, optional, boxed, tag = "4")]
-    sequence_type: Option<Box<SequenceType>>,
-    #[prost(message, optional, boxed, tag = "5")]
-    map_type: Option<Box<MapType>>,
-}
-
-#[derive(prost::Message)]
-struct TensorType {
-    #[prost(int32, tag = "1")]
-    elem_type: i32,
-    #[prost(message, optional, tag = "2")]
-    shape: Option<Shape>,
-}
-
-#[derive(prost::Message)]
-struct Shape {
-    #[prost(message, repeated, tag = "1")]
-    dim: Vec<Dimension>,
-}
-
-#[derive(prost::Message)]
-struct Dimension {
-    #[prost(int64, optional, tag = "1")]
-    value: Option<i64>,
-    #[prost(string, optional, tag = "2")]
-    parameter: Option<String>,
-}
-
-#[derive(prost::Message)]
-struct SequenceType {
-    #[prost(message, optional, boxed, tag = "1")]
-    elem_type: Option<Box<TypeProto>>,
-}
-
-#[derive(prost::Message)]
-struct MapType {
-    #[prost(int32, tag = "1")]
-    key_type: i32,
-    #[prost(message, optional, boxed, tag = "2")]
-    value_type: Option<Box<TypeProto>>,
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::*;
+    use super::{
+        proto::{EXTERNAL, GraphProto, NodeProto, Shape, TensorProto, TensorType, TypeProto},
+        *,
+    };
 
     /// The smallest file that reads as a model: one FP32 input and output of these dimensions, one node.
     pub(crate) fn tiny(dims: &[i64]) -> Vec<u8> {
@@ -249,12 +164,12 @@ pub(crate) mod tests {
             }),
         };
         let graph = GraphProto {
-            node: vec![NodeProto { op_type: "Identity".into() }],
+            node: vec![NodeProto { op_type: "Identity".into(), ..NodeProto::default() }],
             input: vec![value("x")],
             output: vec![value("y")],
             initializer: vec![],
         };
-        ModelProto { ir_version: 8, graph: Some(graph) }.encode_to_vec()
+        ModelProto { ir_version: 8, graph: Some(graph), functions: vec![] }.encode_to_vec()
     }
 
     #[test]
@@ -288,7 +203,7 @@ pub(crate) mod tests {
     fn weights_in_other_files_and_outputs_without_a_form_are_refused() {
         let mut model = ModelProto::decode(tiny(&[1]).as_slice()).unwrap();
         let graph = model.graph.as_mut().unwrap();
-        graph.initializer.push(TensorProto { name: "w".into(), data_location: EXTERNAL });
+        graph.initializer.push(TensorProto { name: "w".into(), data_location: EXTERNAL, dims: vec![] });
         assert_eq!(read(&model.encode_to_vec()).unwrap_err().code, Code::ModelUnsupported);
         let graph = model.graph.as_mut().unwrap();
         graph.initializer.clear();
