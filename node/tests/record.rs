@@ -299,3 +299,47 @@ async fn tiles_and_checkpoints_are_served_as_others_expect_them() {
     assert!(proof["path"].as_array().is_some_and(|path| !path.is_empty()), "{proof}");
     assert_eq!(client.get("/v1/ledger/consistency?old=9999").await.0, 400);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_predictions_of_three_models_under_load_replay_without_a_mismatch() {
+    if setup::onnxruntime().is_none() {
+        return setup::skip("record::thousand", "ONNX Runtime's library is not set up: cargo xtask setup");
+    }
+    let node = Node::start(BINARY).await;
+    let client = node.client();
+    let models = ["one", "two", "three"];
+    for (name, offset) in models.iter().zip([1.0, 2.5, 1e6]) {
+        let manifest = manifest(name, &json!({ "input": "features" }));
+        let (status, answer) = client.deploy(&onnx::add(offset), &manifest).await.unwrap();
+        assert_eq!(status, 200, "{answer}");
+        client.until_answers(name, &request(0.0)).await;
+    }
+    let mut asking = tokio::task::JoinSet::new();
+    for worker in 0..12_u16 {
+        let client = client.clone();
+        asking.spawn(async move {
+            for n in 0..90_u16 {
+                // Rows of one to three, values of every size.
+                let rows = usize::from(n % 3) + 1;
+                let data: Vec<f32> =
+                    (0..rows * 4).map(|i| (f32::from(worker) - 6.0).powi(i32::from(n % 9)) + i as f32).collect();
+                let body = json!({ "inputs": [{ "name": "x", "shape": [rows, 4], "datatype": "FP32", "data": data }] });
+                let (status, answer) = client.infer(models[usize::from(worker) % 3], &body).await;
+                assert_eq!(status, 200, "{answer}");
+            }
+        });
+    }
+    while let Some(asked) = asking.join_next().await {
+        asked.unwrap();
+    }
+    // The last of them are on their way to the file for a moment.
+    let until = tokio::time::Instant::now() + testkit::node::PATIENCE;
+    loop {
+        let found = node.json(&["replay", "--last", "1000"]);
+        assert_eq!((&found["skipped"], &found["mismatches"]), (&json!(0), &json!(0)), "{found}");
+        if found["replayed"] == 1_000 {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < until, "{found}");
+    }
+}

@@ -24,7 +24,7 @@ const PAGE: u32 = 500;
 /// How much later than its id was made a prediction may have been stored.
 const LATE: Duration = Duration::from_secs(90);
 /// How long a proof is waited for: the record of a fresh prediction is made within moments.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A recorded prediction and where it lies.
 pub(crate) struct Found {
