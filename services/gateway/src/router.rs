@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::{Request, State},
+    middleware::Next,
     response::Response,
     routing::{get, post},
 };
@@ -38,7 +39,25 @@ pub fn router(ring: Arc<Ring>) -> Router {
         .merge(manage::routes())
         .fallback(nothing)
         .method_not_allowed_fallback(wrong_method)
+        .layer(axum::middleware::from_fn(one_host))
         .with_state(ring)
+}
+
+/// HTTP/1.1 wants exactly one host (RFC 9112, 3.2): a proxy in front may read another one than we would.
+async fn one_host(request: Request, next: Next) -> Response {
+    if request.version() == http::Version::HTTP_11 {
+        let mut hosts = request.headers().get_all(http::header::HOST).iter();
+        let (first, second) = (hosts.next(), hosts.next());
+        let reads = |host: &http::HeaderValue| {
+            host.is_empty() || host.to_str().is_ok_and(|text| text.parse::<http::uri::Authority>().is_ok())
+        };
+        if second.is_some() || !first.is_some_and(reads) {
+            let refusal =
+                Refusal::new(Code::RequestMalformed, "the request names no host, several, or none that is one");
+            return rest::refuse(&refusal.hint("send the header `host` once, as HTTP/1.1 wants it"));
+        }
+    }
+    next.run(request).await
 }
 
 async fn nothing(State(_): State<Arc<Ring>>, request: Request) -> Response {
