@@ -282,7 +282,18 @@ pub(crate) enum Callers {
         /// The caller's name.
         name: CallerName,
     },
-    /// Replace a caller's token; prints the new one, this once.
+    /// Make a caller a client certificate; its key is made here and leaves this machine with nobody.
+    Certificate {
+        /// The caller's name.
+        name: CallerName,
+        /// Folder for NAME.pem and NAME.key.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// How long it holds, for example 30d; 90d when left out, a year at most.
+        #[arg(long, value_name = "TIME")]
+        expires_in: Option<Span>,
+    },
+    /// Replace a caller's token, which also ends its certificates; prints the new one, this once.
     Rotate {
         /// The caller's name.
         name: CallerName,

@@ -28,7 +28,7 @@ use crate::{
     cli::{self, Format, Node},
     client, commands, output,
 };
-use certificates::Certificates;
+use certificates::{Certificates, Issuing};
 use data::DataDir;
 
 /// How long requests in flight may take when the node stops.
@@ -97,6 +97,7 @@ pub(crate) async fn run(node: &Node, arguments: &cli::Up, format: Format) -> Res
     let ring = Ring::new(gateway::Parts {
         registry: registry.clone(),
         orchestrator: orchestrator.clone(),
+        supervisor: Arc::new(Issuing { authority: data.authority.clone(), clock: clock.clone() }),
         artefacts,
         streams: streams.clone(),
         name: GATEWAY.to_owned(),

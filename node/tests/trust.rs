@@ -2,11 +2,12 @@
 
 use std::fs;
 
+use access::Identity;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use sqlx::Connection as _;
-use testkit::{Node, issuer::Issuer, onnx, setup};
+use testkit::{Node, issuer::Issuer, node::Client, onnx, setup};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_mantlet");
 
@@ -283,4 +284,42 @@ async fn a_witness_cosigns_what_continues_and_refuses_a_log_that_was_cut_or_rewr
     add(&node, 10, 20);
     assert_eq!(node.refused(&witness), "ledger_invalid", "more records, of another log");
     assert_eq!(fs::read(&state).unwrap(), kept, "what was cosigned stays");
+}
+
+#[tokio::test]
+async fn a_client_certificate_lets_its_caller_in_until_the_caller_is_rotated() {
+    let node = Node::start(BINARY).await;
+    let make = |name: &str| {
+        let out = node.scratch().join("certificates");
+        let made = node.json(&["callers", "certificate", name, "--out", out.to_str().unwrap(), "--expires-in", "1h"]);
+        let read = |field: &str| fs::read_to_string(made[field].as_str().unwrap()).unwrap();
+        Identity { chain: read("certificate"), key: read("key").into() }
+    };
+    let out = node.scratch().to_str().unwrap().to_owned();
+    assert_eq!(node.refused(&["callers", "certificate", "teller", "--out", &out]), "caller_not_found");
+    node.json(&["callers", "add", "teller", "--role", "caller"]);
+    let identity = make("teller");
+    let by = |identity: &Identity| Client::certified(&node, identity);
+    assert_eq!(by(&identity).get("/v2/models").await.0, 200);
+    let (status, refusal) = by(&identity).get("/v1/callers").await;
+    assert_eq!((status, refusal["code"].as_str()), (403, Some("not_allowed")), "its roles hold: {refusal}");
+    let broken = by(&identity).with_token("mnt_0_0");
+    assert_eq!(broken.get("/v2/models").await.0, 401, "a token that is sent counts");
+    // Whoever rotates a caller replaces all it had.
+    node.json(&["callers", "rotate", "teller"]);
+    assert_eq!(by(&identity).get("/v2/models").await.0, 401);
+    let renewed = make("teller");
+    assert_eq!(by(&renewed).get("/v2/models").await.0, 200);
+    node.json(&["callers", "revoke", "teller"]);
+    assert_eq!(by(&renewed).get("/v2/models").await.0, 401);
+
+    // One of another CA ends in a TLS alert, and the log says what to do.
+    let now = rpc::Clock::System.now();
+    let stranger = access::Authority::generate(now).unwrap();
+    let (key, request) = access::authority::request().unwrap();
+    let chain =
+        stranger.caller(&request, ("default/caller/admin", "id"), now, std::time::Duration::from_secs(60)).unwrap();
+    let client = by(&Identity { chain, key });
+    client.try_send(client.request(reqwest::Method::GET, "/v2/models")).await.unwrap_err();
+    assert!(node.log().contains("mantlet callers certificate NAME"), "{}", node.log());
 }

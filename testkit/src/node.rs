@@ -235,6 +235,15 @@ impl Client {
         Self { http: builder.build().unwrap(), url: url.to_owned(), token: token.to_owned() }
     }
 
+    /// A client that shows this certificate, and no token.
+    pub fn certified(node: &Node, identity: &access::Identity) -> Self {
+        let plain = node.client();
+        let ca = fs::read_to_string(node.dir().join("ca.pem")).unwrap();
+        let config = access::tls::public_client_with(identity, &ca).unwrap();
+        let http = reqwest::Client::builder().no_proxy().tls_backend_preconfigured(config).build().unwrap();
+        Self { http, url: plain.url, token: String::new() }
+    }
+
     /// The same client with another token; none when it is empty.
     #[must_use]
     pub fn with_token(&self, token: &str) -> Self {

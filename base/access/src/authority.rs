@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
 };
 use time::OffsetDateTime;
-use types::Timestamp;
+use types::{CallerName, Namespace, Timestamp};
 use zeroize::Zeroizing;
 
 /// A certificate that can't be made or read.
@@ -110,6 +110,32 @@ impl Authority {
         self.issue(params, now, life)
     }
 
+    /// A certificate for a caller, over the public key of its own request (PKCS#10, PEM): its SPIFFE id is
+    /// `spiffe://mantlet/<namespace>/caller/<name>`, whatever the request asks for; its common name is the id of the
+    /// caller's token, so that it holds no longer than that.
+    ///
+    /// # Errors
+    /// When the request can't be read or is not signed by its own key.
+    pub fn caller(
+        &self,
+        request: &str,
+        (path, token): (&str, &str),
+        now: Timestamp,
+        life: Duration,
+    ) -> Result<String, Error> {
+        let mut request = CertificateSigningRequestParams::from_pem(request)?;
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, token);
+        params.subject_alt_names.push(SanType::URI(spiffe_id(path).try_into()?));
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.use_authority_key_identifier_extension = true;
+        validity(&mut params, now, life);
+        request.params = params;
+        Ok(request.signed_by(&self.issuer)?.pem())
+    }
+
     fn issue(&self, mut params: CertificateParams, now: Timestamp, life: Duration) -> Result<Identity, Error> {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
@@ -118,6 +144,21 @@ impl Authority {
         let certificate = params.signed_by(&key, &self.issuer)?;
         Ok(Identity { chain: certificate.pem(), key: Zeroizing::new(key.serialize_pem()) })
     }
+}
+
+/// A new key and the request for a certificate over it, both PEM.
+///
+/// # Errors
+/// When the system has no randomness.
+pub fn request() -> Result<(Zeroizing<String>, String), Error> {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let request = CertificateParams::new(Vec::new())?.serialize_request(&key)?.pem()?;
+    Ok((Zeroizing::new(key.serialize_pem()), request))
+}
+
+/// The path of a caller's SPIFFE id.
+pub fn caller_path(namespace: &Namespace, caller: &CallerName) -> String {
+    format!("{namespace}/caller/{caller}")
 }
 
 /// The SPIFFE id of a service.

@@ -372,7 +372,7 @@ mod tests {
     use types::Timestamp;
 
     use super::*;
-    use crate::{Identifier, POLICIES, Token, TokenRecord};
+    use crate::{Credential, Identifier, POLICIES, Token, TokenRecord};
 
     /// Decisions are remembered per principal epoch, so principals of one authorizer share one identifier.
     fn principal(identifier: &Identifier, roles: &[Role], node_wide: bool) -> Principal {
@@ -387,7 +387,9 @@ mod tests {
             created: Timestamp(0),
             expires: None,
         });
-        identifier.identify(Some(format!("Bearer {}", *token.expose()).as_bytes()), None, Timestamp(0)).unwrap()
+        identifier
+            .identify(Credential::bearer(format!("Bearer {}", *token.expose()).as_bytes()), None, Timestamp(0))
+            .unwrap()
     }
 
     fn model(namespace: &str) -> Resource {

@@ -13,7 +13,9 @@ use sha2::{Digest as _, Sha256};
 use types::{CallerName, Code, Namespace, Refusal, Role, Timestamp};
 
 use crate::{
+    authority::caller_path,
     jwt::{self, Issuer},
+    tls::Peer,
     token::{Token, TokenId, TokenRecord},
 };
 
@@ -71,12 +73,30 @@ impl Principal {
     }
 }
 
+/// What a request shows: its `authorization` header, and the certificate of its connection.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Credential<'a> {
+    /// The header's value.
+    pub authorization: Option<&'a [u8]>,
+    /// Who showed a certificate.
+    pub peer: Option<&'a Peer>,
+}
+
+impl<'a> Credential<'a> {
+    /// An `authorization` header alone.
+    pub fn bearer(authorization: &'a [u8]) -> Self {
+        Self { authorization: Some(authorization), peer: None }
+    }
+}
+
 /// Knows every live credential and checks them.
 ///
 /// Holds one small record per token; [`Identifier::insert`] and [`Identifier::remove`] follow the registry.
 #[derive(Debug, Default)]
 pub struct Identifier {
     tokens: RwLock<HashMap<TokenId, Known>>,
+    /// Tokens by the SPIFFE path of their caller.
+    paths: RwLock<HashMap<String, TokenId>>,
     epoch: AtomicU64,
     anonymous: bool,
     bearers: Option<Bearers>,
@@ -128,6 +148,7 @@ impl Identifier {
             node_wide: record.node_wide,
             epoch,
         };
+        self.paths.write().insert(caller_path(&record.namespace, &record.caller), record.id.clone());
         self.tokens.write().insert(record.id.clone(), Known { record: Arc::new(record), principal });
     }
 
@@ -162,7 +183,13 @@ impl Identifier {
 
     /// Forgets a revoked credential, by its id.
     pub fn remove(&self, id: &str) {
-        self.tokens.write().remove(id);
+        let Some(known) = self.tokens.write().remove(id) else { return };
+        let path = caller_path(&known.record.namespace, &known.record.caller);
+        let mut paths = self.paths.write();
+        // A rotated token's path is its successor's by now.
+        if paths.get(&path).is_some_and(|of| of.as_str() == id) {
+            paths.remove(&path);
+        }
     }
 
     /// Whether the credential with this id is known.
@@ -173,9 +200,10 @@ impl Identifier {
     /// Forgets every credential; used before they are all read anew.
     pub fn clear(&self) {
         self.tokens.write().clear();
+        self.paths.write().clear();
     }
 
-    /// Who sends this `authorization` header, acting in the namespace it names.
+    /// Who shows this credential, acting in the namespace they name.
     ///
     /// O(1) in the number of credentials.
     ///
@@ -184,11 +212,16 @@ impl Identifier {
     /// is not the principal's own.
     pub fn identify(
         &self,
-        authorization: Option<&[u8]>,
+        credential: Credential<'_>,
         namespace: Option<&str>,
         now: Timestamp,
     ) -> Result<Principal, Refusal> {
-        let known = if self.anonymous { self.anybody()? } else { self.check(authorization, now)? };
+        let known = match credential {
+            _ if self.anonymous => self.anybody()?,
+            // What a request says of itself counts more than what its connection does.
+            Credential { authorization: None, peer: Some(peer) } => self.certified(peer, now)?,
+            Credential { authorization, .. } => self.check(authorization, now)?,
+        };
         let Some(wanted) = namespace else { return Ok(known) };
         let wanted: Namespace = wanted.parse()?;
         if wanted != known.home && !known.node_wide {
@@ -196,6 +229,27 @@ impl Identifier {
                 .hint("leave the namespace out: the token belongs to one already"));
         }
         Ok(Principal { namespace: wanted, ..known })
+    }
+
+    fn certified(&self, peer: &Peer, now: Timestamp) -> Result<Principal, Refusal> {
+        let id = self.paths.read().get(&peer.path).cloned();
+        let known = id.and_then(|id| self.tokens.read().get(&id).cloned());
+        let known = known.ok_or_else(|| {
+            Refusal::new(Code::CredentialInvalid, "the certificate is of no caller here")
+                .hint("add the caller, then make it a certificate: `mantlet callers certificate NAME`")
+        })?;
+        if peer.name != known.record.id.as_str() {
+            return Err(Refusal::new(
+                Code::CredentialInvalid,
+                "the certificate's caller has got other credentials since",
+            )
+            .hint("make a new one: `mantlet callers certificate NAME`"));
+        }
+        if peer.until <= now || known.record.expires.is_some_and(|at| at <= now) {
+            return Err(Refusal::new(Code::CredentialExpired, "the certificate, or its caller's time, has expired")
+                .hint("make a new one: `mantlet callers certificate NAME`"));
+        }
+        Ok(known.principal)
     }
 
     fn check(&self, authorization: Option<&[u8]>, now: Timestamp) -> Result<Principal, Refusal> {
@@ -301,7 +355,7 @@ mod tests {
     fn a_known_token_names_its_caller() {
         let (identifier, token) = known(false, None);
         let header = format!("bearer {}", *token.expose());
-        let principal = identifier.identify(Some(header.as_bytes()), None, Timestamp(1)).unwrap();
+        let principal = identifier.identify(Credential::bearer(header.as_bytes()), None, Timestamp(1)).unwrap();
         assert_eq!(principal.subject(), "caller:bank/teller");
     }
 
@@ -309,14 +363,17 @@ mod tests {
     fn missing_forged_revoked_and_expired_are_told_apart_as_far_as_is_safe() {
         let (identifier, token) = known(false, Some(100));
         let header = format!("Bearer {}", *token.expose());
-        let at = |now| identifier.identify(Some(header.as_bytes()), None, Timestamp(now));
-        assert_eq!(code(identifier.identify(None, None, Timestamp(1))), Code::CredentialMissing);
+        let at = |now| identifier.identify(Credential::bearer(header.as_bytes()), None, Timestamp(now));
+        assert_eq!(code(identifier.identify(Credential::default(), None, Timestamp(1))), Code::CredentialMissing);
         let mut forged = header.clone().into_bytes();
         let last = forged.last_mut().unwrap();
         *last = if *last == b'0' { b'1' } else { b'0' };
-        assert_eq!(code(identifier.identify(Some(&forged), None, Timestamp(1))), Code::CredentialInvalid);
+        assert_eq!(code(identifier.identify(Credential::bearer(&forged), None, Timestamp(1))), Code::CredentialInvalid);
         for other in [&b"Basic eDp5"[..], b"Bearer", b"Bearer \xff", &header.as_bytes()[..40]] {
-            assert_eq!(code(identifier.identify(Some(other), None, Timestamp(1))), Code::CredentialInvalid);
+            assert_eq!(
+                code(identifier.identify(Credential::bearer(other), None, Timestamp(1))),
+                Code::CredentialInvalid
+            );
         }
         assert!(at(99).is_ok());
         assert_eq!(code(at(100)), Code::CredentialExpired);
@@ -328,11 +385,50 @@ mod tests {
     fn only_node_wide_principals_choose_their_namespace() {
         let (identifier, token) = known(false, None);
         let header = format!("Bearer {}", *token.expose());
-        let other = identifier.identify(Some(header.as_bytes()), Some("clinic"), Timestamp(1));
+        let other = identifier.identify(Credential::bearer(header.as_bytes()), Some("clinic"), Timestamp(1));
         assert_eq!(code(other), Code::PathNotFound);
         let (identifier, token) = known(true, None);
         let header = format!("Bearer {}", *token.expose());
-        let other = identifier.identify(Some(header.as_bytes()), Some("clinic"), Timestamp(1)).unwrap();
+        let other = identifier.identify(Credential::bearer(header.as_bytes()), Some("clinic"), Timestamp(1)).unwrap();
         assert_eq!((other.namespace().as_str(), other.home().as_str()), ("clinic", "bank"));
+    }
+
+    #[test]
+    fn a_certificate_names_its_caller_while_that_is_known_and_not_renewed() {
+        let (identifier, token) = known(false, None);
+        let peer = |path: &str, token: &Token| Peer {
+            path: path.into(),
+            name: token.id().to_string(),
+            until: Timestamp(9_000),
+        };
+        let by = |peer: &Peer, now| {
+            identifier.identify(Credential { authorization: None, peer: Some(peer) }, None, Timestamp(now))
+        };
+        let good = peer("bank/caller/teller", &token);
+        assert_eq!(by(&good, 2_000).unwrap().subject(), "caller:bank/teller");
+        assert_eq!(code(by(&good, 9_000)), Code::CredentialExpired);
+        for path in ["bank/caller/other", "gateway", "bank/model-server/m1", "bank/caller/teller/x", ""] {
+            assert_eq!(code(by(&peer(path, &token), 2_000)), Code::CredentialInvalid, "{path}");
+        }
+        let both = Credential { authorization: Some(b"Bearer x"), peer: Some(&good) };
+        assert_eq!(
+            code(identifier.identify(both, None, Timestamp(2_000))),
+            Code::CredentialInvalid,
+            "its own word counts"
+        );
+
+        // Rotated: the certificate was issued beside the token before.
+        let next = Token::generate();
+        let record = TokenRecord {
+            id: next.id().clone(),
+            created: Timestamp(5_000),
+            ..identifier.tokens.read()[token.id()].record.as_ref().clone()
+        };
+        identifier.insert(record);
+        identifier.remove(token.id().as_str());
+        assert_eq!(code(by(&good, 6_000)), Code::CredentialInvalid);
+        by(&peer("bank/caller/teller", &next), 6_000).unwrap();
+        identifier.remove(next.id().as_str());
+        assert_eq!(code(by(&peer("bank/caller/teller", &next), 6_000)), Code::CredentialInvalid);
     }
 }

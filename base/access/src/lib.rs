@@ -18,7 +18,7 @@ pub mod token;
 
 pub use authority::{Authority, Identity};
 pub use authorize::{Action, Asker, Authorizer, Explanation, Permit, Resource};
-pub use identify::{Identifier, Principal};
+pub use identify::{Credential, Identifier, Principal};
 pub use policy::{POLICIES, PolicyError, SCHEMA};
 pub use renew::Renewable;
 pub use token::{Token, TokenId, TokenRecord};

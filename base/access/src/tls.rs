@@ -8,6 +8,8 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 
+use types::Timestamp;
+
 use crate::{Identity, authority};
 
 /// TLS settings that can't be made.
@@ -25,14 +27,17 @@ pub fn install_provider() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
-/// Settings of the public port: TLS 1.3, HTTP/2 and HTTP/1.1, no client certificate.
+/// Settings of the public port: TLS 1.3, HTTP/2 and HTTP/1.1; client certificates of this CA are asked for, and not
+/// required.
 ///
 /// # Errors
 /// When certificate or key can't be read.
-pub fn public_server(identity: &Identity) -> Result<ServerConfig, Error> {
+pub fn public_server(identity: &Identity, ca: &str) -> Result<ServerConfig, Error> {
     let (chain, key) = read(identity)?;
+    let verifier =
+        WebPkiClientVerifier::builder(Arc::new(roots(ca)?)).allow_unauthenticated().build().map_err(wrong)?;
     let mut config = ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
-        .with_no_client_auth()
+        .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)
         .map_err(wrong)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -96,6 +101,37 @@ pub fn public_client(ca: &str) -> Result<ClientConfig, Error> {
         .with_no_client_auth())
 }
 
+/// Settings of a client of the public port that shows a certificate.
+///
+/// # Errors
+/// When a certificate or the key can't be read.
+pub fn public_client_with(identity: &Identity, ca: &str) -> Result<ClientConfig, Error> {
+    let mut config = service_client(identity, ca)?;
+    config.alpn_protocols.clear();
+    Ok(config)
+}
+
+/// Who showed a certificate of this CA, and for how long it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// The path in its SPIFFE id.
+    pub path: String,
+    /// Its common name: for a caller, the id of the token it was issued beside.
+    pub name: String,
+    /// Until when.
+    pub until: Timestamp,
+}
+
+/// The peer that showed this chain, which the handshake has verified; none when it has no SPIFFE id of ours.
+pub fn peer(certificates: Option<&[CertificateDer<'_>]>) -> Option<Peer> {
+    let path = peer_path(certificates)?;
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificates?.first()?).ok()?;
+    let at = |seconds: i64| Timestamp(u64::try_from(seconds).unwrap_or(0).saturating_mul(1000));
+    let name = certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
+    let until = at(certificate.validity().not_after.timestamp());
+    Some(Peer { path, name: name.unwrap_or_default().to_owned(), until })
+}
+
 /// The path in the SPIFFE id of a peer's certificate, when it has exactly one.
 pub fn peer_path(certificates: Option<&[CertificateDer<'_>]>) -> Option<String> {
     let leaf = certificates?.first()?;
@@ -131,8 +167,6 @@ fn read(identity: &Identity) -> Result<(Vec<CertificateDer<'static>>, PrivateKey
 mod tests {
     use std::time::Duration;
 
-    use types::Timestamp;
-
     use super::*;
     use crate::Authority;
 
@@ -148,7 +182,7 @@ mod tests {
         assert_eq!(peer_path(Some(&read(&public).unwrap().0)), None);
         assert!(service_server(&identity, ca.certificate()).is_ok());
         assert!(service_client(&identity, ca.certificate()).is_ok());
-        assert!(public_server(&public).is_ok());
+        assert!(public_server(&public, ca.certificate()).is_ok());
         assert!(public_client("").is_err());
     }
 }

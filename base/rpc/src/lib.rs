@@ -1,6 +1,6 @@
 //! The traits services meet through, each in two forms: a call in one process, and mTLS gRPC between processes.
 //!
-//! [`registry`], [`orchestrator`] and [`model_server`] hold one trait each, with its remote form beside it.
+//! [`registry`], [`orchestrator`], [`model_server`] and [`supervisor`] hold one trait each, with its remote form beside it.
 //! [`door`] opens and calls remote doors, [`oip`] turns inferences into the Open Inference Protocol's messages
 //! and back, [`feed`] carries state that others follow, [`clock`] is the one place that reads the time.
 //!
@@ -15,9 +15,11 @@ pub mod model_server;
 pub mod oip;
 pub mod orchestrator;
 pub mod registry;
+pub mod supervisor;
 
 pub use clock::Clock;
 pub use feed::{Change, Changes, Feed, Since};
 pub use model_server::ModelServer;
 pub use orchestrator::Orchestrator;
 pub use registry::Registry;
+pub use supervisor::Supervisor;

@@ -263,6 +263,21 @@ pub struct SetPolicy {
     pub text: Option<String>,
 }
 
+/// Notes that a caller got a certificate.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NoteCertificate {
+    /// Who asks.
+    pub actor: String,
+    /// The caller's namespace.
+    pub namespace: Namespace,
+    /// The caller.
+    pub caller: CallerName,
+    /// SHA-256 of the certificate.
+    pub digest: Digest,
+    /// Until when it holds.
+    pub until: Timestamp,
+}
+
 /// Bounds a namespace, or takes its bounds away.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SetQuota {
@@ -298,6 +313,8 @@ service! {
         fn revoke_caller(NameCaller) -> Receipt;
         /// Replaces a caller's token.
         fn rotate_caller(NameCaller) -> NewToken;
+        /// Notes a caller's new certificate.
+        fn note_certificate(NoteCertificate) -> Receipt;
         /// Callers of a namespace.
         fn callers(Select) -> Vec<CallerRecord>;
         /// Follows the credentials.

@@ -1,4 +1,6 @@
-//! `mantlet callers`: add, list, revoke, rotate.
+//! `mantlet callers`: add, list, revoke, rotate, certificate.
+
+use std::{fs, io::Write as _, os::unix::fs::OpenOptionsExt as _};
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -20,6 +22,35 @@ pub(crate) async fn run(client: &Client, verb: Callers, format: Format) -> Resul
         Callers::Rotate { name } => {
             let made: Value = client.json(client.request(Method::POST, &format!("/v1/callers/{name}/rotate"))).await?;
             output::show(&made, format, token);
+        }
+        Callers::Certificate { name, out, expires_in } => {
+            let (key, request) = access::authority::request().map_err(|error| output::internal(&error))?;
+            let body = json!({ "request": request, "expires_in": expires_in });
+            let path = format!("/v1/callers/{name}/certificate");
+            let made: Value = client.json(client.request(Method::POST, &path).json(&body)).await?;
+            fs::create_dir_all(&out).map_err(output::file(&out))?;
+            let (certificate, secret) = (out.join(format!("{name}.pem")), out.join(format!("{name}.key")));
+            fs::write(&certificate, made["certificate"].as_str().unwrap_or_default())
+                .map_err(output::file(&certificate))?;
+            let mut file = fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&secret)
+                .map_err(output::file(&secret))?;
+            file.write_all(key.as_bytes()).map_err(output::file(&secret))?;
+            let shown = json!({ "certificate": certificate, "key": secret, "expires": made["expires"] });
+            output::show(&shown, format, |_| {
+                format!(
+                    "{} and {} let {name} in without a token:\n  curl --cacert ca.pem --cert {} --key {} {}/v2/models\n",
+                    certificate.display(),
+                    secret.display(),
+                    certificate.display(),
+                    secret.display(),
+                    client.url()
+                )
+            });
         }
         Callers::Revoke { name } => {
             let done: Value = client.json(client.request(Method::DELETE, &format!("/v1/callers/{name}"))).await?;

@@ -4,11 +4,17 @@ use std::{sync::Arc, time::Duration};
 
 use access::{
     Authority, Identity, Renewable,
+    authority::caller_path,
     tls::{self, ServiceTls},
 };
+use async_trait::async_trait;
 use gateway::listen::PublicTls;
-use rpc::{Clock, door::Badge};
-use types::Refusal;
+use rpc::{
+    Clock, Supervisor,
+    door::Badge,
+    supervisor::{Certified, Certify},
+};
+use types::{Code, Refusal};
 
 use super::data::DataDir;
 use crate::output;
@@ -35,7 +41,9 @@ impl Certificates {
     pub(super) fn new(data: &DataDir, names: Vec<String>, life: Duration, clock: Clock) -> Result<Self, Refusal> {
         let authority = data.authority.clone();
         let port = authority.server(&names, clock.now()).map_err(|error| output::internal(&error))?;
-        let public = Renewable::new(tls::public_server(&port).map_err(|error| output::internal(&error))?);
+        let public = Renewable::new(
+            tls::public_server(&port, authority.certificate()).map_err(|error| output::internal(&error))?,
+        );
         let service = |path| Ok::<_, Refusal>(Badge::new(made(&authority, path, life, &clock)?));
         let (gateway, orchestrator) = (service("gateway")?, service("orchestrator")?);
         Ok(Self { authority, names, life, clock, public, gateway, orchestrator })
@@ -69,9 +77,31 @@ impl Certificates {
         if public {
             let port =
                 self.authority.server(&self.names, self.clock.now()).map_err(|error| output::internal(&error))?;
-            self.public.replace(tls::public_server(&port).map_err(|error| output::internal(&error))?);
+            self.public.replace(
+                tls::public_server(&port, self.authority.certificate()).map_err(|error| output::internal(&error))?,
+            );
         }
         Ok(())
+    }
+}
+
+/// The CA of the node, for those who may ask it.
+pub(super) struct Issuing {
+    pub(super) authority: Arc<Authority>,
+    pub(super) clock: Clock,
+}
+
+#[async_trait]
+impl Supervisor for Issuing {
+    async fn certify(&self, request: Certify) -> Result<Certified, Refusal> {
+        let Certify { namespace, caller, token, request, until } = request;
+        let now = self.clock.now();
+        let made = self.authority.caller(&request, (&caller_path(&namespace, &caller), &token), now, until.since(now));
+        let certificate = made.map_err(|error| {
+            Refusal::new(Code::RequestMalformed, format!("the certificate request can't be used: {error}"))
+                .hint("`mantlet callers certificate NAME` makes a key and a request for it")
+        })?;
+        Ok(Certified { certificate })
     }
 }
 

@@ -1,14 +1,57 @@
-//! Paths and queries as axum reads them, with a refusal of ours where they can't be read.
+//! What handlers take: who sends a request, and paths and queries with a refusal of ours where they can't be read.
 
+use std::sync::Arc;
+
+use access::tls::Peer;
 use axum::{
     extract::{FromRequestParts, Path as AxumPath, Query as AxumQuery},
     response::Response,
 };
-use http::request::Parts;
+use http::{HeaderMap, request::Parts};
 use serde::de::DeserializeOwned;
 use types::{Code, Refusal};
 
 use crate::rest;
+
+/// What a request says of who sends it: its headers, and the certificate of its connection.
+pub(crate) struct Sender {
+    pub(crate) headers: HeaderMap,
+    pub(crate) peer: Option<Arc<Peer>>,
+}
+
+impl Sender {
+    /// Takes it out of a request's head.
+    pub(crate) fn of(parts: Parts) -> Self {
+        Self { peer: parts.extensions.get().cloned(), headers: parts.headers }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Sender {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self { peer: parts.extensions.get().cloned(), headers: parts.headers.clone() })
+    }
+}
+
+/// The same, borrowed.
+#[derive(Clone, Copy)]
+pub(crate) struct Asking<'a> {
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) peer: Option<&'a Arc<Peer>>,
+}
+
+impl<'a> From<&'a Sender> for Asking<'a> {
+    fn from(sender: &'a Sender) -> Self {
+        Self { headers: &sender.headers, peer: sender.peer.as_ref() }
+    }
+}
+
+impl<'a> From<&'a Parts> for Asking<'a> {
+    fn from(parts: &'a Parts) -> Self {
+        Self { headers: &parts.headers, peer: parts.extensions.get() }
+    }
+}
 
 /// What stands in the path.
 pub(crate) struct Path<T>(pub(crate) T);

@@ -2,7 +2,8 @@
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use access::Renewable;
+use access::{Renewable, tls};
+use axum::Extension;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
@@ -91,7 +92,12 @@ impl Listener {
             let (router, watcher, idle) = (router.clone(), graceful.watcher(), ring.limits.idle);
             tokio::spawn(async move {
                 if let Err(error) = connection(stream, acceptor, router, watcher, idle).await {
-                    tracing::debug!(%peer, %error, "a connection ended early");
+                    match turned_away(&*error) {
+                        Some(why) => tracing::warn!(
+                            %peer, why, "a client's certificate was not accepted; make one: `mantlet callers certificate NAME`"
+                        ),
+                        None => tracing::debug!(%peer, %error, "a connection ended early"),
+                    }
                 }
                 drop(place);
             });
@@ -100,6 +106,12 @@ impl Listener {
         // Whoever does not end in time is cut.
         let _ = tokio::time::timeout(grace, graceful.shutdown()).await;
     }
+}
+
+/// Why a client's certificate was not accepted, when that is what ended the connection.
+fn turned_away(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let inner = error.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref::<tokio_rustls::rustls::Error>()?;
+    matches!(inner, tokio_rustls::rustls::Error::InvalidCertificate(_)).then(|| inner.to_string())
 }
 
 /// Bytes by which a client of HTTP/2 begins.
@@ -118,6 +130,12 @@ async fn connection(
         return http(builder(), stream, router, watcher).await;
     };
     let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await??;
+    // Whose certificate it is, for every request on this connection.
+    let peer = tls::peer(stream.get_ref().1.peer_certificates());
+    let router = match peer {
+        Some(peer) => router.layer(Extension(Arc::new(peer))),
+        None => router,
+    };
     // Which protocol is agreed on, so that each one's own clock starts at once.
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         let stream = Patient::new(stream, (PREFACE, HANDSHAKE), idle);

@@ -18,11 +18,10 @@ use axum::{
     response::Response,
     routing::{delete, get, post, put},
 };
-use http::HeaderMap;
 use serde::de::DeserializeOwned;
 use types::{Code, ModelName, Namespace, Refusal};
 
-use crate::{Ring, rest};
+use crate::{Ring, extract::Sender, rest};
 
 /// The largest JSON body of a management call.
 const SMALL: u64 = 1 << 20;
@@ -38,6 +37,7 @@ pub(crate) fn routes() -> Router<Arc<Ring>> {
         .route("/v1/deploys", post(models::deploy))
         .route("/v1/callers", get(callers::list).post(callers::add))
         .route("/v1/callers/{caller}", delete(callers::revoke))
+        .route("/v1/callers/{caller}/certificate", post(callers::certificate))
         .route("/v1/callers/{caller}/rotate", post(callers::rotate))
         .route("/v1/namespaces", get(namespaces::list))
         .route("/v1/namespaces/{namespace}", put(namespaces::set).delete(namespaces::reset))
@@ -59,11 +59,11 @@ pub(crate) fn routes() -> Router<Arc<Ring>> {
 /// Who sends these headers, when the policies let them do it.
 fn permit(
     ring: &Ring,
-    headers: &HeaderMap,
+    sender: &Sender,
     action: Action,
     resource: impl FnOnce(&Namespace) -> Resource,
 ) -> Result<Permit, Refusal> {
-    let principal = rest::identify(ring, headers)?;
+    let principal = rest::identify(ring, sender)?;
     let resource = resource(principal.namespace());
     ring.authorize(principal, action, resource)
 }
@@ -101,8 +101,8 @@ async fn settle(outcome: Result<impl serde::Serialize, Refusal>, mut body: Body)
     rest::respond(outcome)
 }
 
-async fn metrics(State(ring): State<Arc<Ring>>, headers: HeaderMap) -> Response {
-    match permit(&ring, &headers, Action::Metrics, |_| Resource::Node) {
+async fn metrics(State(ring): State<Arc<Ring>>, sender: Sender) -> Response {
+    match permit(&ring, &sender, Action::Metrics, |_| Resource::Node) {
         Ok(_) => {
             let mut response = Response::new((ring.render)().into());
             let kind = http::HeaderValue::from_static("text/plain; version=0.0.4");

@@ -16,6 +16,9 @@ pub mod identify;
 pub mod record;
 pub mod route;
 
+use std::sync::Arc;
+
+use access::tls::Peer;
 use async_trait::async_trait;
 use tokio::time::{Instant, timeout_at};
 use types::{ModelName, PredictionId, Refusal, Version, infer::InferRequest};
@@ -41,6 +44,8 @@ pub struct Head {
     pub prediction: PredictionId,
     /// The `authorization` header.
     pub authorization: Option<Vec<u8>>,
+    /// Who showed a certificate on the connection.
+    pub peer: Option<Arc<Peer>>,
     /// The `mantlet-namespace` header.
     pub namespace: Option<String>,
     /// When the call came in.

@@ -5,7 +5,7 @@ mod codec;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use access::{Action, Principal, Resource};
+use access::{Action, Credential, Principal, Resource};
 use axum::{
     extract::{Request, State},
     response::Response,
@@ -16,7 +16,7 @@ use types::{Code, ModelName, PredictionId, Refusal, Version, infer::TensorSpec};
 
 use crate::{
     Ring,
-    extract::Path,
+    extract::{Asking, Path, Sender},
     pipeline::{Call, Head, predict},
     ring::Model,
 };
@@ -68,12 +68,14 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
 }
 
 /// The head of a call, as its headers say; `timeout` is the client's own.
-pub(crate) fn head(ring: &Ring, headers: &HeaderMap, timeout: Option<Duration>) -> Head {
+pub(crate) fn head<'a>(ring: &Ring, asking: impl Into<Asking<'a>>, timeout: Option<Duration>) -> Head {
+    let Asking { headers, peer } = asking.into();
     let received = tokio::time::Instant::now();
     let limit = timeout.unwrap_or(ring.limits.deadline).min(ring.limits.longest_deadline);
     Head {
         prediction: PredictionId(uuid::Uuid::now_v7()),
         authorization: headers.get(header::AUTHORIZATION).map(|value| value.as_bytes().to_vec()),
+        peer: peer.cloned(),
         namespace: text(headers, NAMESPACE),
         received,
         deadline: received + limit,
@@ -81,11 +83,13 @@ pub(crate) fn head(ring: &Ring, headers: &HeaderMap, timeout: Option<Duration>) 
 }
 
 /// Who sends these headers.
-pub(crate) fn identify(ring: &Ring, headers: &HeaderMap) -> Result<Principal, Refusal> {
+pub(crate) fn identify<'a>(ring: &Ring, asking: impl Into<Asking<'a>>) -> Result<Principal, Refusal> {
+    let Asking { headers, peer } = asking.into();
     let authorization = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+    let credential = Credential { authorization, peer: peer.map(AsRef::as_ref) };
     let namespace = headers.get(NAMESPACE).map(|value| value.to_str());
     let namespace = namespace.transpose().map_err(|_| Refusal::new(Code::NameInvalid, "the namespace is no text"))?;
-    let identified = ring.identifier.identify(authorization, namespace, ring.clock.now());
+    let identified = ring.identifier.identify(credential, namespace, ring.clock.now());
     identified.inspect_err(|refusal| ring.deny(None, "identify", "this node".into(), refusal))
 }
 
@@ -98,10 +102,10 @@ fn model_name(params: &HashMap<String, String>) -> Result<(ModelName, Option<Ver
 /// A model that the sender of these headers may read.
 fn readable(
     ring: &Ring,
-    headers: &HeaderMap,
+    sender: &Sender,
     params: &HashMap<String, String>,
 ) -> Result<(ModelName, Option<Version>, Arc<Model>), Refusal> {
-    let principal = identify(ring, headers)?;
+    let principal = identify(ring, sender)?;
     let (name, version) = model_name(params)?;
     let model = read(ring, principal, &name, version)?;
     Ok((name, version, model))
@@ -155,14 +159,14 @@ pub(crate) async fn ready() -> Response {
     answer(&json!({ "ready": true }))
 }
 
-pub(crate) async fn server_metadata(State(ring): State<Arc<Ring>>, headers: HeaderMap) -> Response {
-    let described = identify(&ring, &headers)
+pub(crate) async fn server_metadata(State(ring): State<Arc<Ring>>, sender: Sender) -> Response {
+    let described = identify(&ring, &sender)
         .map(|_| json!({ "name": SERVER, "version": env!("CARGO_PKG_VERSION"), "extensions": EXTENSIONS }));
     respond(described)
 }
 
-pub(crate) async fn metadata(State(ring): State<Arc<Ring>>, headers: HeaderMap, Path(params): Params) -> Response {
-    let described = readable(&ring, &headers, &params).map(|(name, version, model)| {
+pub(crate) async fn metadata(State(ring): State<Arc<Ring>>, sender: Sender, Path(params): Params) -> Response {
+    let described = readable(&ring, &sender, &params).map(|(name, version, model)| {
         let (inputs, outputs) = specs(&model);
         let tensor = |spec: &TensorSpec| {
             let mut value = json!({ "name": spec.name, "datatype": spec.datatype, "shape": spec.shape });
@@ -182,8 +186,8 @@ pub(crate) async fn metadata(State(ring): State<Arc<Ring>>, headers: HeaderMap, 
     respond(described)
 }
 
-pub(crate) async fn model_ready(State(ring): State<Arc<Ring>>, headers: HeaderMap, Path(params): Params) -> Response {
-    let ready = readable(&ring, &headers, &params).and_then(|(name, version, model)| {
+pub(crate) async fn model_ready(State(ring): State<Arc<Ring>>, sender: Sender, Path(params): Params) -> Response {
+    let ready = readable(&ring, &sender, &params).and_then(|(name, version, model)| {
         if is_ready(&model, version) {
             return Ok(json!({ "name": name, "ready": true }));
         }
@@ -193,8 +197,8 @@ pub(crate) async fn model_ready(State(ring): State<Arc<Ring>>, headers: HeaderMa
     respond(ready)
 }
 
-pub(crate) async fn config(State(ring): State<Arc<Ring>>, headers: HeaderMap, Path(params): Params) -> Response {
-    let described = readable(&ring, &headers, &params).map(|(name, _, model)| {
+pub(crate) async fn config(State(ring): State<Arc<Ring>>, sender: Sender, Path(params): Params) -> Response {
+    let described = readable(&ring, &sender, &params).map(|(name, _, model)| {
         let (inputs, outputs) = specs(&model);
         let tensor = |spec: &TensorSpec| {
             json!({ "name": spec.name, "data_type": format!("TYPE_{}", triton_type(spec)), "dims": spec.shape })
@@ -244,9 +248,9 @@ fn statistic(name: &ModelName, model: &Model) -> Value {
     })
 }
 
-pub(crate) async fn statistics(State(ring): State<Arc<Ring>>, headers: HeaderMap, Path(params): Params) -> Response {
+pub(crate) async fn statistics(State(ring): State<Arc<Ring>>, sender: Sender, Path(params): Params) -> Response {
     let counted =
-        readable(&ring, &headers, &params).map(|(name, _, model)| json!({ "model_stats": [statistic(&name, &model)] }));
+        readable(&ring, &sender, &params).map(|(name, _, model)| json!({ "model_stats": [statistic(&name, &model)] }));
     respond(counted)
 }
 
@@ -257,16 +261,16 @@ pub(crate) fn readable_models(ring: &Ring, principal: Principal) -> Result<Vec<A
     Ok(ring.models(&namespace))
 }
 
-pub(crate) async fn all_statistics(State(ring): State<Arc<Ring>>, headers: HeaderMap) -> Response {
-    let counted = identify(&ring, &headers).and_then(|principal| readable_models(&ring, principal)).map(|models| {
+pub(crate) async fn all_statistics(State(ring): State<Arc<Ring>>, sender: Sender) -> Response {
+    let counted = identify(&ring, &sender).and_then(|principal| readable_models(&ring, principal)).map(|models| {
         let each = models.iter().map(|model| statistic(&model.route.manifest.metadata.name, model));
         json!({ "model_stats": each.collect::<Vec<_>>() })
     });
     respond(counted)
 }
 
-pub(crate) async fn index(State(ring): State<Arc<Ring>>, headers: HeaderMap) -> Response {
-    let listed = identify(&ring, &headers).and_then(|principal| readable_models(&ring, principal)).map(|models| {
+pub(crate) async fn index(State(ring): State<Arc<Ring>>, sender: Sender) -> Response {
+    let listed = identify(&ring, &sender).and_then(|principal| readable_models(&ring, principal)).map(|models| {
         let entry = |model: &Arc<Model>| {
             let ready = is_ready(model, None);
             json!({
@@ -283,7 +287,7 @@ pub(crate) async fn index(State(ring): State<Arc<Ring>>, headers: HeaderMap) -> 
 
 pub(crate) async fn infer(State(ring): State<Arc<Ring>>, Path(params): Params, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let head = head(&ring, &parts.headers, None);
+    let head = head(&ring, &parts, None);
     let (prediction, version) = (head.prediction, parts.version);
     let mut body = codec::RestBody::new(&ring, model_name(&params), parts.headers, body);
     let outcome = predict(&ring, Call { head, body: &mut body }).await;

@@ -7,7 +7,7 @@ use parking_lot::{Mutex, RwLock};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use rpc::{
-    Clock, Orchestrator, Registry,
+    Clock, Orchestrator, Registry, Supervisor,
     door::Badge,
     model_server::ModelServerClient,
     orchestrator::{ModelKey, ModelRoute, Replica},
@@ -82,6 +82,8 @@ pub struct Parts {
     pub registry: Arc<dyn Registry>,
     /// The orchestrator.
     pub orchestrator: Arc<dyn Orchestrator>,
+    /// Who holds the CA's key.
+    pub supervisor: Arc<dyn Supervisor>,
     /// Where uploads go, and exports come from.
     pub artefacts: Arc<dyn Artefacts>,
     /// Where events go.
@@ -114,6 +116,7 @@ const NOTHING: &str = "@id(\"nothing\") forbid (principal, action, resource);";
 pub struct Ring {
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) orchestrator: Arc<dyn Orchestrator>,
+    pub(crate) supervisor: Arc<dyn Supervisor>,
     pub(crate) artefacts: Arc<dyn Artefacts>,
     pub(crate) streams: Arc<dyn Streams>,
     pub(crate) identifier: Identifier,
@@ -161,6 +164,7 @@ impl Ring {
         let Parts {
             registry,
             orchestrator,
+            supervisor,
             artefacts,
             streams,
             name,
@@ -190,6 +194,7 @@ impl Ring {
         Arc::new(Self {
             registry,
             orchestrator,
+            supervisor,
             streams,
             artefacts,
             identifier,

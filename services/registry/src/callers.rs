@@ -1,7 +1,7 @@
 //! Callers and their tokens: one token each, replaced by `rotate`, gone with `revoke`.
 
 use access::{Token, TokenRecord};
-use rpc::registry::{AddCaller, CallerRecord, NameCaller, NewToken, Receipt};
+use rpc::registry::{AddCaller, CallerRecord, NameCaller, NewToken, NoteCertificate, Receipt};
 use store::{Collection, Document, Expect, Write, read_all};
 use types::{Code, Refusal, Role};
 
@@ -101,6 +101,15 @@ impl Registry {
         self.credentials.set(token.id().to_string(), Some(record));
         self.credentials.set(caller.token, None);
         Ok(NewToken { token: token.expose().to_string(), receipt })
+    }
+
+    pub(crate) async fn certified(&self, request: NoteCertificate) -> Result<Receipt, Refusal> {
+        let NoteCertificate { actor, namespace, caller, digest, until } = request;
+        let name = NameCaller { actor: actor.clone(), namespace: namespace.clone(), caller };
+        let (document, _) = self.caller(&name).await?;
+        let subject = format!("caller:{}", document.key);
+        let detail = serde_json::json!({ "certificate": digest, "expires": until });
+        self.commit(Vec::new(), "caller.certificate", Some(&namespace), &actor, &subject, detail).await
     }
 
     async fn caller(&self, request: &NameCaller) -> Result<(Document, CallerRecord), Refusal> {

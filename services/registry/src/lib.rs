@@ -22,8 +22,8 @@ use rpc::{
     Clock, Feed, Since,
     registry::{
         AddCaller, CallerRecord, Credentials, Deploy, Deployed, LeafProof, LedgerPage, NameCaller, NamespacePolicies,
-        NewToken, ProveTree, Quotas, ReadLedger, ReadTile, Receipt, RecordBatch, RecordErasure, RecordGap, Remove,
-        Select, SetPolicy, SetQuota, TileData, TreeProof, VersionRecord,
+        NewToken, NoteCertificate, ProveTree, Quotas, ReadLedger, ReadTile, Receipt, RecordBatch, RecordErasure,
+        RecordGap, Remove, Select, SetPolicy, SetQuota, TileData, TreeProof, VersionRecord,
     },
 };
 use sequencer::Sequencer;
@@ -164,6 +164,10 @@ impl rpc::Registry for Registry {
 
     async fn rotate_caller(&self, request: NameCaller) -> Result<NewToken, Refusal> {
         self.rotate(request).await
+    }
+
+    async fn note_certificate(&self, request: NoteCertificate) -> Result<Receipt, Refusal> {
+        self.certified(request).await
     }
 
     async fn callers(&self, request: Select) -> Result<Vec<CallerRecord>, Refusal> {

@@ -10,7 +10,6 @@ use axum::{
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
-use http::HeaderMap;
 use prost::Message;
 use rpc::oip::{
     self,
@@ -31,6 +30,7 @@ use types::{
 use super::frame::{self, Packed, Reader};
 use crate::{
     Ring,
+    extract::Sender,
     pipeline::{Body, Call, Reply, predict},
     rest,
     ring::Model,
@@ -51,7 +51,7 @@ async fn unary<Q: Message + Default, A: Message>(
 ) -> Response {
     let (parts, body) = request.into_parts();
     let outcome = async {
-        let principal = rest::identify(ring, &parts.headers)?;
+        let principal = rest::identify(ring, &parts)?;
         let mut reader = Reader::new(&parts.headers, body, ring.limits.idle)?;
         let message = reader.next(SMALL, false).await?.unwrap_or_default();
         let question = Q::decode(message).map_err(|error| unreadable(&error))?;
@@ -271,7 +271,7 @@ pub(super) async fn model_infer(State(ring): Shared, request: Request) -> Respon
     let (parts, body) = request.into_parts();
     let packed = frame::accepted(&parts.headers);
     let timeout = super::timeout(&parts.headers);
-    let head = rest::head(&ring, &parts.headers, timeout.as_ref().ok().copied().flatten());
+    let head = rest::head(&ring, &parts, timeout.as_ref().ok().copied().flatten());
     let prediction = head.prediction;
     let outcome = async {
         timeout?;
@@ -286,13 +286,13 @@ pub(super) async fn model_infer(State(ring): Shared, request: Request) -> Respon
 pub(super) async fn model_stream_infer(State(ring): Shared, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let opened = super::timeout(&parts.headers).and_then(|_| {
-        rest::identify(&ring, &parts.headers)?;
+        rest::identify(&ring, &parts)?;
         Reader::new(&parts.headers, body, ring.limits.idle)
     });
     match opened {
         Ok(reader) => {
             let packed = frame::accepted(&parts.headers);
-            frame::stream(answers(ring, parts.headers, reader), packed)
+            frame::stream(answers(ring, Sender::of(parts), reader), packed)
         }
         Err(refusal) => super::refuse(&refusal),
     }
@@ -300,8 +300,8 @@ pub(super) async fn model_stream_infer(State(ring): Shared, request: Request) ->
 
 /// Answers to the messages of a stream, in order. What is wrong with one message is its answer; a credential that
 /// no longer holds ends the stream.
-fn answers(ring: Arc<Ring>, headers: HeaderMap, reader: Reader) -> impl Stream<Item = Result<Bytes, Refusal>> {
-    let headers = Arc::new(headers);
+fn answers(ring: Arc<Ring>, sender: Sender, reader: Reader) -> impl Stream<Item = Result<Bytes, Refusal>> {
+    let sender = Arc::new(sender);
     let largest = ring.limits.message;
     let messages = futures::stream::unfold(Some(reader), move |reader| async move {
         let mut reader = reader?;
@@ -313,11 +313,11 @@ fn answers(ring: Arc<Ring>, headers: HeaderMap, reader: Reader) -> impl Stream<I
     });
     messages
         .map(move |message| {
-            let (ring, headers) = (ring.clone(), headers.clone());
+            let (ring, sender) = (ring.clone(), sender.clone());
             async move {
                 let message = message?;
-                let head = rest::head(&ring, &headers, None);
-                rest::identify(&ring, &headers)?;
+                let head = rest::head(&ring, &*sender, None);
+                rest::identify(&ring, &*sender)?;
                 let prediction = head.prediction;
                 let mut body = GrpcBody { reader: None, message: Some(message), largest: ring.limits.message };
                 let answer = match predict(&ring, Call { head, body: &mut body }).await {

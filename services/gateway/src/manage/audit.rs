@@ -5,7 +5,7 @@ use std::sync::Arc;
 use access::{Action, Resource};
 use axum::{extract::State, response::Response};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderValue, header};
 use ledger::tile::Tile;
 use rpc::registry::{ProveTree, ReadLedger, ReadTile};
 use serde::Deserialize;
@@ -14,7 +14,7 @@ use types::{Code, Refusal};
 use super::{on_namespace, permit};
 use crate::{
     Ring,
-    extract::{Path, Query},
+    extract::{Path, Query, Sender},
     rest,
 };
 
@@ -35,14 +35,14 @@ pub(crate) struct Page {
     own: bool,
 }
 
-pub(crate) async fn ledger(State(ring): Shared, headers: HeaderMap, Query(page): Query<Page>) -> Response {
+pub(crate) async fn ledger(State(ring): Shared, sender: Sender, Query(page): Query<Page>) -> Response {
     let outcome = async {
         let limit = page.limit.unwrap_or(PAGE);
         let namespace = if page.own {
-            Some(permit(&ring, &headers, Action::Audit, on_namespace)?.namespace().clone())
+            Some(permit(&ring, &sender, Action::Audit, on_namespace)?.namespace().clone())
         } else {
             // The log is one for the whole node: reading all of it shows every namespace.
-            permit(&ring, &headers, Action::Audit, |_| Resource::Node)?;
+            permit(&ring, &sender, Action::Audit, |_| Resource::Node)?;
             None
         };
         ring.registry.ledger(ReadLedger { from: page.from, limit, namespace }).await
@@ -57,9 +57,9 @@ pub(crate) struct Earlier {
     old: u64,
 }
 
-pub(crate) async fn consistency(State(ring): Shared, headers: HeaderMap, Query(earlier): Query<Earlier>) -> Response {
+pub(crate) async fn consistency(State(ring): Shared, sender: Sender, Query(earlier): Query<Earlier>) -> Response {
     let outcome = async {
-        permit(&ring, &headers, Action::Audit, on_namespace)?;
+        permit(&ring, &sender, Action::Audit, on_namespace)?;
         ring.registry.prove_tree(ProveTree { old: earlier.old }).await
     };
     rest::respond(outcome.await)
@@ -67,9 +67,9 @@ pub(crate) async fn consistency(State(ring): Shared, headers: HeaderMap, Query(e
 
 /// The newest checkpoint, as C2SP `tlog-tiles` serves it. It and the hashes give nothing away, so an auditor of
 /// any namespace may read them.
-pub(crate) async fn checkpoint(State(ring): Shared, headers: HeaderMap) -> Response {
+pub(crate) async fn checkpoint(State(ring): Shared, sender: Sender) -> Response {
     let outcome = async {
-        permit(&ring, &headers, Action::Audit, on_namespace)?;
+        permit(&ring, &sender, Action::Audit, on_namespace)?;
         ring.registry.ledger(ReadLedger { from: 0, limit: 0, namespace: None }).await
     };
     match outcome.await {
@@ -79,13 +79,13 @@ pub(crate) async fn checkpoint(State(ring): Shared, headers: HeaderMap) -> Respo
 }
 
 /// A tile of hashes, or an entry bundle.
-pub(crate) async fn tile(State(ring): Shared, headers: HeaderMap, Path(path): Path<String>) -> Response {
+pub(crate) async fn tile(State(ring): Shared, sender: Sender, Path(path): Path<String>) -> Response {
     let outcome = async {
-        permit(&ring, &headers, Action::Audit, on_namespace)?;
+        permit(&ring, &sender, Action::Audit, on_namespace)?;
         let missing = || Refusal::new(Code::PathNotFound, "there is no such tile");
         let tile = Tile::parse(&format!("tile/{path}")).ok_or_else(missing)?;
         if tile.level().is_none() {
-            permit(&ring, &headers, Action::Audit, |_| Resource::Node)?;
+            permit(&ring, &sender, Action::Audit, |_| Resource::Node)?;
         }
         let request = ReadTile { level: tile.level(), number: tile.number(), width: tile.width() };
         let data = ring.registry.tile(request).await?.data;

@@ -1,18 +1,24 @@
 //! Callers: add, list, revoke, rotate.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use access::{Action, Permit, Resource, Token};
 use axum::{body::Body, extract::State, response::Response};
-use http::HeaderMap;
-use rpc::registry::{AddCaller, NameCaller, NewToken, Select};
+use rpc::{
+    registry::{AddCaller, NameCaller, NewToken, NoteCertificate, Select},
+    supervisor::Certify,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use types::{CallerName, Code, Refusal, Role, quantity::Span};
+use types::{CallerName, Code, Digest, Refusal, Role, quantity::Span};
 
 use super::{bytes, on_namespace, permit, read, settle};
-use crate::{Ring, extract::Path, rest};
+use crate::{
+    Ring,
+    extract::{Path, Sender},
+    rest,
+};
 
 type Shared = State<Arc<Ring>>;
 
@@ -36,17 +42,17 @@ fn token(name: &CallerName, namespace: &types::Namespace, made: NewToken) -> ser
     json!({ "name": name, "namespace": namespace, "token": made.token })
 }
 
-pub(crate) async fn list(State(ring): Shared, headers: HeaderMap) -> Response {
+pub(crate) async fn list(State(ring): Shared, sender: Sender) -> Response {
     let outcome = async {
-        let permit = permit(&ring, &headers, Action::ManageCallers, on_namespace)?;
+        let permit = permit(&ring, &sender, Action::ManageCallers, on_namespace)?;
         ring.registry.callers(Select { namespace: permit.namespace().clone(), model: None }).await
     };
     rest::respond(outcome.await)
 }
 
-pub(crate) async fn add(State(ring): Shared, headers: HeaderMap, mut body: Body) -> Response {
+pub(crate) async fn add(State(ring): Shared, sender: Sender, mut body: Body) -> Response {
     let outcome = async {
-        let permit = permit(&ring, &headers, Action::ManageCallers, on_namespace)?;
+        let permit = permit(&ring, &sender, Action::ManageCallers, on_namespace)?;
         let AddBody { name, roles, node_wide, expires_in } = read(&bytes(&ring, &mut body).await?)?;
         if node_wide {
             // Nobody hands out more than they have.
@@ -92,9 +98,9 @@ async fn known(ring: &Ring, made: &NewToken) {
     }
 }
 
-pub(crate) async fn revoke(State(ring): Shared, headers: HeaderMap, Path(caller): Path<String>) -> Response {
+pub(crate) async fn revoke(State(ring): Shared, sender: Sender, Path(caller): Path<String>) -> Response {
     let outcome = async {
-        let permit = permit(&ring, &headers, Action::ManageCallers, on_namespace)?;
+        let permit = permit(&ring, &sender, Action::ManageCallers, on_namespace)?;
         let (target, token) = target(&ring, &permit, &caller).await?;
         let receipt = ring.registry.revoke_caller(target).await?;
         ring.registry.sealed(receipt).await?;
@@ -106,9 +112,9 @@ pub(crate) async fn revoke(State(ring): Shared, headers: HeaderMap, Path(caller)
     rest::respond(outcome.await)
 }
 
-pub(crate) async fn rotate(State(ring): Shared, headers: HeaderMap, Path(caller): Path<String>) -> Response {
+pub(crate) async fn rotate(State(ring): Shared, sender: Sender, Path(caller): Path<String>) -> Response {
     let outcome = async {
-        let permit = permit(&ring, &headers, Action::ManageCallers, on_namespace)?;
+        let permit = permit(&ring, &sender, Action::ManageCallers, on_namespace)?;
         let (target, _) = target(&ring, &permit, &caller).await?;
         let (name, namespace) = (target.caller.clone(), target.namespace.clone());
         let made = ring.registry.rotate_caller(target).await?;
@@ -117,4 +123,44 @@ pub(crate) async fn rotate(State(ring): Shared, headers: HeaderMap, Path(caller)
         Ok(token(&name, &namespace, made))
     };
     rest::respond(outcome.await)
+}
+
+/// What `POST /v1/callers/{caller}/certificate` takes.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CertificateBody {
+    /// The caller's own request, PKCS#10 in PEM; only the public key in it counts.
+    request: String,
+    /// How long the certificate holds, for example `30d`; 90d when left out, a year at most.
+    #[serde(default)]
+    expires_in: Option<Span>,
+}
+
+/// How long a caller's certificate holds when nobody says so, and at most.
+const CERTIFICATE: (Duration, Duration) = (Duration::from_secs(90 * 86_400), Duration::from_secs(365 * 86_400));
+
+pub(crate) async fn certificate(
+    State(ring): Shared,
+    sender: Sender,
+    Path(caller): Path<String>,
+    mut body: Body,
+) -> Response {
+    let outcome = async {
+        let permit = permit(&ring, &sender, Action::ManageCallers, on_namespace)?;
+        let (target, token) = target(&ring, &permit, &caller).await?;
+        let CertificateBody { request, expires_in } = read(&bytes(&ring, &mut body).await?)?;
+        let life = expires_in.map_or(CERTIFICATE.0, |span| span.0.min(CERTIFICATE.1));
+        let until = ring.clock.now().plus(life);
+        let NameCaller { actor, namespace, caller } = target;
+        let token = token.unwrap_or_default();
+        let certify = Certify { namespace: namespace.clone(), caller: caller.clone(), token, request, until };
+        let certified = ring.supervisor.certify(certify).await?;
+        let digest = Digest::of(certified.certificate.as_bytes());
+        let note = NoteCertificate { actor, namespace: namespace.clone(), caller: caller.clone(), digest, until };
+        let receipt = ring.registry.note_certificate(note).await?;
+        ring.registry.sealed(receipt).await?;
+        Ok(json!({ "name": caller, "namespace": namespace, "certificate": certified.certificate, "expires": until }))
+    };
+    let outcome = outcome.await;
+    settle(outcome, body).await
 }

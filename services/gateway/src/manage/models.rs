@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use access::Action;
 use axum::{body::Body, extract::State, response::Response};
 use futures::StreamExt as _;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderValue, header};
 use rpc::{
     orchestrator::{Desired, Status, StatusOf, Submit},
     registry::{Deploy, Receipt, Remove, Select, VersionRecord},
@@ -18,7 +18,7 @@ use types::{Code, Digest, Manifest, ModelName, Namespace, Refusal, Version};
 use super::{bytes, on_model, on_namespace, permit, read, settle};
 use crate::{
     Ring,
-    extract::{Path, Query},
+    extract::{Path, Query, Sender},
     rest,
 };
 
@@ -50,9 +50,9 @@ pub(crate) struct Which {
     version: Option<Version>,
 }
 
-pub(crate) async fn upload(State(ring): Shared, headers: HeaderMap, body: Body) -> Response {
+pub(crate) async fn upload(State(ring): Shared, sender: Sender, body: Body) -> Response {
     let outcome = async {
-        permit(&ring, &headers, Action::Deploy, on_namespace)?;
+        permit(&ring, &sender, Action::Deploy, on_namespace)?;
         let idle = ring.limits.idle;
         let stream = futures::stream::try_unfold(body.into_data_stream(), move |mut body| async move {
             match tokio::time::timeout(idle, body.next()).await {
@@ -69,10 +69,10 @@ pub(crate) async fn upload(State(ring): Shared, headers: HeaderMap, body: Body) 
     rest::respond(outcome.await)
 }
 
-pub(crate) async fn deploy(State(ring): Shared, headers: HeaderMap, mut body: Body) -> Response {
+pub(crate) async fn deploy(State(ring): Shared, sender: Sender, mut body: Body) -> Response {
     let outcome = async {
         // Who may not deploy anything learns nothing about the body.
-        let principal = rest::identify(&ring, &headers)?;
+        let principal = rest::identify(&ring, &sender)?;
         let DeployBody { upload, mut manifest } = read(&bytes(&ring, &mut body).await?)?;
         let namespace = manifest.metadata.namespace.take().unwrap_or_else(|| principal.namespace().clone());
         let name = manifest.metadata.name.clone();
@@ -173,9 +173,9 @@ fn summary(versions: &[VersionRecord], status: Option<&Status>) -> Option<Summar
     })
 }
 
-pub(crate) async fn list(State(ring): Shared, headers: HeaderMap) -> Response {
+pub(crate) async fn list(State(ring): Shared, sender: Sender) -> Response {
     let outcome = async {
-        let permit = permit(&ring, &headers, Action::Read, on_namespace)?;
+        let permit = permit(&ring, &sender, Action::Read, on_namespace)?;
         let namespace = permit.namespace().clone();
         let select = Select { namespace: namespace.clone(), model: None };
         let mut models: BTreeMap<ModelName, Vec<VersionRecord>> = BTreeMap::new();
@@ -189,10 +189,10 @@ pub(crate) async fn list(State(ring): Shared, headers: HeaderMap) -> Response {
     rest::respond(outcome.await)
 }
 
-pub(crate) async fn show(State(ring): Shared, headers: HeaderMap, Path(model): Path<String>) -> Response {
+pub(crate) async fn show(State(ring): Shared, sender: Sender, Path(model): Path<String>) -> Response {
     let outcome = async {
         let name: ModelName = model.parse()?;
-        let permit = permit(&ring, &headers, Action::Read, on_model(&name))?;
+        let permit = permit(&ring, &sender, Action::Read, on_model(&name))?;
         let namespace = permit.namespace().clone();
         let select = Select { namespace: namespace.clone(), model: Some(name.clone()) };
         let versions = ring.registry.versions(select).await?;
@@ -213,13 +213,13 @@ pub(crate) async fn show(State(ring): Shared, headers: HeaderMap, Path(model): P
 
 pub(crate) async fn rollback(
     State(ring): Shared,
-    headers: HeaderMap,
+    sender: Sender,
     Path(model): Path<String>,
     mut body: Body,
 ) -> Response {
     let outcome = async {
         let name: ModelName = model.parse()?;
-        let permit = permit(&ring, &headers, Action::Deploy, on_model(&name))?;
+        let permit = permit(&ring, &sender, Action::Deploy, on_model(&name))?;
         let body = bytes(&ring, &mut body).await?;
         let RollbackBody { to } = if body.is_empty() { RollbackBody::default() } else { read(&body)? };
         let namespace = permit.namespace().clone();
@@ -245,10 +245,10 @@ pub(crate) async fn rollback(
     settle(outcome, body).await
 }
 
-pub(crate) async fn remove(State(ring): Shared, headers: HeaderMap, Path(model): Path<String>) -> Response {
+pub(crate) async fn remove(State(ring): Shared, sender: Sender, Path(model): Path<String>) -> Response {
     let outcome = async {
         let name: ModelName = model.parse()?;
-        let permit = permit(&ring, &headers, Action::Delete, on_model(&name))?;
+        let permit = permit(&ring, &sender, Action::Delete, on_model(&name))?;
         let (namespace, actor) = (permit.namespace().clone(), permit.principal().subject());
         let submit = Submit {
             desired: None,
@@ -268,9 +268,9 @@ pub(crate) async fn remove(State(ring): Shared, headers: HeaderMap, Path(model):
     rest::respond(outcome.await)
 }
 
-async fn find(ring: &Ring, headers: &HeaderMap, model: &str, which: &Which) -> Result<VersionRecord, Refusal> {
+async fn find(ring: &Ring, sender: &Sender, model: &str, which: &Which) -> Result<VersionRecord, Refusal> {
     let name: ModelName = model.parse()?;
-    let permit = permit(ring, headers, Action::Export, on_model(&name))?;
+    let permit = permit(ring, sender, Action::Export, on_model(&name))?;
     let namespace = permit.namespace().clone();
     let versions = ring.registry.versions(Select { namespace: namespace.clone(), model: Some(name.clone()) }).await?;
     let statuses = ring.orchestrator.status(StatusOf { namespace, model: Some(name.clone()) }).await?;
@@ -284,12 +284,12 @@ async fn find(ring: &Ring, headers: &HeaderMap, model: &str, which: &Which) -> R
 
 pub(crate) async fn bundle(
     State(ring): Shared,
-    headers: HeaderMap,
+    sender: Sender,
     Path(model): Path<String>,
     Query(which): Query<Which>,
 ) -> Response {
     let outcome = async {
-        let record = find(&ring, &headers, &model, &which).await?;
+        let record = find(&ring, &sender, &model, &which).await?;
         let files = ring.artefacts.list(record.digest).await?;
         let key = ring.registry.bundle_key(()).await?;
         Ok(json!({ "version": record.version, "digest": record.digest, "files": files, "key": key }))
@@ -299,12 +299,12 @@ pub(crate) async fn bundle(
 
 pub(crate) async fn bundle_file(
     State(ring): Shared,
-    headers: HeaderMap,
+    sender: Sender,
     Path((model, file)): Path<(String, String)>,
     Query(which): Query<Which>,
 ) -> Response {
     let outcome = async {
-        let record = find(&ring, &headers, &model, &which).await?;
+        let record = find(&ring, &sender, &model, &which).await?;
         if !ring.artefacts.list(record.digest).await?.contains(&file) {
             return Err(Refusal::new(Code::PathNotFound, "the bundle has no such file"));
         }

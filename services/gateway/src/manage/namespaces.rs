@@ -4,18 +4,21 @@ use std::sync::Arc;
 
 use access::{Action, Resource};
 use axum::{body::Body, extract::State, response::Response};
-use http::HeaderMap;
 use rpc::registry::SetQuota;
 use serde_json::{Value, json};
 use types::{Namespace, Refusal, quota::Quota};
 
 use super::{bytes, permit, read, settle};
-use crate::{Ring, extract::Path, rest};
+use crate::{
+    Ring,
+    extract::{Path, Sender},
+    rest,
+};
 
 type Shared = State<Arc<Ring>>;
 
-pub(crate) async fn list(State(ring): Shared, headers: HeaderMap) -> Response {
-    let listed = permit(&ring, &headers, Action::ManageNamespaces, |_| Resource::Node).map(|_| {
+pub(crate) async fn list(State(ring): Shared, sender: Sender) -> Response {
+    let listed = permit(&ring, &sender, Action::ManageNamespaces, |_| Resource::Node).map(|_| {
         let row = |(namespace, quota)| json!({ "namespace": namespace, "quota": quota });
         ring.quotas.list().into_iter().map(row).collect::<Vec<_>>()
     });
@@ -24,12 +27,12 @@ pub(crate) async fn list(State(ring): Shared, headers: HeaderMap) -> Response {
 
 pub(crate) async fn set(
     State(ring): Shared,
-    headers: HeaderMap,
+    sender: Sender,
     Path(namespace): Path<String>,
     mut body: Body,
 ) -> Response {
     let outcome = async {
-        let permit = permit(&ring, &headers, Action::ManageNamespaces, |_| Resource::Node)?;
+        let permit = permit(&ring, &sender, Action::ManageNamespaces, |_| Resource::Node)?;
         let quota: Quota = read(&bytes(&ring, &mut body).await?)?;
         change(&ring, &permit, &namespace, Some(quota)).await
     };
@@ -37,9 +40,9 @@ pub(crate) async fn set(
     settle(outcome, body).await
 }
 
-pub(crate) async fn reset(State(ring): Shared, headers: HeaderMap, Path(namespace): Path<String>) -> Response {
+pub(crate) async fn reset(State(ring): Shared, sender: Sender, Path(namespace): Path<String>) -> Response {
     let outcome = async {
-        let permit = permit(&ring, &headers, Action::ManageNamespaces, |_| Resource::Node)?;
+        let permit = permit(&ring, &sender, Action::ManageNamespaces, |_| Resource::Node)?;
         change(&ring, &permit, &namespace, None).await
     };
     rest::respond(outcome.await)

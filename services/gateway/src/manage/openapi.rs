@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use axum::{extract::State, response::Response};
-use http::HeaderMap;
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::{callers::AddBody, models::DeployBody, models::RollbackBody};
-use crate::{Ring, replay::ReplayBody, rest};
+use super::{
+    callers::{AddBody, CertificateBody},
+    models::DeployBody,
+    models::RollbackBody,
+};
+use crate::{Ring, extract::Sender, replay::ReplayBody, rest};
 
 /// A path: method, path, summary, whether it needs a credential, and its body's schema.
 type Entry = (&'static str, &'static str, &'static str, bool, Option<&'static str>);
@@ -62,13 +65,20 @@ const PATHS: &[Entry] = &[
     ("get", "/v1/ledger/consistency", "proves that an earlier ledger is the start of this one", true, None),
     ("get", "/v1/log/checkpoint", "the newest checkpoint, as C2SP tlog-tiles serves it", true, None),
     ("get", "/v1/log/tile/{path}", "a tile, as C2SP tlog-tiles serves it", true, None),
+    (
+        "post",
+        "/v1/callers/{caller}/certificate",
+        "makes a caller's certificate over its own request",
+        true,
+        Some("CertificateBody"),
+    ),
     ("get", "/v1/ledger", "records of the ledger with its checkpoint", true, None),
     ("get", "/openapi.json", "this document", true, None),
     ("get", "/metrics", "metrics in Prometheus' text form", true, None),
 ];
 
-pub(super) async fn document(State(ring): State<Arc<Ring>>, headers: HeaderMap) -> Response {
-    rest::respond(rest::identify(&ring, &headers).map(|_| describe()))
+pub(super) async fn document(State(ring): State<Arc<Ring>>, sender: Sender) -> Response {
+    rest::respond(rest::identify(&ring, &sender).map(|_| describe()))
 }
 
 /// The document.
@@ -82,6 +92,7 @@ pub(crate) fn describe() -> Value {
     generator.subschema_for::<DeployBody>();
     generator.subschema_for::<RollbackBody>();
     generator.subschema_for::<AddBody>();
+    generator.subschema_for::<CertificateBody>();
     generator.subschema_for::<ReplayBody>();
     generator.subschema_for::<types::quota::Quota>();
     let mut schemas = generator.take_definitions(true);

@@ -4,28 +4,31 @@ use std::sync::Arc;
 
 use access::{Action, Asker, POLICIES, Resource, SCHEMA};
 use axum::{body::Body, extract::State, response::Response};
-use http::HeaderMap;
 use rpc::registry::{Select, SetPolicy};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use types::{CallerName, Code, ModelName, Refusal};
 
 use super::{bytes, on_namespace, permit, settle};
-use crate::{Ring, extract::Query, rest};
+use crate::{
+    Ring,
+    extract::{Query, Sender},
+    rest,
+};
 
 type Shared = State<Arc<Ring>>;
 
-pub(crate) async fn show(State(ring): Shared, headers: HeaderMap) -> Response {
-    let shown = permit(&ring, &headers, Action::ManagePolicies, on_namespace).map(|permit| {
+pub(crate) async fn show(State(ring): Shared, sender: Sender) -> Response {
+    let shown = permit(&ring, &sender, Action::ManagePolicies, on_namespace).map(|permit| {
         let namespace = permit.namespace();
         json!({ "namespace": namespace, "own": ring.policy(namespace), "default": POLICIES, "schema": SCHEMA })
     });
     rest::respond(shown)
 }
 
-pub(crate) async fn set(State(ring): Shared, headers: HeaderMap, mut body: Body) -> Response {
+pub(crate) async fn set(State(ring): Shared, sender: Sender, mut body: Body) -> Response {
     let outcome = async {
-        let permit = permit(&ring, &headers, Action::ManagePolicies, on_namespace)?;
+        let permit = permit(&ring, &sender, Action::ManagePolicies, on_namespace)?;
         let text = String::from_utf8(bytes(&ring, &mut body).await?.to_vec())
             .map_err(|_| Refusal::new(Code::PolicyInvalid, "the policies are no UTF-8 text"))?;
         change(&ring, &permit, Some(text)).await
@@ -34,9 +37,9 @@ pub(crate) async fn set(State(ring): Shared, headers: HeaderMap, mut body: Body)
     settle(outcome, body).await
 }
 
-pub(crate) async fn reset(State(ring): Shared, headers: HeaderMap) -> Response {
+pub(crate) async fn reset(State(ring): Shared, sender: Sender) -> Response {
     let outcome = async {
-        let permit = permit(&ring, &headers, Action::ManagePolicies, on_namespace)?;
+        let permit = permit(&ring, &sender, Action::ManagePolicies, on_namespace)?;
         change(&ring, &permit, None).await
     };
     rest::respond(outcome.await)
@@ -63,9 +66,9 @@ pub(crate) struct Question {
     model: Option<ModelName>,
 }
 
-pub(crate) async fn check(State(ring): Shared, headers: HeaderMap, Query(question): Query<Question>) -> Response {
+pub(crate) async fn check(State(ring): Shared, sender: Sender, Query(question): Query<Question>) -> Response {
     let outcome = async {
-        let permit = permit(&ring, &headers, Action::ManagePolicies, on_namespace)?;
+        let permit = permit(&ring, &sender, Action::ManagePolicies, on_namespace)?;
         let namespace = permit.namespace().clone();
         let callers = ring.registry.callers(Select { namespace: namespace.clone(), model: None }).await?;
         let callers: Vec<_> = callers

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use access::Action;
 use axum::{body::Body, extract::State, response::Response};
-use http::HeaderMap;
 use rpc::registry::RecordErasure;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -13,7 +12,7 @@ use types::{CallerName, Code, Namespace, PredictionId, Refusal};
 use super::{bytes, on_namespace, permit, read, settle};
 use crate::{
     Ring,
-    extract::{Path, Query},
+    extract::{Path, Query, Sender},
     history,
     replay::{self, ReplayBody},
     rest,
@@ -28,9 +27,9 @@ fn id(text: &str) -> Result<PredictionId, Refusal> {
     })
 }
 
-pub(crate) async fn proof(State(ring): Shared, headers: HeaderMap, Path(prediction): Path<String>) -> Response {
+pub(crate) async fn proof(State(ring): Shared, sender: Sender, Path(prediction): Path<String>) -> Response {
     let outcome = async {
-        let permit = permit(&ring, &headers, Action::Audit, on_namespace)?;
+        let permit = permit(&ring, &sender, Action::Audit, on_namespace)?;
         history::prove(&ring, permit.namespace(), id(&prediction)?).await
     };
     rest::respond(outcome.await)
@@ -49,9 +48,9 @@ async fn erased(
     Ok(json!({ "erased": count }))
 }
 
-pub(crate) async fn forget(State(ring): Shared, headers: HeaderMap, Path(prediction): Path<String>) -> Response {
+pub(crate) async fn forget(State(ring): Shared, sender: Sender, Path(prediction): Path<String>) -> Response {
     let outcome = async {
-        let permit = permit(&ring, &headers, Action::Forget, on_namespace)?;
+        let permit = permit(&ring, &sender, Action::Forget, on_namespace)?;
         let prediction = id(&prediction)?;
         let count = history::forget(&ring, permit.namespace(), prediction).await?;
         erased(&ring, permit.principal().subject(), permit.namespace(), format!("prediction:{prediction}"), count).await
@@ -67,11 +66,11 @@ pub(crate) struct Whose {
 
 pub(crate) async fn forget_caller(
     State(ring): Shared,
-    headers: HeaderMap,
+    sender: Sender,
     Query(Whose { caller }): Query<Whose>,
 ) -> Response {
     let outcome = async {
-        let permit = permit(&ring, &headers, Action::Forget, on_namespace)?;
+        let permit = permit(&ring, &sender, Action::Forget, on_namespace)?;
         let namespace = permit.namespace();
         let count = history::forget_caller(&ring, namespace, &caller).await?;
         erased(&ring, permit.principal().subject(), namespace, format!("caller:{namespace}/{caller}"), count).await
@@ -79,9 +78,9 @@ pub(crate) async fn forget_caller(
     rest::respond(outcome.await)
 }
 
-pub(crate) async fn replay(State(ring): Shared, headers: HeaderMap, mut body: Body) -> Response {
+pub(crate) async fn replay(State(ring): Shared, sender: Sender, mut body: Body) -> Response {
     let outcome = async {
-        let permit = permit(&ring, &headers, Action::Audit, on_namespace)?;
+        let permit = permit(&ring, &sender, Action::Audit, on_namespace)?;
         let body: ReplayBody = read(&bytes(&ring, &mut body).await?)?;
         replay::replay(&ring, permit.namespace(), &body).await
     };

@@ -1,6 +1,6 @@
 //! identify: from a credential to a `Principal`.
 
-use access::Principal;
+use access::{Credential, Principal};
 use types::Refusal;
 
 use super::Head;
@@ -11,5 +11,6 @@ use crate::Ring;
 /// # Errors
 /// `credential_missing`, `credential_invalid`, `credential_expired`, or a namespace that is not the caller's.
 pub fn identify(ring: &Ring, head: &Head) -> Result<Principal, Refusal> {
-    ring.identifier.identify(head.authorization.as_deref(), head.namespace.as_deref(), ring.clock.now())
+    let credential = Credential { authorization: head.authorization.as_deref(), peer: head.peer.as_deref() };
+    ring.identifier.identify(credential, head.namespace.as_deref(), ring.clock.now())
 }
