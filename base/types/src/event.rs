@@ -204,7 +204,14 @@ pub struct Denial {
     pub action: String,
     pub resource: String,
     pub code: Code,
+    /// How many it stands for: strangers that come too fast are counted together.
+    #[serde(default = "once")]
+    pub times: u64,
     pub at: Timestamp,
+}
+
+fn once() -> u64 {
+    1
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use crate::{
     metric::Metrics,
     pipeline::{
         assess::{Limiter, Quotas},
-        record::{Recorder, Statistics, Stores},
+        record::{Recorder, Statistics, Stores, Strangers},
     },
 };
 
@@ -128,6 +128,7 @@ pub struct Ring {
     pub(crate) quotas: Quotas,
     pub(crate) name: String,
     pub(crate) recorder: Recorder,
+    pub(crate) strangers: Strangers,
     pub(crate) metrics: Metrics,
     pub(crate) render: Arc<dyn Fn() -> String + Send + Sync>,
     pub(crate) rng: Mutex<ChaCha8Rng>,
@@ -205,6 +206,7 @@ impl Ring {
             quotas: Quotas::default(),
             name: stores.gateway.clone(),
             recorder: Recorder::start(stores, limits.events),
+            strangers: Strangers::new(),
             clock,
             metrics: Metrics::new(),
             render: metrics,
@@ -346,8 +348,16 @@ impl Ring {
         resource: String,
         refusal: &Refusal,
     ) {
+        let times = match &who {
+            Some(_) => 1,
+            None => match self.strangers.admit() {
+                Some(times) => times,
+                None => return,
+            },
+        };
         let (subject, namespace) = who.unzip();
         let denial = Denial {
+            times,
             subject,
             namespace,
             action: action.to_owned(),
@@ -362,6 +372,14 @@ impl Ring {
 
     /// Stores every event accepted so far; none is taken from then on.
     pub async fn close(&self) {
+        let times = self.strangers.rest();
+        if times > 0 {
+            let code = types::Code::CredentialInvalid;
+            let (action, resource) = ("identify".to_owned(), "this node".to_owned());
+            let at = self.clock.now();
+            let denial = Denial { subject: None, namespace: None, action, resource, code, times, at };
+            self.recorder.take(Event::Denial(denial));
+        }
         self.recorder.close().await;
     }
 }

@@ -3,6 +3,7 @@
 mod capture;
 mod seal;
 mod statistics;
+mod strangers;
 mod sweep;
 mod writer;
 
@@ -19,6 +20,7 @@ use super::{Cleared, Head, Reply, Route};
 use crate::{Ring, metric::STEPS, ring::Model};
 pub(crate) use seal::{Seal, batches, commitments, predictions};
 pub(crate) use statistics::Statistics;
+pub(crate) use strangers::Strangers;
 pub(crate) use writer::{Recorder, Stores};
 
 /// A prediction on its way through the ring, as it will be recorded.
@@ -141,6 +143,10 @@ impl Record {
         }
         ring.metrics.finished(outcome.is_ok(), self.started.elapsed());
         self.leave(ring, Instant::now());
+        // Who was not identified is a stranger, like those who ask for anything else.
+        if let (None, Err(refusal)) = (&self.event.caller, outcome) {
+            return ring.deny(None, "predict", "a model".into(), refusal);
+        }
         if !ring.recorder.take(Event::Prediction(self.event)) {
             ring.metrics.lost();
         }

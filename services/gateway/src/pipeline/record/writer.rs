@@ -186,6 +186,8 @@ impl Writer {
             }
             Ok(first) => {
                 if self.next != Some(first) {
+                    // Envelopes lie between: all of them get their record together.
+                    self.next = None;
                     return self.catch_up_when_due().await;
                 }
                 if let Err(refusal) = self.seal(first, &commitments, lost).await {

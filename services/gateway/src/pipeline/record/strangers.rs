@@ -1,0 +1,62 @@
+//! Strangers are recorded one by one only as long as they come slowly: whoever floods the port without a credential must
+//! not push other people's records out of the file. Those left out are counted, and the next one says how many.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// Strangers recorded at once, and from then on per second.
+const BURST: f64 = 1_000.0;
+const PACE: f64 = 50.0;
+
+/// Counts strangers.
+pub(crate) struct Strangers(Mutex<State>);
+
+struct State {
+    tokens: f64,
+    filled: Instant,
+    left_out: u64,
+}
+
+impl Strangers {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(State { tokens: BURST, filled: Instant::now(), left_out: 0 }))
+    }
+
+    /// Whether this one is recorded, and for how many it stands: itself, and those left out before.
+    pub(crate) fn admit(&self) -> Option<u64> {
+        let mut state = self.0.lock();
+        let now = Instant::now();
+        let elapsed: Duration = now - state.filled;
+        state.tokens = (state.tokens + elapsed.as_secs_f64() * PACE).min(BURST);
+        state.filled = now;
+        if state.tokens < 1.0 {
+            state.left_out += 1;
+            return None;
+        }
+        state.tokens -= 1.0;
+        Some(1 + std::mem::take(&mut state.left_out))
+    }
+
+    /// How many were left out and not spoken of yet; they are from now on.
+    pub(crate) fn rest(&self) -> u64 {
+        std::mem::take(&mut self.0.lock().left_out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_is_counted_and_not_written_down_one_by_one() {
+        let strangers = Strangers::new();
+        let admitted = (0..5_000).filter_map(|_| strangers.admit()).sum::<u64>();
+        assert_eq!(admitted, 1_000);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let later: Vec<u64> = (0..100).filter_map(|_| strangers.admit()).collect();
+        assert_eq!((later.len(), later[0], later[1]), (50, 4_001, 1), "the first stands for all before it");
+        assert_eq!((strangers.rest(), strangers.rest()), (50, 0));
+    }
+}
