@@ -24,8 +24,11 @@ impl Registry {
         let staged = request.staged.clone();
         let outcome = self.register(request).await;
         // Published files have left staging; of everything else nothing may stay.
-        self.artefacts.discard(&staged).await?;
-        outcome
+        let discarded = self.artefacts.discard(&staged).await;
+        // What was wrong first is said first.
+        let deployed = outcome?;
+        discarded?;
+        Ok(deployed)
     }
 
     async fn register(&self, request: Deploy) -> Result<Deployed, Refusal> {

@@ -69,6 +69,17 @@ async fn suite(made: &Made, registry: &dyn rpc::Registry) {
     let all = registry.versions(Select { namespace: bank(), model: None }).await.unwrap();
     assert_eq!(all.iter().map(|record| record.version.0).collect::<Vec<_>>(), [1, 2]);
 
+    // What was never uploaded is the caller's mistake.
+    for staged in ["00000000000000000000000000000000", "../../ca.key", ""] {
+        let request = Deploy {
+            actor: "caller:default/admin".into(),
+            namespace: bank(),
+            manifest: Manifest::for_onnx("ghost".parse().unwrap(), "m.onnx"),
+            staged: staged.into(),
+        };
+        assert_eq!(registry.deploy(request).await.unwrap_err().code, Code::RequestMalformed, "{staged}");
+    }
+
     // Refusals come over whole.
     let missing =
         registry.versions(Select { namespace: bank(), model: Some("nothing".parse().unwrap()) }).await.unwrap_err();
