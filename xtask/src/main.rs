@@ -68,7 +68,7 @@ fn generate(workspace: &Workspace) -> Result<()> {
 fn carry_out(verb: Verb) -> Result<bool> {
     let workspace = Workspace::find()?;
     match verb {
-        Verb::Setup => Environment::prepare(&workspace).map(|environment| {
+        Verb::Setup => setup::go().and_then(|()| Environment::prepare(&workspace)).map(|environment| {
             environment.describe();
             true
         }),

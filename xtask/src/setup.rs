@@ -18,6 +18,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{shell, workspace::Workspace};
+pub(crate) use packages::go;
 
 /// What the other verbs and their child processes get.
 #[derive(Debug)]
@@ -42,7 +43,6 @@ impl Environment {
         let setup = workspace.target.join("setup");
         std::fs::create_dir_all(&setup).with_context(|| format!("`{}` can't be made", setup.display()))?;
         packages::c_compiler()?;
-        packages::go()?;
         let venv = python::venv(workspace, &setup)?;
         let library = onnxruntime::library(workspace, &setup, &venv)?;
         tools::install(workspace, &setup, &venv)?;

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use self::counts::Counts;
 use crate::{
-    setup::Environment,
+    setup::{self, Environment},
     shell::{self, Stopwatch},
     tidy,
     workspace::Workspace,
@@ -44,7 +44,12 @@ struct Report {
 pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
     let mut report = Report::default();
     let mut prepared = None;
-    report.check("setup", || Environment::prepare(workspace).map(|environment| prepared = Some(environment)));
+    report.check("setup", || {
+        // Only the tests read the ledger with Go.
+        setup::go()?;
+        prepared = Some(Environment::prepare(workspace)?);
+        Ok(())
+    });
     if let Some(environment) = prepared {
         report.checks(workspace, &environment);
         report.tests(workspace, &environment)?;
