@@ -321,5 +321,9 @@ async fn a_client_certificate_lets_its_caller_in_until_the_caller_is_rotated() {
         stranger.caller(&request, ("default/caller/admin", "id"), now, std::time::Duration::from_secs(60)).unwrap();
     let client = by(&Identity { chain, key });
     client.try_send(client.request(reqwest::Method::GET, "/v2/models")).await.unwrap_err();
-    assert!(node.log().contains("mantlet callers certificate NAME"), "{}", node.log());
+    let until = tokio::time::Instant::now() + testkit::node::PATIENCE;
+    while !node.log().contains("mantlet callers certificate NAME") {
+        assert!(tokio::time::Instant::now() < until, "{}", node.log());
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
 }
