@@ -122,27 +122,26 @@ pub struct Peer {
     pub until: Timestamp,
 }
 
-/// The peer that showed this chain, which the handshake has verified; none when it has no SPIFFE id of ours.
+/// The peer that showed this chain, which the handshake has verified; none unless it has exactly one SPIFFE id of ours.
 pub fn peer(certificates: Option<&[CertificateDer<'_>]>) -> Option<Peer> {
-    let path = peer_path(certificates)?;
     let (_, certificate) = x509_parser::parse_x509_certificate(certificates?.first()?).ok()?;
-    let at = |seconds: i64| Timestamp(u64::try_from(seconds).unwrap_or(0).saturating_mul(1000));
-    let name = certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
-    let until = at(certificate.validity().not_after.timestamp());
-    Some(Peer { path, name: name.unwrap_or_default().to_owned(), until })
-}
-
-/// The path in the SPIFFE id of a peer's certificate, when it has exactly one.
-pub fn peer_path(certificates: Option<&[CertificateDer<'_>]>) -> Option<String> {
-    let leaf = certificates?.first()?;
-    let (_, certificate) = x509_parser::parse_x509_certificate(leaf).ok()?;
     let names = certificate.subject_alternative_name().ok()??;
     let mut ids = names.value.general_names.iter().filter_map(|name| match name {
         x509_parser::extensions::GeneralName::URI(uri) => uri.strip_prefix(&authority::spiffe_id("")),
         _ => None,
     });
     let path = ids.next()?.to_owned();
-    ids.next().is_none().then_some(path)
+    if ids.next().is_some() {
+        return None;
+    }
+    let name = certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
+    let until = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0).saturating_mul(1000);
+    Some(Peer { path, name: name.unwrap_or_default().to_owned(), until: Timestamp(until) })
+}
+
+/// The path in the SPIFFE id of a peer's certificate.
+pub fn peer_path(certificates: Option<&[CertificateDer<'_>]>) -> Option<String> {
+    peer(certificates).map(|peer| peer.path)
 }
 
 fn roots(ca: &str) -> Result<RootCertStore, Error> {

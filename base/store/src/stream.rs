@@ -47,21 +47,42 @@ pub trait Streams: Send + Sync {
     async fn retain(&self, stream: &str, retention: Retention) -> Result<u64, Error>;
 }
 
+/// The newest entry of a stream.
+///
+/// # Errors
+/// When the stream can't be read.
+pub async fn newest(streams: &dyn Streams, stream: &str) -> Result<Option<Entry>, Error> {
+    let last = streams.next(stream).await?.saturating_sub(1);
+    Ok(streams.read(stream, last, 1).await?.pop())
+}
+
 /// The first sequence whose entry was appended at `at` or later; the next one to come when none was.
 ///
-/// A binary search: O(log entries) reads. Where the writer's clock was set back it may land too late by what was
-/// appended meanwhile.
+/// Where the writer's clock was set back it may land too late by what was appended meanwhile.
 ///
 /// # Errors
 /// When the stream can't be read.
 pub async fn seek(streams: &dyn Streams, stream: &str, at: Timestamp) -> Result<u64, Error> {
+    search(streams, stream, |entry| Ok(entry.at < at)).await
+}
+
+/// The first sequence whose entry does not lie `before`, which holds for the first entries and then for none; the next
+/// one to come when it holds for all. A binary search: O(log entries) reads.
+///
+/// # Errors
+/// When the stream can't be read, or `before` can't tell.
+pub async fn search(
+    streams: &dyn Streams,
+    stream: &str,
+    before: impl Fn(&Entry) -> Result<bool, Error> + Send,
+) -> Result<u64, Error> {
     let mut end = streams.next(stream).await?;
     let Some(oldest) = streams.read(stream, 0, 1).await?.pop() else { return Ok(end) };
     let mut start = oldest.sequence;
     while start < end {
         let middle = start + (end - start) / 2;
         match streams.read(stream, middle, 1).await?.pop() {
-            Some(entry) if entry.at < at => start = entry.sequence + 1,
+            Some(entry) if before(&entry)? => start = entry.sequence + 1,
             _ => end = middle,
         }
     }

@@ -183,6 +183,14 @@ impl JsonSchema for Digest {
 #[serde(transparent)]
 pub struct PredictionId(pub uuid::Uuid);
 
+impl PredictionId {
+    /// When it was made; none for an id that carries no time.
+    pub fn made(&self) -> Option<Timestamp> {
+        let (seconds, nanos) = self.0.get_timestamp()?.to_unix();
+        Some(Timestamp(seconds * 1000 + u64::from(nanos) / 1_000_000))
+    }
+}
+
 impl fmt::Display for PredictionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.hyphenated().fmt(f)

@@ -10,7 +10,7 @@ use ledger::{
 use store::{Entry, Streams, seek};
 use tokio::time::{Instant, sleep};
 use types::{
-    CallerName, Code, Namespace, PredictionId, Refusal, Timestamp,
+    CallerName, Code, Namespace, PredictionId, Refusal,
     event::{Event, Prediction},
 };
 
@@ -60,8 +60,7 @@ pub(crate) fn prediction(entry: &Entry) -> Option<Box<Prediction>> {
 /// # Errors
 /// `prediction_not_found`, or a stream that can't be read.
 pub(crate) async fn find(ring: &Ring, namespace: &Namespace, id: PredictionId) -> Result<Found, Refusal> {
-    let made = id.0.get_timestamp().ok_or_else(|| not_found(id))?.to_unix();
-    let made = Timestamp(made.0 * 1000 + u64::from(made.1) / 1_000_000);
+    let made = id.made().ok_or_else(|| not_found(id))?;
     let late = made.plus(LATE);
     let mark = format!("\"prediction\":\"{id}\"");
     for gateway in gateways(&*ring.streams).await? {
@@ -89,16 +88,28 @@ pub(crate) async fn find(ring: &Ring, namespace: &Namespace, id: PredictionId) -
     Err(not_found(id))
 }
 
-/// The batch of a recorded envelope: its commitments, where the envelope stands among them, and the batch's receipt.
-pub(crate) async fn batch_of(
-    ring: &Ring,
-    gateway: &str,
-    sequence: u64,
-) -> Result<Option<(Vec<Hash>, u64, rpc::registry::Receipt)>, Refusal> {
+/// The batch of a recorded envelope.
+pub(crate) struct Sealed {
+    commitments: Vec<Hash>,
+    /// Where the envelope stands among them.
+    index: u64,
+    receipt: rpc::registry::Receipt,
+}
+
+impl Sealed {
+    /// Whether the envelope is the one that was recorded here.
+    pub(crate) fn holds(&self, envelope: &[u8]) -> bool {
+        let place = usize::try_from(self.index).ok().and_then(|index| self.commitments.get(index));
+        place == Some(&batch::commitment(envelope))
+    }
+}
+
+/// The batch of a recorded envelope, once it has its record.
+pub(crate) async fn batch_of(ring: &Ring, gateway: &str, sequence: u64) -> Result<Option<Sealed>, Refusal> {
     let found = Seal::of(&*ring.streams, &batches(gateway), sequence).await?;
     let Some(Seal::Batch { first, receipt, commitments: text, .. }) = found else { return Ok(None) };
     let known = commitments(&text).ok_or_else(|| Refusal::new(Code::StorageUnavailable, "a batch is not whole"))?;
-    Ok(Some((known, sequence - first, receipt)))
+    Ok(Some(Sealed { commitments: known, index: sequence - first, receipt }))
 }
 
 /// Proves that a prediction was recorded, and as what.
@@ -107,7 +118,7 @@ pub(crate) async fn batch_of(
 /// `prediction_not_found`; `ledger_invalid` when the event is not the one that was recorded.
 pub(crate) async fn prove(ring: &Ring, namespace: &Namespace, id: PredictionId) -> Result<EventProof, Refusal> {
     let due = Instant::now() + PATIENCE;
-    let (found, (known, index, receipt)) = loop {
+    let (found, sealed) = loop {
         let sealed = match find(ring, namespace, id).await {
             Ok(found) => batch_of(ring, &found.gateway, found.sequence).await?.map(|batch| (found, batch)),
             // It may be on its way; one that was made long ago is not.
@@ -124,17 +135,18 @@ pub(crate) async fn prove(ring: &Ring, namespace: &Namespace, id: PredictionId) 
         }
     };
     let broken = |error: &dyn std::fmt::Debug| Refusal::new(Code::Internal, format!("no proof can be made: {error:?}"));
-    let place = usize::try_from(index).ok().and_then(|index| known.get(index));
-    if place != Some(&batch::commitment(&found.envelope)) {
+    if !sealed.holds(&found.envelope) {
         return Err(Refusal::new(Code::LedgerInvalid, format!("prediction `{id}` is not as it was recorded"))
             .hint("the events file was changed: keep a copy of the data directory as evidence"));
     }
-    let leaf = ring.registry.prove_record(receipt).await?;
+    let leaf = ring.registry.prove_record(sealed.receipt).await?;
     let (nonce, event) = found.envelope.split_at(batch::NONCE.min(found.envelope.len()));
     Ok(EventProof {
         event: String::from_utf8(event.to_vec()).map_err(|error| broken(&error))?,
         nonce: hex::encode(nonce),
-        batch: Batch::over(&known).and_then(|batch| batch.prove(index)).map_err(|error| broken(&error))?,
+        batch: Batch::over(&sealed.commitments)
+            .and_then(|batch| batch.prove(sealed.index))
+            .map_err(|error| broken(&error))?,
         record: leaf.record,
         log: Inclusion {
             index: leaf.index,
@@ -146,8 +158,7 @@ pub(crate) async fn prove(ring: &Ring, namespace: &Namespace, id: PredictionId) 
 }
 
 fn fresh(ring: &Ring, id: PredictionId) -> bool {
-    let made = id.0.get_timestamp().map_or(0, |made| made.to_unix().0 * 1000);
-    ring.clock.now().since(Timestamp(made)) < PATIENCE * 2
+    id.made().is_some_and(|made| ring.clock.now().since(made) < PATIENCE * 2)
 }
 
 /// Erases one prediction; returns how many went.
@@ -165,25 +176,35 @@ pub(crate) async fn forget(ring: &Ring, namespace: &Namespace, id: PredictionId)
 /// # Errors
 /// A stream that can't be read or written.
 pub(crate) async fn forget_caller(ring: &Ring, namespace: &Namespace, caller: &CallerName) -> Result<u64, Refusal> {
+    let theirs = |_: &Entry, found: &Prediction| {
+        found.namespace.as_ref() == Some(namespace) && found.caller.as_ref() == Some(caller)
+    };
     let mut erased = 0;
     for gateway in gateways(&*ring.streams).await? {
-        let stream = predictions(&gateway);
-        let mut next = 0;
-        loop {
-            let entries = ring.streams.read(&stream, next, PAGE).await?;
-            let Some(last) = entries.last() else { break };
-            next = last.sequence + 1;
-            let theirs = |entry: &&Entry| {
-                prediction(entry).is_some_and(|found| {
-                    found.namespace.as_ref() == Some(namespace) && found.caller.as_ref() == Some(caller)
-                })
-            };
-            let gone: Vec<u64> = entries.iter().filter(theirs).map(|entry| entry.sequence).collect();
-            if !gone.is_empty() {
-                erased += gone.len() as u64;
-                ring.streams.erase(&stream, &gone).await?;
-            }
-        }
+        erased += erase(&*ring.streams, &predictions(&gateway), theirs).await?;
     }
     Ok(erased)
+}
+
+/// Erases every prediction of a stream that is meant; returns how many went. Reads all that is kept.
+///
+/// # Errors
+/// A stream that can't be read or written.
+pub(crate) async fn erase(
+    streams: &dyn Streams,
+    stream: &str,
+    meant: impl Fn(&Entry, &Prediction) -> bool + Send,
+) -> Result<u64, Refusal> {
+    let (mut next, mut erased) = (0, 0);
+    loop {
+        let entries = streams.read(stream, next, PAGE).await?;
+        let Some(last) = entries.last() else { return Ok(erased) };
+        next = last.sequence + 1;
+        let going = entries.iter().filter(|entry| prediction(entry).is_some_and(|found| meant(entry, &found)));
+        let gone: Vec<u64> = going.map(|entry| entry.sequence).collect();
+        if !gone.is_empty() {
+            erased += gone.len() as u64;
+            streams.erase(stream, &gone).await?;
+        }
+    }
 }

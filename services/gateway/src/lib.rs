@@ -7,6 +7,7 @@
 //!
 //! Does not know about: how a model runs, how a bundle is made, who decides what is desired.
 
+mod bucket;
 mod extract;
 pub mod follow;
 mod grpc;

@@ -5,7 +5,6 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use ledger::batch;
 use rpc::{ModelServer as _, orchestrator::ModelKey};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -79,10 +78,7 @@ pub(crate) async fn replay(ring: &Ring, namespace: &Namespace, body: &ReplayBody
         };
         let Some(prediction) = history::prediction(&entry) else { continue };
         let sealed = history::batch_of(ring, &place.gateway, place.sequence).await?;
-        let as_recorded = sealed.is_some_and(|(known, index, _)| {
-            usize::try_from(index).ok().and_then(|index| known.get(index).copied())
-                == Some(batch::commitment(&entry.data))
-        });
+        let as_recorded = sealed.is_some_and(|sealed| sealed.holds(&entry.data));
         let verdict = if as_recorded {
             again(ring, namespace, &prediction).await
         } else {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 
-use super::{BUSY, signed};
+use super::BUSY;
 use crate::Error;
 
 async fn open(path: &Path) -> Result<SqliteConnection, Error> {
@@ -45,7 +45,7 @@ pub async fn continue_outbox(catalog: &Path, ledger: &Path) -> Result<(), Error>
     for statement in
         ["DELETE FROM sqlite_sequence WHERE name = 'outbox'", "INSERT INTO sqlite_sequence VALUES ('outbox', ?)"]
     {
-        sqlx::query(statement).bind(given.max(source).max(signed(0))).execute(&mut connection).await.map_err(fail)?;
+        sqlx::query(statement).bind(given.max(source)).execute(&mut connection).await.map_err(fail)?;
     }
     connection.close().await.map_err(fail)
 }

@@ -9,7 +9,7 @@ use http::{HeaderValue, header};
 use ledger::tile::Tile;
 use rpc::registry::{ProveTree, ReadLedger, ReadTile};
 use serde::Deserialize;
-use types::{Code, Refusal};
+use types::{Code, Namespace, Refusal};
 
 use super::{on_namespace, permit};
 use crate::{
@@ -81,12 +81,12 @@ pub(crate) async fn checkpoint(State(ring): Shared, sender: Sender) -> Response 
 /// A tile of hashes, or an entry bundle.
 pub(crate) async fn tile(State(ring): Shared, sender: Sender, Path(path): Path<String>) -> Response {
     let outcome = async {
-        permit(&ring, &sender, Action::Audit, on_namespace)?;
-        let missing = || Refusal::new(Code::PathNotFound, "there is no such tile");
-        let tile = Tile::parse(&format!("tile/{path}")).ok_or_else(missing)?;
-        if tile.level().is_none() {
-            permit(&ring, &sender, Action::Audit, |_| Resource::Node)?;
-        }
+        let tile = Tile::parse(&format!("tile/{path}"));
+        // Records name every namespace; hashes name none.
+        let records = tile.is_some_and(|tile| tile.level().is_none());
+        let over = |namespace: &Namespace| if records { Resource::Node } else { on_namespace(namespace) };
+        permit(&ring, &sender, Action::Audit, over)?;
+        let tile = tile.ok_or_else(|| Refusal::new(Code::PathNotFound, "there is no such tile"))?;
         let request = ReadTile { level: tile.level(), number: tile.number(), width: tile.width() };
         let data = ring.registry.tile(request).await?.data;
         BASE64_STANDARD.decode(data).map_err(|error| Refusal::new(Code::Internal, error.to_string()))

@@ -11,8 +11,9 @@ use std::{
 
 use parking_lot::Mutex;
 use rpc::orchestrator::ModelKey;
-use tokio::time::Instant;
 use types::{CallerName, Code, Namespace, Refusal, manifest::Limits};
+
+use crate::bucket::Bucket;
 
 /// Callers × models remembered; beyond it, those that are idle are forgotten.
 const REMEMBERED: usize = 65_536;
@@ -29,9 +30,7 @@ pub(crate) struct Limiter {
 
 struct State {
     in_flight: Arc<AtomicU32>,
-    /// Requests that may come at once, at most one second's worth.
-    tokens: f64,
-    filled: Instant,
+    bucket: Bucket,
 }
 
 /// A caller's place, given back when dropped.
@@ -58,14 +57,14 @@ impl Limiter {
         model: &ModelKey,
         limits: &Limits,
     ) -> Result<Admitted, Refusal> {
-        let now = Instant::now();
         let mut known = self.known.lock();
         if known.len() >= REMEMBERED {
-            known.retain(|_, state| state.in_flight.load(Ordering::Relaxed) > 0 || now - state.filled < IDLE);
+            known.retain(|_, state| state.in_flight.load(Ordering::Relaxed) > 0 || state.bucket.idle() < IDLE);
         }
         let burst = limits.rate.map_or(f64::INFINITY, |rate| rate.per_second().max(1.0));
         let key = (namespace.clone(), caller.clone(), model.clone());
-        let state = known.entry(key).or_insert_with(|| State { in_flight: Arc::default(), tokens: burst, filled: now });
+        let state =
+            known.entry(key).or_insert_with(|| State { in_flight: Arc::default(), bucket: Bucket::full(burst) });
         if state.in_flight.load(Ordering::Relaxed) >= limits.concurrency {
             return Err(Refusal::new(
                 Code::ConcurrencyLimited,
@@ -74,25 +73,14 @@ impl Limiter {
             .hint("wait for an answer, or raise spec.limits.concurrency")
             .retry_after(Duration::from_secs(1)));
         }
-        if let Some(rate) = limits.rate.map(types::quantity::Rate::per_second) {
-            state.tokens = (state.tokens + (now - state.filled).as_secs_f64() * rate).min(burst);
-            if state.tokens < 1.0 {
-                state.filled = now;
-                let wait = Duration::from_secs_f64((1.0 - state.tokens) / rate);
-                return Err(Refusal::new(
-                    Code::RateLimited,
-                    format!(
-                        "`{caller}` sends more than {} to `{}`",
-                        limits.rate.map(|rate| rate.to_string()).unwrap_or_default(),
-                        model.1
-                    ),
-                )
-                .hint("send less, or raise spec.limits.rate")
-                .retry_after(wait));
-            }
-            state.tokens -= 1.0;
+        match limits.rate {
+            None => state.bucket.touch(),
+            Some(rate) => state.bucket.take(rate.per_second(), burst).map_err(|wait| {
+                Refusal::new(Code::RateLimited, format!("`{caller}` sends more than {rate} to `{}`", model.1))
+                    .hint("send less, or raise spec.limits.rate")
+                    .retry_after(wait)
+            })?,
         }
-        state.filled = now;
         state.in_flight.fetch_add(1, Ordering::Relaxed);
         Ok(Admitted(state.in_flight.clone()))
     }

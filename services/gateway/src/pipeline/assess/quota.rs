@@ -15,11 +15,10 @@ use std::{
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use store::{Retention, Streams};
-use tokio::time::Instant;
 use types::{Code, Namespace, Refusal, Timestamp, quota::Quota};
 
 use super::limit::Admitted;
-use crate::Ring;
+use crate::{Ring, bucket::Bucket};
 
 /// How often what was counted is noted.
 const NOTE: Duration = Duration::from_secs(5);
@@ -39,8 +38,7 @@ pub(crate) struct Quotas {
 struct State {
     quota: Quota,
     in_flight: Arc<AtomicU32>,
-    tokens: f64,
-    filled: Instant,
+    bucket: Bucket,
     rows: (u64, u64),
 }
 
@@ -65,8 +63,7 @@ impl Quotas {
                 let state = known.entry(namespace).or_insert_with(|| State {
                     quota,
                     in_flight: Arc::default(),
-                    tokens: burst(&quota),
-                    filled: Instant::now(),
+                    bucket: Bucket::full(burst(&quota)),
                     rows: (0, 0),
                 });
                 state.quota = quota;
@@ -95,16 +92,9 @@ impl Quotas {
             return Err(exceeded(what).retry_after(Duration::from_secs(1)));
         }
         if let Some(rate) = state.quota.rate {
-            let (now, pace) = (Instant::now(), rate.per_second());
-            state.tokens = (state.tokens + (now - state.filled).as_secs_f64() * pace).min(burst(&state.quota));
-            state.filled = now;
-            if state.tokens < 1.0 {
-                let wait = Duration::from_secs_f64((1.0 - state.tokens) / pace);
-                return Err(
-                    exceeded(format!("namespace `{namespace}` sends more than its quota of {rate}")).retry_after(wait)
-                );
-            }
-            state.tokens -= 1.0;
+            state.bucket.take(rate.per_second(), burst(&state.quota)).map_err(|wait| {
+                exceeded(format!("namespace `{namespace}` sends more than its quota of {rate}")).retry_after(wait)
+            })?;
         }
         state.in_flight.fetch_add(1, Ordering::Relaxed);
         Ok(Some(Admitted::counted(state.in_flight.clone())))
@@ -164,8 +154,7 @@ fn stream(gateway: &str) -> String {
 }
 
 async fn newest(streams: &dyn Streams, stream: &str) -> Result<Option<Day>, Refusal> {
-    let last = streams.next(stream).await?.saturating_sub(1);
-    let entry = streams.read(stream, last, 1).await?.pop();
+    let entry = store::newest(streams, stream).await?;
     Ok(entry.and_then(|entry| serde_json::from_slice(&entry.data).ok()))
 }
 

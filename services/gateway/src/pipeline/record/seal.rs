@@ -69,30 +69,15 @@ impl Seal {
 
     /// The newest entry of a stream.
     pub(crate) async fn newest(streams: &dyn Streams, stream: &str) -> Result<Option<Self>, Error> {
-        let last = streams.next(stream).await?.saturating_sub(1);
-        let entry = streams.read(stream, last, 1).await?.pop();
-        entry.map(|entry| read(stream, &entry.data)).transpose()
+        store::newest(streams, stream).await?.map(|entry| read(stream, &entry.data)).transpose()
     }
 
-    /// The batch that holds this envelope; a binary search over the stream.
+    /// The batch that holds this envelope.
     pub(crate) async fn of(streams: &dyn Streams, stream: &str, envelope: u64) -> Result<Option<Self>, Error> {
-        let mut end = streams.next(stream).await?;
-        let Some(oldest) = streams.read(stream, 0, 1).await?.pop() else { return Ok(None) };
-        let mut start = oldest.sequence;
-        while start < end {
-            let middle = start + (end - start) / 2;
-            let Some(entry) = streams.read(stream, middle, 1).await?.pop() else { break };
-            let seal = read(stream, &entry.data)?;
-            if seal.next() > envelope {
-                if matches!(seal, Self::Batch { first, .. } if first <= envelope) {
-                    return Ok(Some(seal));
-                }
-                end = middle;
-            } else {
-                start = entry.sequence + 1;
-            }
-        }
-        Ok(None)
+        let place = store::search(streams, stream, |entry| Ok(read(stream, &entry.data)?.next() <= envelope)).await?;
+        let found = streams.read(stream, place, 1).await?.pop();
+        let seal = found.map(|entry| read(stream, &entry.data)).transpose()?;
+        Ok(seal.filter(|seal| matches!(seal, Self::Batch { first, .. } if *first <= envelope)))
     }
 }
 

@@ -1,10 +1,9 @@
 //! Strangers are recorded one by one only as long as they come slowly: whoever floods the port without a credential must
 //! not push other people's records out of the file. Those left out are counted, and the next one says how many.
 
-use std::time::Duration;
-
 use parking_lot::Mutex;
-use tokio::time::Instant;
+
+use crate::bucket::Bucket;
 
 /// Strangers recorded at once, and from then on per second.
 const BURST: f64 = 1_000.0;
@@ -14,28 +13,22 @@ const PACE: f64 = 50.0;
 pub(crate) struct Strangers(Mutex<State>);
 
 struct State {
-    tokens: f64,
-    filled: Instant,
+    bucket: Bucket,
     left_out: u64,
 }
 
 impl Strangers {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(State { tokens: BURST, filled: Instant::now(), left_out: 0 }))
+        Self(Mutex::new(State { bucket: Bucket::full(BURST), left_out: 0 }))
     }
 
     /// Whether this one is recorded, and for how many it stands: itself, and those left out before.
     pub(crate) fn admit(&self) -> Option<u64> {
         let mut state = self.0.lock();
-        let now = Instant::now();
-        let elapsed: Duration = now - state.filled;
-        state.tokens = (state.tokens + elapsed.as_secs_f64() * PACE).min(BURST);
-        state.filled = now;
-        if state.tokens < 1.0 {
+        if state.bucket.take(PACE, BURST).is_err() {
             state.left_out += 1;
             return None;
         }
-        state.tokens -= 1.0;
         Some(1 + std::mem::take(&mut state.left_out))
     }
 
@@ -47,6 +40,8 @@ impl Strangers {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]

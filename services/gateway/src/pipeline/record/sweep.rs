@@ -2,26 +2,24 @@
 
 use std::time::Duration;
 
-use ledger::batch;
-use store::Retention;
+use store::{Entry, Retention};
 use tokio::{sync::mpsc, time::sleep};
-use types::{Refusal, Timestamp, event::Event};
+use types::{Refusal, Timestamp, event::Prediction};
 
 use super::{
     millis,
     seal::{batches, predictions},
-    writer::{Entry, Stores},
+    writer::{self, Stores},
 };
+use crate::history;
 
 /// How often what is too old for the whole stream goes.
 const SWEEP: Duration = Duration::from_secs(60);
 /// Every how many sweeps what its model wants to go sooner is looked for.
 const EACH: u64 = 30;
-/// Entries read at a time.
-const PAGE: u32 = 500;
 
 /// Sweeps until the recorder is gone.
-pub(super) async fn run(stores: Stores, recorder: mpsc::WeakSender<Entry>) {
+pub(super) async fn run(stores: Stores, recorder: mpsc::WeakSender<writer::Entry>) {
     for round in 0.. {
         if let Err(refusal) = sweep(&stores, round % EACH == 0).await {
             tracing::warn!(%refusal, "old events could not be dropped");
@@ -44,25 +42,9 @@ async fn sweep(stores: &Stores, each: bool) -> Result<(), Refusal> {
 
 /// Erases what has outlived its model's own time.
 async fn erase(stores: &Stores) -> Result<(), Refusal> {
-    let stream = predictions(&stores.gateway);
-    let mut next = 0;
-    loop {
-        let entries = stores.streams.read(&stream, next, PAGE).await?;
-        let Some(last) = entries.last() else { return Ok(()) };
-        next = last.sequence + 1;
-        let now = stores.clock.now();
-        let over = |entry: &&store::Entry| {
-            let Some(bytes) = batch::event(&entry.data) else { return false };
-            match serde_json::from_slice(bytes) {
-                Ok(Event::Prediction(prediction)) => {
-                    prediction.keep.is_some_and(|keep| entry.at.plus(Duration::from_millis(keep)) <= now)
-                }
-                _ => false,
-            }
-        };
-        let gone: Vec<u64> = entries.iter().filter(over).map(|entry| entry.sequence).collect();
-        if !gone.is_empty() {
-            stores.streams.erase(&stream, &gone).await?;
-        }
-    }
+    let now = stores.clock.now();
+    let over = |entry: &Entry, prediction: &Prediction| {
+        prediction.keep.is_some_and(|keep| entry.at.plus(Duration::from_millis(keep)) <= now)
+    };
+    history::erase(&*stores.streams, &predictions(&stores.gateway), over).await.map(drop)
 }
