@@ -1,11 +1,13 @@
 //! `cargo xtask`: set-up, tests, checks and demos of this workspace.
 //!
 //! Each verb is a module: [`setup`] fetches what the others need, [`test`] is what CI runs, [`tidy`] holds the
-//! house rules that a program can check, [`demo`] shows the whole thing at work. [`shell`] runs commands.
+//! house rules that a program can check, [`fuzz`] looks for inputs that break a
+//! parser, [`demo`] shows the whole thing at work. [`shell`] runs commands.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool prints")]
 
 mod demo;
+mod fuzz;
 mod setup;
 mod shell;
 mod test;
@@ -37,6 +39,8 @@ enum Verb {
     Tidy,
     /// Writes the reference pages below docs/reference anew from the code.
     Gen,
+    /// Runs libFuzzer over every parser of untrusted bytes, and prints what it reached.
+    Fuzz(fuzz::Options),
     /// Builds Mantlet, starts a node, deploys the healthcare example, predicts, verifies the ledger.
     Demo {
         /// Stops the node and exits once everything has been shown.
@@ -75,6 +79,7 @@ fn carry_out(verb: Verb) -> Result<bool> {
         Verb::Test => test::run(&workspace),
         Verb::Tidy => tidy::run(&workspace),
         Verb::Gen => generate(&workspace).map(|()| true),
+        Verb::Fuzz(options) => fuzz::run(&workspace, &options),
         Verb::Demo { once } => demo::run(&workspace, once).map(|()| true),
     }
 }

@@ -4,10 +4,10 @@
 //! remembers what each part was made from, so that a second run does nothing and needs no network.
 
 mod onnxruntime;
-mod packages;
+pub(crate) mod packages;
 mod python;
 pub(crate) mod stamp;
-mod tools;
+pub(crate) mod tools;
 
 use std::{
     ffi::{OsStr, OsString},

@@ -8,6 +8,8 @@ use std::{cell::RefCell, collections::BTreeMap};
 use serde::{Deserialize, Serialize};
 use tlog_tiles::{Error, Hash, HashReader, RecordProof, check_record, check_tree, prove_record, prove_tree, tree_hash};
 
+use crate::tile::LARGEST;
+
 /// What is to be proved about a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Question {
@@ -71,6 +73,9 @@ impl Question {
 
     pub(crate) fn ask(self, reader: &impl HashReader) -> Result<Vec<Hash>, Error> {
         match self {
+            Self::Record { size, .. } | Self::Tree { size, .. } | Self::Root { size } if size > LARGEST => {
+                Err(Error::IndexesNotInTree)
+            }
             Self::Record { index, size } if index < size => prove_record(size, index, reader),
             Self::Tree { old, size } if 0 < old && old <= size => prove_tree(size, old, reader),
             Self::Tree { old: 0, .. } => Ok(Vec::new()),
@@ -164,6 +169,21 @@ mod tests {
             }
         }
         assert!(Question::Tree { old: 5, size: 4 }.ask(&all).is_err());
+    }
+
+    /// Found by fuzzing: the numbers of such a log's hashes overflowed.
+    #[test]
+    fn a_log_that_cannot_be_is_not_asked() {
+        for size in [LARGEST + 1, u64::MAX] {
+            for question in [
+                Question::Record { index: size - 1, size },
+                Question::Tree { old: size - 1, size },
+                Question::Root { size },
+            ] {
+                assert!(question.needs().is_empty() && question.answer(&BTreeMap::new()).is_err(), "{question:?}");
+            }
+        }
+        assert!(!Question::Record { index: LARGEST - 1, size: LARGEST }.needs().is_empty());
     }
 
     #[test]

@@ -7,6 +7,9 @@ pub const TILE: u64 = 256;
 /// The highest level there is: 2^64 records end below it.
 const LEVELS: u8 = 8;
 
+/// The most records there can be: hashes are counted in 64 bits, and there are nearly two for each record.
+pub(crate) const LARGEST: u64 = 1 << 62;
+
 /// One tile: hashes of a level, or records (an entry bundle).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tile {
@@ -18,8 +21,9 @@ pub struct Tile {
 impl Tile {
     /// The tile of this level (none for records), number and width; `None` when there can't be one.
     pub fn new(level: Option<u8>, number: u64, width: u16) -> Option<Self> {
-        let possible = level.unwrap_or(0) < LEVELS && (1..=256).contains(&width) && number < 1 << 56;
-        possible.then_some(Self { level, number, width })
+        let tile = Self { level, number, width };
+        let possible = level.unwrap_or(0) < LEVELS && (1..=256).contains(&width) && tile.is_within(LARGEST);
+        possible.then_some(tile)
     }
 
     /// The tile under this path below the log's prefix: `tile/0/x001/234`, `tile/entries/000.p/8`.
@@ -98,7 +102,7 @@ mod tests {
 
     #[test]
     fn names_are_read_in_their_one_form_and_no_other() {
-        for path in ["tile/0/000", "tile/1/000.p/1", "tile/entries/x001/234.p/255", "tile/7/x001/x234/067"] {
+        for path in ["tile/0/000", "tile/1/000.p/1", "tile/entries/x001/234.p/255", "tile/2/x001/x234/067"] {
             assert_eq!(Tile::parse(path).unwrap().path(), path);
         }
         for path in [
@@ -116,6 +120,10 @@ mod tests {
             "",
             "tile/0/001/002",
             "tile/0/x001",
+            // Found by fuzzing: their hashes have no numbers.
+            "tile/7/x001/x234/067",
+            "tile/7/000",
+            "tile/0/x018/x014/x398/x509/x481/984",
         ] {
             assert_eq!(Tile::parse(path), None, "{path}");
         }

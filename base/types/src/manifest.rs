@@ -497,9 +497,9 @@ impl Manifest {
                 return wrong(format!("spec.inputs names `{}` twice", input.name));
             }
             if let Some([low, high]) = input.range
-                && (low.is_nan() || high.is_nan() || low > high)
+                && !(low.is_finite() && high.is_finite() && low <= high)
             {
-                return wrong(format!("spec.inputs `{}`: range [{low}, {high}] is empty", input.name));
+                return wrong(format!("spec.inputs `{}`: range [{low}, {high}] is no range of numbers", input.name));
             }
             if input.range.is_some() && matches!(input.datatype, DataType::Bytes | DataType::Bool) {
                 return wrong(format!("spec.inputs `{}`: {} has no range", input.name, input.datatype));

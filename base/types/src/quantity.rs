@@ -109,8 +109,11 @@ impl FromStr for Share {
 
 impl fmt::Display for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Twelve digits hide the rounding of the division by 100 and nothing a person writes.
-        let percent = (self.0 * 100.0 * 1e12).round() / 1e12;
+        // Twelve digits hide the rounding of the division by 100; what a person wrote with more is printed in full.
+        let exact = self.0 * 100.0;
+        let short = (exact * 1e12).round() / 1e12;
+        let near = [short, exact, exact.next_up(), exact.next_down()];
+        let percent = near.into_iter().find(|percent| percent / 100.0 == self.0).unwrap_or(exact);
         write!(f, "{percent}%")
     }
 }
@@ -133,23 +136,20 @@ impl FromStr for Rate {
             "h" => 3600.0,
             _ => return Err(fail()),
         };
-        let value = number.parse::<f64>().ok().filter(|n| n.is_finite() && *n > 0.0).ok_or_else(fail)?;
-        Ok(Self(value / seconds))
+        let value = number.parse::<f64>().map_err(|_| fail())? / seconds;
+        if value.is_finite() && value > 0.0 { Ok(Self(value)) } else { Err(fail()) }
     }
 }
 
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = |n: f64| (n - n.round()).abs() < 1e-9;
-        if whole(self.0) {
-            write!(f, "{}/s", self.0.round())
-        } else if whole(self.0 * 60.0) {
-            write!(f, "{}/m", (self.0 * 60.0).round())
-        } else if whole(self.0 * 3600.0) {
-            write!(f, "{}/h", (self.0 * 3600.0).round())
-        } else {
-            write!(f, "{}/s", self.0)
+        for (unit, seconds) in [("s", 1.0), ("m", 60.0), ("h", 3600.0)] {
+            let number = (self.0 * seconds).round();
+            if number / seconds == self.0 {
+                return write!(f, "{number}/{unit}");
+            }
         }
+        write!(f, "{}/s", self.0)
     }
 }
 
@@ -235,6 +235,20 @@ mod tests {
         }
         for bad in ["1", "0/s", "-1/s", "inf/s", "NaN/s", "1/y"] {
             assert!(bad.parse::<Rate>().is_err(), "{bad}");
+        }
+    }
+
+    /// Found by fuzzing: rates near zero were printed as `0/s`, and fine shares were rounded.
+    #[test]
+    fn what_is_read_is_printed_so_that_it_reads_back() {
+        for text in ["30/m", "1000/h", "7/s", "0.5/s", "0.0000000001/s", "1e300/s", "0.3/m", "1e-300/h"] {
+            let rate: Rate = text.parse().unwrap();
+            assert_eq!(rate.to_string().parse(), Ok(rate), "{text}");
+        }
+        assert!("1e-323/h".parse::<Rate>().is_err() && "30/m".parse::<Rate>().unwrap().to_string() == "30/m");
+        for text in ["99.9%", "0.1%", "0.1234567890123456%", "1e-13%", "33.333333333333336%", "0%", "100%"] {
+            let share: Share = text.parse().unwrap();
+            assert_eq!(share.to_string().parse(), Ok(share), "{text}");
         }
     }
 

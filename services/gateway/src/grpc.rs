@@ -18,6 +18,8 @@ use http::HeaderMap;
 use types::{Code, Refusal, refusal::Grpc};
 
 use crate::Ring;
+pub(crate) use frame::Reader;
+pub(crate) use service::{names, request};
 
 const SERVICE: &str = "/inference.GRPCInferenceService";
 

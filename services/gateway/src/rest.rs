@@ -20,6 +20,7 @@ use crate::{
     pipeline::{Call, Head, predict},
     ring::Model,
 };
+pub(crate) use codec::RestBody;
 
 /// The header that carries a prediction's id.
 pub(crate) const PREDICTION: &str = "mantlet-prediction-id";
@@ -289,7 +290,7 @@ pub(crate) async fn infer(State(ring): State<Arc<Ring>>, Path(params): Params, r
     let (parts, body) = request.into_parts();
     let head = head(&ring, &parts, None);
     let (prediction, version) = (head.prediction, parts.version);
-    let mut body = codec::RestBody::new(&ring, model_name(&params), parts.headers, body);
+    let mut body = RestBody::new(&ring, model_name(&params), parts.headers, body);
     let outcome = predict(&ring, Call { head, body: &mut body }).await;
     let mut response = match outcome.and_then(|reply| codec::write(reply, &body, prediction)) {
         Ok(response) => response,

@@ -1,8 +1,9 @@
 //! Reads an ONNX file without running it: what goes in, what comes out, and what can't be served.
 //!
-//! Only the fields that matter are declared; weights are skipped, not copied. Nesting is bounded by the parser, and
-//! `supply` by what a graph may bring with it.
+//! Only the fields that matter are declared; weights are skipped, not copied. `count` bounds
+//! what reading takes, and `supply` what a graph may bring with it.
 
+mod count;
 mod proto;
 mod supply;
 
@@ -13,11 +14,11 @@ use proto::{Dimension, ModelProto, ValueInfoProto};
 
 /// What a graph declares.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Graph {
+pub struct Graph {
     /// Its inputs, in order, without those that are weights.
-    pub(crate) inputs: Vec<TensorSpec>,
+    pub inputs: Vec<TensorSpec>,
     /// Names of its outputs, in order.
-    pub(crate) outputs: Vec<String>,
+    pub outputs: Vec<String>,
 }
 
 /// Reads a file.
@@ -25,7 +26,7 @@ pub(crate) struct Graph {
 /// # Errors
 /// `model_invalid` for what is no ONNX, `model_unsupported` for what can't be served, both with the command that
 /// helps.
-pub(crate) fn read(data: &[u8]) -> Result<Graph, Refusal> {
+pub fn read(data: &[u8]) -> Result<Graph, Refusal> {
     if let Some(refusal) = other_format(data) {
         return Err(refusal);
     }
@@ -33,6 +34,10 @@ pub(crate) fn read(data: &[u8]) -> Result<Graph, Refusal> {
         Refusal::new(Code::ModelInvalid, format!("the file is no valid ONNX model: {why}"))
             .hint("check it with `python -c \"import onnx; onnx.checker.check_model('model.onnx')\"`")
     };
+    count::check(data).map_err(|refused| match refused {
+        count::Refused::Malformed => invalid("it is no message of ONNX"),
+        count::Refused::TooMany => supply::too_much("parts", count::MOST),
+    })?;
     let model = ModelProto::decode(data).map_err(|error| invalid(&error.to_string()))?;
     let graph = model.graph.ok_or_else(|| invalid("it has no graph"))?;
     if model.ir_version <= 0 || graph.output.is_empty() || graph.node.is_empty() {

@@ -68,7 +68,7 @@ fn on_path(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
-fn compile(name: &str, version: &str, setup: &Path) -> Result<()> {
+pub(crate) fn compile(name: &str, version: &str, setup: &Path) -> Result<()> {
     let mut command: Command = shell::cargo();
     command.args(["install", "--locked", "--root"]).arg(setup).arg(format!("{name}@{version}"));
     shell::run(&format!("{name}: compiling {version}"), &mut command)

@@ -60,7 +60,7 @@ fn nonsense_is_refused_with_its_place() {
         (", colour: red", "colour"),
         (", inputs: [{name: a, type: FP32}, {name: a, type: FP32}]", "twice"),
         (", inputs: [{name: a, type: FP31}]", "FP31"),
-        (", inputs: [{name: a, type: FP32, range: [2, 1]}]", "empty"),
+        (", inputs: [{name: a, type: FP32, range: [2, 1]}]", "no range"),
         (", inputs: [{name: a, type: FP32, categories: [x]}]", "categories"),
         (", scale: {min: 3, max: 2}", "scale"),
         (", limits: {concurrency: 0}", "concurrency"),
@@ -90,5 +90,20 @@ fn the_schema_knows_every_field_of_the_example() {
     let example: serde_json::Value = serde_json::to_value(Manifest::from_yaml(FRAUD).unwrap()).unwrap();
     for field in example["spec"].as_object().unwrap().keys() {
         assert!(schema.contains(&format!("\"{field}\"")), "{field}");
+    }
+}
+
+/// Found by fuzzing: YAML has infinities, and JSON, in which a bundle carries its manifest, has none.
+#[test]
+fn a_range_has_two_numbers() {
+    let with = |range: &str| {
+        Manifest::from_yaml(&format!(
+            "apiVersion: mantlet.dev/v1\nkind: Model\nmetadata: {{name: m}}\nspec:\n  source: {{onnx: m.onnx}}\n  \
+             inputs: [{{name: x, type: FP64, range: {range}}}]\n"
+        ))
+    };
+    with("[-1.5, 1e300]").unwrap();
+    for bad in ["[-.inf, 1]", "[0, .inf]", "[.nan, 1]", "[2, 1]"] {
+        assert_eq!(with(bad).unwrap_err().code, Code::ManifestInvalid, "{bad}");
     }
 }

@@ -309,6 +309,17 @@ mod tests {
         assert_eq!(text(&read), "[null,null,1e999,-1e999]");
     }
 
+    /// Found by fuzzing: the quick way of reading decimals was off by one in the last place.
+    #[test]
+    fn doubles_are_read_to_the_last_bit() {
+        for value in [1e-45, 0.1, 1.0 / 3.0, 8.988_465_674_311_58e307, f64::MIN_POSITIVE, 1.797_693_134_862_315_7e308] {
+            let tensor = Tensor::new("x", DataType::Fp64, vec![1], value.to_le_bytes().to_vec().into()).unwrap();
+            assert_eq!(read("x", DataType::Fp64, vec![1], &text(&tensor)).unwrap(), tensor, "{value}");
+        }
+        let read = read("x", DataType::Fp64, vec![1], "[1e-45]").unwrap();
+        assert_eq!(read.data().as_ref(), 1e-45_f64.to_le_bytes());
+    }
+
     #[test]
     fn bytes_that_are_no_text_are_refused_in_json() {
         let tensor = Tensor::from_elements("s", vec![1], [&[255_u8][..]]).unwrap();

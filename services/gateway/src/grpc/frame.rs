@@ -26,7 +26,7 @@ const PACK_FROM: usize = 1 << 10;
 pub(crate) type Packed = Encoding;
 
 /// Reads messages off a request's body.
-pub(super) struct Reader {
+pub(crate) struct Reader {
     body: Body,
     buffer: BytesMut,
     encoding: Encoding,
@@ -39,7 +39,7 @@ impl Reader {
     ///
     /// # Errors
     /// `encoding_unsupported`.
-    pub(super) fn new(headers: &HeaderMap, body: Body, idle: Duration) -> Result<Self, Refusal> {
+    pub(crate) fn new(headers: &HeaderMap, body: Body, idle: Duration) -> Result<Self, Refusal> {
         let encoding = headers.get("grpc-encoding").and_then(|value| value.to_str().ok());
         Ok(Self { body, buffer: BytesMut::new(), encoding: Encoding::parse(encoding)?, idle, ended: false })
     }
@@ -49,7 +49,7 @@ impl Reader {
     ///
     /// # Errors
     /// `body_too_large`, `slow_client`, `request_malformed`.
-    pub(super) async fn next(&mut self, limit: u64, patient: bool) -> Result<Option<Bytes>, Refusal> {
+    pub(crate) async fn next(&mut self, limit: u64, patient: bool) -> Result<Option<Bytes>, Refusal> {
         while self.buffer.len() < 5 {
             let waits = patient && self.buffer.is_empty();
             if !self.fill(waits).await? {
@@ -74,6 +74,9 @@ impl Reader {
         let message = self.buffer.split_to(length).freeze();
         match flag {
             0 => Ok(Some(message)),
+            1 if self.encoding == Encoding::Identity => {
+                Err(malformed("a message is packed, and the call names no packing"))
+            }
             1 => body::unpack(self.encoding, message, limit).await.map(Some),
             _ => Err(malformed("a message's prefix has an unknown flag")),
         }
@@ -253,6 +256,8 @@ mod tests {
         assert_eq!(code(vec![0, 0, 0, 0, 5, 1]).await, Code::RequestMalformed);
         assert_eq!(code(vec![0, 0]).await, Code::RequestMalformed);
         assert_eq!(code(vec![7, 0, 0, 0, 0]).await, Code::RequestMalformed);
+        // Found by fuzzing: a packed message of a call without packing was taken for a plain one.
+        assert_eq!(code(vec![1, 0, 0, 0, 1, 9]).await, Code::RequestMalformed);
     }
 
     #[test]

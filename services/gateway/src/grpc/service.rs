@@ -247,8 +247,7 @@ impl GrpcBody {
 #[async_trait]
 impl Body for GrpcBody {
     async fn model(&mut self) -> Result<(ModelName, Option<Version>), Refusal> {
-        let names = Names::decode(self.message().await?).map_err(|error| unreadable(&error))?;
-        Ok((names.model.parse()?, oip::read_version(&names.version)?))
+        names(self.message().await?)
     }
 
     async fn request(&mut self, limit: u64) -> Result<InferRequest, Refusal> {
@@ -256,8 +255,25 @@ impl Body for GrpcBody {
         if message.len() as u64 > limit {
             return Err(rest::body::too_large(limit));
         }
-        oip::read_request(ModelInferRequest::decode(message).map_err(|error| unreadable(&error))?)
+        self::request(message)
     }
+}
+
+/// The model that a message names.
+///
+/// # Errors
+/// `request_malformed`.
+pub(crate) fn names(message: Bytes) -> Result<(ModelName, Option<Version>), Refusal> {
+    let names = Names::decode(message).map_err(|error| unreadable(&error))?;
+    Ok((names.model.parse()?, oip::read_version(&names.version)?))
+}
+
+/// The whole of a message.
+///
+/// # Errors
+/// `request_malformed`, `input_mismatch`.
+pub(crate) fn request(message: Bytes) -> Result<InferRequest, Refusal> {
+    oip::read_request(ModelInferRequest::decode(message).map_err(|error| unreadable(&error))?)
 }
 
 fn write(reply: Reply, prediction: PredictionId) -> ModelInferResponse {

@@ -99,7 +99,17 @@ impl RestBody {
         headers: HeaderMap,
         body: HttpBody,
     ) -> Self {
-        Self { model, headers, body, idle: ring.limits.idle, binary: Binary::default() }
+        Self::of(model, headers, body, ring.limits.idle)
+    }
+
+    /// The same for a client that may be silent for `idle`.
+    pub(crate) fn of(
+        model: Result<(ModelName, Option<Version>), Refusal>,
+        headers: HeaderMap,
+        body: HttpBody,
+        idle: Duration,
+    ) -> Self {
+        Self { model, headers, body, idle, binary: Binary::default() }
     }
 
     /// Throws away what is left of the body.

@@ -33,7 +33,7 @@ struct Walk<'a> {
     weights: usize,
 }
 
-fn too_much(what: &str, most: usize) -> Refusal {
+pub(super) fn too_much(what: &str, most: usize) -> Refusal {
     Refusal::new(Code::ModelInvalid, format!("the model has more than {most} {what}"))
         .hint("simplify it: `python -m onnxsim model.onnx simple.onnx`")
 }

@@ -1,0 +1,3 @@
+//! libFuzzer runs `testkit::fuzz::checkpoint`.
+#![no_main]
+mantlet_fuzz::target!(checkpoint);

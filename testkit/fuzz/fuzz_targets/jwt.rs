@@ -1,0 +1,3 @@
+//! libFuzzer runs `testkit::fuzz::jwt`.
+#![no_main]
+mantlet_fuzz::target!(jwt);

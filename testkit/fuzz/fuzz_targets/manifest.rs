@@ -1,0 +1,3 @@
+//! libFuzzer runs `testkit::fuzz::manifest`.
+#![no_main]
+mantlet_fuzz::target!(manifest);

@@ -1,0 +1,3 @@
+//! libFuzzer runs `testkit::fuzz::onnx`.
+#![no_main]
+mantlet_fuzz::target!(onnx);

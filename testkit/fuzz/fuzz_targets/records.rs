@@ -1,0 +1,3 @@
+//! libFuzzer runs `testkit::fuzz::records`.
+#![no_main]
+mantlet_fuzz::target!(records);
