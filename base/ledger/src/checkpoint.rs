@@ -1,6 +1,6 @@
 //! Signed checkpoints: a log's size and root under its key.
 
-use signed_note::{Note, Signer, StandardSigner, StandardVerifier, VerifierList};
+use signed_note::{Note, Signature, Signer, StandardSigner, StandardVerifier, Verifier as _, VerifierList};
 use tlog_tiles::{Checkpoint, Hash};
 use zeroize::Zeroizing;
 
@@ -58,12 +58,35 @@ impl Key {
     /// # Errors
     /// When the origin can't stand in a checkpoint.
     pub fn sign(&self, size: u64, root: Hash) -> Result<Vec<u8>, KeyError> {
-        let wrong = |error: String| KeyError(error);
-        let text = Checkpoint::new(self.origin(), size, root, "").map_err(|e| wrong(e.to_string()))?.to_bytes();
-        let mut note = Note::new(&text, &[]).map_err(|e| wrong(e.to_string()))?;
-        note.add_sigs(&[&self.signer]).map_err(|e| wrong(e.to_string()))?;
-        Ok(note.to_bytes())
+        sign(std::slice::from_ref(self), size, root)
     }
+}
+
+/// Signs size and root with every one of these keys of one log.
+///
+/// # Errors
+/// When there is no key, or the origin can't stand in a checkpoint.
+pub fn sign(keys: &[Key], size: u64, root: Hash) -> Result<Vec<u8>, KeyError> {
+    let wrong = |error: String| KeyError(error);
+    let origin = keys.first().ok_or_else(|| wrong("there is none".into()))?.origin();
+    let text = Checkpoint::new(origin, size, root, "").map_err(|e| wrong(e.to_string()))?.to_bytes();
+    let mut note = Note::new(&text, &[]).map_err(|e| wrong(e.to_string()))?;
+    let signers: Vec<&dyn Signer> = keys.iter().map(|key| &key.signer as &dyn Signer).collect();
+    note.add_sigs(&signers).map_err(|e| wrong(e.to_string()))?;
+    Ok(note.to_bytes())
+}
+
+/// The same checkpoint with the signature of this key alone.
+///
+/// # Errors
+/// A sentence that says what is wrong, as from [`open_seen`].
+pub fn only(bytes: &[u8], trusted: &TrustedKey) -> Result<Vec<u8>, String> {
+    open_seen(bytes, trusted)?;
+    let verifier = StandardVerifier::new(&trusted.text).map_err(|error| error.to_string())?;
+    let foreign = |line: &[u8]| {
+        Signature::from_bytes(line.trim_ascii_end()).is_ok_and(|signature| signature.id() != verifier.key_id())
+    };
+    Ok(bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| !foreign(line)).flatten().copied().collect())
 }
 
 /// The key a verifier trusts.
@@ -143,6 +166,20 @@ mod tests {
         assert!(open(&signed, &TrustedKey::parse(other.public()).unwrap()).is_err());
         let again = Key::parse(key.secret()).unwrap();
         assert_eq!(again.sign(7, Hash([9; 32])).unwrap(), signed, "Ed25519 signs the same way each time");
+    }
+
+    #[test]
+    fn a_checkpoint_of_two_keys_is_seen_by_both_and_can_be_cut_to_either() {
+        let (new, old) = (Key::generate("a.example/log").unwrap(), Key::generate("a.example/log").unwrap());
+        let trusted = [&new, &old].map(|key| TrustedKey::parse(key.public()).unwrap());
+        let alone = [&new, &old].map(|key| key.sign(7, Hash([9; 32])).unwrap());
+        let both = sign(&[new, old], 7, Hash([9; 32])).unwrap();
+        for (trusted, alone) in trusted.iter().zip(alone) {
+            assert_eq!(open_seen(&both, trusted).unwrap(), (7, Hash([9; 32])));
+            assert!(open(&both, trusted).is_err(), "a signature that can't be checked is no part of an export");
+            assert_eq!(only(&both, trusted).unwrap(), alone);
+        }
+        assert!(sign(&[], 7, Hash([9; 32])).is_err());
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub mod tile;
 pub mod verify;
 pub mod witness;
 
-pub use checkpoint::{Key, KeyError, TrustedKey, open, open_seen};
+pub use checkpoint::{Key, KeyError, TrustedKey, only, open, open_seen, sign};
 pub use frontier::Frontier;
 pub use record::Record;
-pub use tlog_tiles::Hash;
+pub use tlog_tiles::{Hash, record_hash};

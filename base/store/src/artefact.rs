@@ -53,6 +53,9 @@ pub trait Artefacts: Send + Sync {
     /// One file of a bundle.
     async fn read(&self, bundle: Digest, file: &str) -> Result<Vec<u8>, Error>;
 
+    /// Replaces a file of a published bundle, whole or not at all.
+    async fn replace(&self, bundle: Digest, file: &str, data: &[u8]) -> Result<(), Error>;
+
     /// Removes a bundle; one that is not there is fine.
     async fn remove(&self, bundle: Digest) -> Result<(), Error>;
 

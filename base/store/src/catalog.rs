@@ -1,12 +1,13 @@
 //! The catalog: documents in collections, written by compare-and-swap, with an outbox in the same transaction.
 
 use async_trait::async_trait;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::Error;
 
 /// Kinds of documents; each has one writer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Collection {
     /// A model: `namespace/name`. Written by the registry.
     Model,
@@ -20,6 +21,12 @@ pub enum Collection {
     Policy,
     /// A namespace's quota: by namespace. Written by the registry.
     Quota,
+    /// The node's keys in force, by kind, as the ledger knows them. Written by the registry.
+    Key,
+    /// A publisher: `namespace/fingerprint`. Written by the registry.
+    Publisher,
+    /// When a token was used last: its id. Written by the registry.
+    Use,
     /// Desired state: `subject/field`. Written by the orchestrator.
     Desired,
     /// The executor's journal: `plan/step`. Written by the orchestrator.
@@ -28,8 +35,27 @@ pub enum Collection {
 
 impl Collection {
     /// Every collection there is.
-    pub const ALL: [Self; 8] =
-        [Self::Model, Self::Version, Self::Caller, Self::Token, Self::Policy, Self::Quota, Self::Desired, Self::Step];
+    pub const ALL: [Self; 11] = [
+        Self::Model,
+        Self::Version,
+        Self::Caller,
+        Self::Token,
+        Self::Policy,
+        Self::Quota,
+        Self::Key,
+        Self::Publisher,
+        Self::Use,
+        Self::Desired,
+        Self::Step,
+    ];
+
+    /// The service that writes it, and no other does.
+    pub fn writer(self) -> &'static str {
+        match self {
+            Self::Desired | Self::Step => "orchestrator",
+            _ => "registry",
+        }
+    }
 
     /// Its name in the store.
     pub fn as_str(self) -> &'static str {
@@ -40,6 +66,9 @@ impl Collection {
             Self::Token => "token",
             Self::Policy => "policy",
             Self::Quota => "quota",
+            Self::Key => "key",
+            Self::Publisher => "publisher",
+            Self::Use => "use",
             Self::Desired => "desired",
             Self::Step => "step",
         }
@@ -69,7 +98,7 @@ impl Document {
 }
 
 /// What a write expects to find.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Expect {
     /// Nothing under this key.
     Absent,
@@ -116,7 +145,7 @@ impl Write {
 }
 
 /// What a transaction did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Committed {
     /// The new generation of each write, in order; 0 for removals.
     pub generations: Vec<u64>,
@@ -144,6 +173,9 @@ pub trait Catalog: Send + Sync {
 
     /// Outbox records after a sequence, in order, at most `limit`.
     async fn outbox(&self, after: u64, limit: u32) -> Result<Vec<(u64, Vec<u8>)>, Error>;
+
+    /// The newest outbox sequence given out so far, forgotten or not; 0 before the first. None is left out.
+    async fn given(&self) -> Result<u64, Error>;
 
     /// Forgets outbox records up to and including a sequence.
     async fn forget_outbox(&self, upto: u64) -> Result<(), Error>;

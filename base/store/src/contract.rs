@@ -54,6 +54,7 @@ pub async fn catalog(catalog: &dyn Catalog) {
     assert_eq!(catalog.get(Collection::Model, "a/z").await.unwrap(), None);
 
     // The outbox keeps order, hands out once forgotten never again, and never reuses a sequence.
+    let before = catalog.given().await.unwrap();
     let first = catalog.commit(vec![], vec![b"r1".to_vec(), b"r2".to_vec()]).await.unwrap().outbox.unwrap();
     let pending = catalog.outbox(0, 10).await.unwrap();
     assert_eq!(pending.iter().map(|(_, r)| r.as_slice()).collect::<Vec<_>>(), [b"r1", b"r2"]);
@@ -61,7 +62,8 @@ pub async fn catalog(catalog: &dyn Catalog) {
     catalog.forget_outbox(first).await.unwrap();
     assert!(catalog.outbox(0, 10).await.unwrap().is_empty());
     let next = catalog.commit(vec![], vec![b"r3".to_vec()]).await.unwrap().outbox.unwrap();
-    assert!(next > first, "a sequence is never used twice");
+    assert_eq!((next, first), (before + 3, before + 2), "a sequence is never used twice, and none is left out");
+    assert_eq!(catalog.given().await.unwrap(), next);
 }
 
 /// Runs the streams suite.
@@ -110,6 +112,7 @@ pub async fn log(log: &dyn Log) {
     assert_eq!(log.hashes(&[1, 7]).await.unwrap(), [(1, [2; 32])]);
     assert_eq!((log.position(6).await.unwrap(), log.position(7).await.unwrap()), (Some(1), None));
     assert_eq!(log.records(1, 10).await.unwrap(), [6_u64.to_le_bytes().to_vec()]);
+    assert!(log.records(2, 10).await.unwrap().is_empty());
 }
 
 /// Runs the artefacts suite.
@@ -141,6 +144,10 @@ pub async fn artefacts(artefacts: &dyn Artefacts) {
         assert!(artefacts.read(digest, name).await.is_err(), "{name} leaves the bundle");
         assert!(artefacts.read_staged(name).await.is_err(), "{name} leaves staging");
     }
+    artefacts.replace(digest, "manifest.json", b"again").await.unwrap();
+    assert_eq!(artefacts.read(digest, "manifest.json").await.unwrap(), b"again");
+    assert!(artefacts.replace(digest, "other", b"x").await.is_err(), "only what is there is replaced");
+
     artefacts.remove(digest).await.unwrap();
     artefacts.remove(digest).await.unwrap();
     assert!(artefacts.list(digest).await.is_err());

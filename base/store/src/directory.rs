@@ -36,6 +36,27 @@ impl Directory {
         Ok(directory)
     }
 
+    /// A directory that another process of this node has opened.
+    pub fn opened(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// Writes a bundle's files into a folder of their own.
+    async fn build(&self, building: &Path, files: Vec<(String, Content)>) -> Result<(), Error> {
+        for (name, content) in files {
+            file_name(&name)?;
+            let path = building.join(&name);
+            match content {
+                Content::Bytes(data) => write_synced(&path, &data).await?,
+                Content::Staged(id) => {
+                    let from = self.staged(&id)?;
+                    fs::rename(&from, &path).await.map_err(at(&from))?;
+                }
+            }
+        }
+        sync_directory(building).await
+    }
+
     fn staged(&self, id: &str) -> Result<PathBuf, Error> {
         file_name(id)?;
         Ok(self.root.join("staging").join(id))
@@ -59,11 +80,30 @@ fn at(path: &Path) -> impl Fn(std::io::Error) -> Error + use<> {
 async fn write_synced(path: &Path, data: &[u8]) -> Result<(), Error> {
     let mut file = fs::File::create(path).await.map_err(at(path))?;
     file.write_all(data).await.map_err(at(path))?;
-    file.sync_all().await.map_err(at(path))
+    sync(&mut file).await.map_err(at(path))
+}
+
+/// Waits until all of a file is on the disk. The last write may still be on its way, and only a flush tells that it
+/// failed: a sync alone passes over that.
+async fn sync(file: &mut fs::File) -> std::io::Result<()> {
+    file.flush().await?;
+    file.sync_all().await
 }
 
 async fn sync_directory(path: &Path) -> Result<(), Error> {
     fs::File::open(path).await.map_err(at(path))?.sync_all().await.map_err(at(path))
+}
+
+/// An upload that is not whole yet; goes when it is dropped.
+struct Unfinished(Option<PathBuf>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(path) = self.0.take() {
+            // It may never have been made; a start clears what could not be removed.
+            let _ = std::fs::remove_file(path);
+        }
+    }
 }
 
 #[async_trait]
@@ -71,6 +111,8 @@ impl Artefacts for Directory {
     async fn stage(&self, mut body: ByteStream, limit: u64) -> Result<Staged, Error> {
         let id = uuid::Uuid::new_v4().simple().to_string();
         let path = self.staged(&id)?;
+        // Whoever sends it may go away, and this call with it.
+        let mut unfinished = Unfinished(Some(path.clone()));
         let result = async {
             let mut file = fs::File::create(&path).await.map_err(at(&path))?;
             let (mut size, mut hasher) = (0_u64, Sha256::new());
@@ -83,14 +125,20 @@ impl Artefacts for Directory {
                 hasher.update(&chunk);
                 file.write_all(&chunk).await.map_err(at(&path))?;
             }
-            file.sync_all().await.map_err(at(&path))?;
+            sync(&mut file).await.map_err(at(&path))?;
             Ok(Staged { id: id.clone(), size, digest: Digest(hasher.finalize().into()) })
         }
         .await;
-        if result.is_err() {
-            self.discard(&id).await?;
+        match result {
+            Ok(staged) => {
+                unfinished.0 = None;
+                Ok(staged)
+            }
+            Err(error) => {
+                self.discard(&id).await?;
+                Err(error)
+            }
         }
-        result
     }
 
     async fn read_staged(&self, id: &str) -> Result<Vec<u8>, Error> {
@@ -113,18 +161,11 @@ impl Artefacts for Directory {
         }
         let building = self.root.join("staging").join(format!("{}.bundle", uuid::Uuid::new_v4().simple()));
         fs::create_dir(&building).await.map_err(at(&building))?;
-        for (name, content) in files {
-            file_name(&name)?;
-            let path = building.join(&name);
-            match content {
-                Content::Bytes(data) => write_synced(&path, &data).await?,
-                Content::Staged(id) => {
-                    let from = self.staged(&id)?;
-                    fs::rename(&from, &path).await.map_err(at(&from))?;
-                }
-            }
+        if let Err(error) = self.build(&building, files).await {
+            // On a full disk nothing may stay that takes room.
+            fs::remove_dir_all(&building).await.map_err(at(&building))?;
+            return Err(error);
         }
-        sync_directory(&building).await?;
         match fs::rename(&building, &target).await {
             Ok(()) => sync_directory(&self.root.join("bundles")).await,
             // Another publisher of the same digest was faster; the contents are the same by construction.
@@ -150,6 +191,18 @@ impl Artefacts for Directory {
         file_name(file)?;
         let path = self.path(bundle).join(file);
         fs::read(&path).await.map_err(at(&path))
+    }
+
+    async fn replace(&self, bundle: Digest, file: &str, data: &[u8]) -> Result<(), Error> {
+        file_name(file)?;
+        let target = self.path(bundle).join(file);
+        if !fs::try_exists(&target).await.map_err(at(&target))? {
+            return Err(Error::Missing(target.display().to_string()));
+        }
+        let written = self.root.join("staging").join(format!("{}.file", uuid::Uuid::new_v4().simple()));
+        write_synced(&written, data).await?;
+        fs::rename(&written, &target).await.map_err(at(&target))?;
+        sync_directory(&self.path(bundle)).await
     }
 
     async fn remove(&self, bundle: Digest) -> Result<(), Error> {

@@ -48,13 +48,18 @@ impl Error {
     }
 }
 
+/// What to do about a data directory that is damaged.
+pub const RESTORE: &str = "look at the rest with `mantlet doctor`; keep a copy of the data directory, and restore from a backup: \
+                           `mantlet --data-dir NEW restore BACKUP`";
+
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         match &error {
             Error::Conflict { .. } => Self::new(Code::Conflict, error.to_string()).hint("read it again and retry"),
             Error::TooLarge { .. } => Self::new(Code::BodyTooLarge, error.to_string()),
-            Error::Missing(_) | Error::Corrupt { .. } => Self::new(Code::StorageUnavailable, error.to_string())
-                .hint("run `mantlet doctor`; restore the data directory from a backup if files are lost"),
+            Error::Missing(_) | Error::Corrupt { .. } => {
+                Self::new(Code::StorageUnavailable, error.to_string()).hint(RESTORE)
+            }
             Error::Unavailable { source, .. } => Self::new(Code::StorageUnavailable, format!("{error}: {source}"))
                 .hint("check that the disk of the data directory has space and can be written: `mantlet doctor`"),
         }

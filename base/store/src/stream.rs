@@ -17,7 +17,7 @@ pub struct Entry {
 }
 
 /// How long entries are kept: whichever bound is hit first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Retention {
     /// Entries older than this go.
     pub not_before: Timestamp,

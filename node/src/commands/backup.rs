@@ -27,7 +27,7 @@ use crate::{
 /// The list of a backup's files, in the backup.
 const LIST: &str = "backup.json";
 /// The node's databases, in the order they are copied.
-const DATABASES: [&str; 3] = ["catalog.db", "events.db", "ledger.db"];
+pub(super) const DATABASES: [&str; 3] = ["catalog.db", "events.db", "ledger.db"];
 /// Other files of the data directory that are worth keeping, where they are.
 const FILES: [&str; 8] =
     ["ca.pem", "ca.key", "bundle.key", "bundle.pub", "log.key", "log.secret", "admin.token", "mantlet.toml"];

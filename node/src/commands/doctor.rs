@@ -1,10 +1,11 @@
 //! `mantlet doctor`: what is well, what is not, and how to mend it.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{fs, io::Write as _, os::unix::fs::PermissionsExt as _, path::Path};
 
 use model_server::{process::Sandbox, runtime};
 use reqwest::Method;
 use serde::Serialize;
+use store::sqlite::{self, SqliteLog};
 use types::{Code, Refusal};
 
 use crate::{
@@ -12,6 +13,11 @@ use crate::{
     client::{self, Client},
     output,
 };
+
+/// Bytes written to see whether there is room for any.
+const PROBE: usize = 64 << 10;
+/// The ledger's file.
+const LEDGER: &str = "ledger.db";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -67,7 +73,10 @@ pub(crate) async fn run(node: &Node, arguments: &Doctor, format: Format) -> Resu
     }
     checks.push(data_dir(&dir));
     checks.extend(disk(&dir));
-    checks.push(running(node).await);
+    for name in super::backup::DATABASES {
+        checks.extend(database(&dir, name).await);
+    }
+    checks.extend(running(node).await);
     let failed = checks.iter().filter(|check| check.state == State::Failed).count();
     output::show(&checks, format, |checks| {
         let mut out = String::new();
@@ -147,12 +156,43 @@ fn data_dir(dir: &Path) -> Check {
         return Check::new(CHECK, State::Warning, format!("{} is open to others (mode {mode:o})", dir.display()))
             .hint(format!("close it: `chmod 700 {}`", dir.display()));
     }
+    // A full disk may well have room for a file's name.
     let probe = tempfile::Builder::new().prefix(".doctor").tempfile_in(dir);
+    let probe = probe.and_then(|mut file| {
+        file.write_all(&[0; PROBE])?;
+        file.as_file().sync_all()
+    });
     match probe {
-        Ok(_) => Check::new(CHECK, State::Ok, format!("{} can be written", dir.display())),
+        Ok(()) => Check::new(CHECK, State::Ok, format!("{} can be written", dir.display())),
         Err(error) => Check::new(CHECK, State::Failed, format!("{} can't be written: {error}", dir.display()))
-            .hint("give it to this user, or name another: --data-dir DIR"),
+            .hint("make room on its disk, or give it to this user, or name another: --data-dir DIR"),
     }
+}
+
+/// Looks through a database, and through the records of the ledger; nothing to say of one that was not made yet.
+async fn database(dir: &Path, name: &'static str) -> Option<Check> {
+    let path = dir.join(name);
+    if !path.exists() {
+        let others = super::backup::DATABASES.iter().any(|other| dir.join(other).exists());
+        let missing = || Check::new(name, State::Failed, format!("{} is missing", path.display())).hint(store::RESTORE);
+        return others.then(missing);
+    }
+    let found = async {
+        sqlite::check(&path).await?;
+        if name != LEDGER {
+            return Ok("whole".to_owned());
+        }
+        let key = fs::read_to_string(dir.join("log.key")).map_err(output::file(&dir.join("log.key")))?;
+        let key = ledger::TrustedKey::parse(&key).map_err(|error| output::internal(&error))?;
+        let log = SqliteLog::open_to_read(&path).await?;
+        let records = registry::sequencer::check(&log, &key).await;
+        log.close().await;
+        Ok(format!("whole, with {} records", records?))
+    };
+    Some(match found.await {
+        Ok(found) => Check::new(name, State::Ok, found),
+        Err(refusal) => Check::refused(name, State::Failed, &refusal),
+    })
 }
 
 fn disk(dir: &Path) -> Option<Check> {
@@ -168,15 +208,36 @@ fn disk(dir: &Path) -> Option<Check> {
     })
 }
 
-async fn running(node: &Node) -> Check {
+async fn running(node: &Node) -> Vec<Check> {
     const CHECK: &str = "node";
     let client = match Client::find(node) {
         Ok(client) => client,
-        Err(refusal) => return Check::refused(CHECK, State::Warning, &refusal),
+        Err(refusal) => return vec![Check::refused(CHECK, State::Warning, &refusal)],
     };
     let ready = client.send(client.request(Method::GET, "/v2/health/ready")).await;
     match ready {
-        Ok(_) => Check::new(CHECK, State::Ok, format!("answers at {}", client.url())),
-        Err(refusal) => Check::refused(CHECK, State::Failed, &refusal),
+        Ok(_) => {
+            let answers = Check::new(CHECK, State::Ok, format!("answers at {}", client.url()));
+            [Some(answers), recording(&client).await].into_iter().flatten().collect()
+        }
+        Err(refusal) => vec![Check::refused(CHECK, State::Failed, &refusal)],
     }
+}
+
+/// Whether the node records what it answers; nothing to say to whoever may not ask.
+async fn recording(client: &Client) -> Option<Check> {
+    const CHECK: &str = "recording";
+    let metrics = client.send(client.request(Method::GET, "/metrics")).await.ok()?.text().await.ok()?;
+    let value = |name: &str| metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+    let lost = value(gateway::LOST).unwrap_or(0.0);
+    Some(match value(gateway::RECORDING)? {
+        1.0 if lost > 0.0 => Check::new(CHECK, State::Warning, format!("{lost} event(s) were lost since the start"))
+            .hint("the ledger has a gap for them; look into the node's log for the cause"),
+        1.0 => Check::new(CHECK, State::Ok, "every event is stored and gets its record"),
+        _ => Check {
+            code: Code::StorageUnavailable,
+            ..Check::new(CHECK, State::Failed, format!("events can't be recorded; {lost} were lost since the start"))
+        }
+        .hint("make room on the disk of the data directory, and look into the node's log"),
+    })
 }

@@ -10,7 +10,7 @@ use ledger::{
 use store::{Entry, Streams, seek};
 use tokio::time::{Instant, sleep};
 use types::{
-    CallerName, Code, Namespace, PredictionId, Refusal,
+    CallerName, Code, Namespace, PredictionId, Refusal, Timestamp,
     event::{Event, Prediction},
 };
 
@@ -55,37 +55,69 @@ pub(crate) fn prediction(entry: &Entry) -> Option<Box<Prediction>> {
 
 /// Finds a prediction of this namespace.
 ///
-/// Ids carry the time they were made, so only what was stored soon after it is read.
+/// Ids carry the time they were made, so what was stored soon after it is read first. It need not lie there when the
+/// clock was set back: then all that is kept is read.
 ///
 /// # Errors
 /// `prediction_not_found`, or a stream that can't be read.
 pub(crate) async fn find(ring: &Ring, namespace: &Namespace, id: PredictionId) -> Result<Found, Refusal> {
+    match find_soon(ring, namespace, id).await {
+        Err(refusal) if refusal.code == Code::PredictionNotFound => {}
+        found => return found,
+    }
+    for gateway in gateways(&*ring.streams).await? {
+        if let Some(found) = look(ring, namespace, id, &gateway, 0, Timestamp(u64::MAX)).await? {
+            return Ok(found);
+        }
+    }
+    Err(not_found(id))
+}
+
+/// Finds a prediction that lies where its time says, or at the end.
+async fn find_soon(ring: &Ring, namespace: &Namespace, id: PredictionId) -> Result<Found, Refusal> {
     let made = id.made().ok_or_else(|| not_found(id))?;
-    let late = made.plus(LATE);
-    let mark = format!("\"prediction\":\"{id}\"");
     for gateway in gateways(&*ring.streams).await? {
         let stream = predictions(&gateway);
-        let mut next = seek(&*ring.streams, &stream, made).await?;
-        loop {
-            let entries = ring.streams.read(&stream, next, PAGE).await?;
-            for entry in &entries {
-                // Cheaper than reading each: the id stands within the first bytes of its event.
-                let start = entry.data.get(batch::NONCE..).unwrap_or_default();
-                let start = &start[..start.len().min(128)];
-                if !start.windows(mark.len()).any(|window| window == mark.as_bytes()) {
-                    continue;
-                }
-                if prediction(entry).is_some_and(|found| found.namespace.as_ref() == Some(namespace)) {
-                    return Ok(Found { gateway, sequence: entry.sequence, envelope: entry.data.clone() });
-                }
-            }
-            match entries.last() {
-                Some(last) if last.at <= late => next = last.sequence + 1,
-                _ => break,
+        let place = seek(&*ring.streams, &stream, made).await?;
+        let end = ring.streams.next(&stream).await?.saturating_sub(PAGE.into());
+        for (from, late) in [(place, made.plus(LATE)), (end, Timestamp(u64::MAX))] {
+            if let Some(found) = look(ring, namespace, id, &gateway, from, late).await? {
+                return Ok(found);
             }
         }
     }
     Err(not_found(id))
+}
+
+/// Looks for a prediction from a place on, until entries were stored later than `late`.
+async fn look(
+    ring: &Ring,
+    namespace: &Namespace,
+    id: PredictionId,
+    gateway: &str,
+    mut next: u64,
+    late: Timestamp,
+) -> Result<Option<Found>, Refusal> {
+    let (stream, mark) = (predictions(gateway), format!("\"prediction\":\"{id}\""));
+    loop {
+        let entries = ring.streams.read(&stream, next, PAGE).await?;
+        for entry in &entries {
+            // Cheaper than reading each: the id stands within the first bytes of its event.
+            let start = entry.data.get(batch::NONCE..).unwrap_or_default();
+            let start = &start[..start.len().min(128)];
+            if !start.windows(mark.len()).any(|window| window == mark.as_bytes()) {
+                continue;
+            }
+            if prediction(entry).is_some_and(|found| found.namespace.as_ref() == Some(namespace)) {
+                let (gateway, envelope) = (gateway.to_owned(), entry.data.clone());
+                return Ok(Some(Found { gateway, sequence: entry.sequence, envelope }));
+            }
+        }
+        match entries.last() {
+            Some(last) if last.at <= late => next = last.sequence + 1,
+            _ => return Ok(None),
+        }
+    }
 }
 
 /// The batch of a recorded envelope.
@@ -119,15 +151,18 @@ pub(crate) async fn batch_of(ring: &Ring, gateway: &str, sequence: u64) -> Resul
 pub(crate) async fn prove(ring: &Ring, namespace: &Namespace, id: PredictionId) -> Result<EventProof, Refusal> {
     let due = Instant::now() + PATIENCE;
     let (found, sealed) = loop {
-        let sealed = match find(ring, namespace, id).await {
+        // It may be on its way; one that was made long ago is not.
+        let last = Instant::now() >= due || !fresh(ring, id);
+        let found = if last { find(ring, namespace, id).await } else { find_soon(ring, namespace, id).await };
+        let sealed = match found {
             Ok(found) => batch_of(ring, &found.gateway, found.sequence).await?.map(|batch| (found, batch)),
-            // It may be on its way; one that was made long ago is not.
-            Err(refusal) if Instant::now() >= due || !fresh(ring, id) => return Err(refusal),
+            Err(refusal) if last => return Err(refusal),
             Err(_) => None,
         };
         match sealed {
             Some(sealed) => break sealed,
-            None if Instant::now() >= due => {
+            // The last look decides whether it is there at all.
+            None if last => {
                 return Err(Refusal::new(Code::StorageUnavailable, "the prediction has no ledger record yet")
                     .hint("ask again in a moment; if it stays so, look at the node's log"));
             }
@@ -158,7 +193,8 @@ pub(crate) async fn prove(ring: &Ring, namespace: &Namespace, id: PredictionId) 
 }
 
 fn fresh(ring: &Ring, id: PredictionId) -> bool {
-    id.made().is_some_and(|made| ring.clock.now().since(made) < PATIENCE * 2)
+    let now = ring.clock.now();
+    id.made().is_some_and(|made| now.since(made).max(made.since(now)) < PATIENCE * 2)
 }
 
 /// Erases one prediction; returns how many went.

@@ -8,6 +8,11 @@ use types::Code;
 /// The ring's steps, in order.
 pub(crate) const STEPS: [&str; 7] = ["identify", "authorize", "assess", "route", "balance", "forward", "record"];
 
+/// 1 while events are stored and get their ledger records, 0 while they don't.
+pub const RECORDING: &str = "mantlet_gateway_recording";
+/// Events that were lost, as far as they were counted.
+pub const LOST: &str = "mantlet_gateway_events_lost_total";
+
 /// Handles made once, so that counting costs no look-up.
 pub(crate) struct Metrics {
     steps: Vec<(Histogram, Counter)>,
@@ -31,7 +36,7 @@ impl Metrics {
             metrics::Unit::Seconds,
             "time of whole predictions"
         );
-        metrics::describe_counter!("mantlet_gateway_events_lost_total", "events dropped because the queue was full");
+        metrics::describe_counter!(LOST, "events lost because the queue was full, or the disk");
         let step = |step: &&'static str| {
             let name = *step;
             (
@@ -43,7 +48,7 @@ impl Metrics {
             steps: STEPS.iter().map(step).collect(),
             answered: metrics::counter!("mantlet_gateway_answers_total"),
             whole: metrics::histogram!("mantlet_gateway_request_seconds"),
-            lost: metrics::counter!("mantlet_gateway_events_lost_total"),
+            lost: metrics::counter!(LOST),
         }
     }
 

@@ -13,10 +13,11 @@ use std::{
     time::Duration,
 };
 
+use access::Renewable;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use ledger::{
-    Frontier, Hash, Key, Record,
-    proof::Question,
+    Frontier, Hash, Key, Record, TrustedKey,
+    proof::{Inclusion, Question},
     tile::{TILE, Tile},
 };
 use rpc::registry::{LeafProof, LedgerPage, ReadLedger, ReadTile, Receipt, TileData, TreeProof};
@@ -35,7 +36,8 @@ const PAGE: u32 = 10_000;
 pub struct Sequencer {
     catalog: Arc<dyn Catalog>,
     log: Arc<dyn Log>,
-    key: Key,
+    /// The keys of the log, newest first; each signs every checkpoint.
+    keys: Renewable<Vec<Key>>,
     state: Mutex<State>,
     newest: AtomicU64,
 }
@@ -50,21 +52,43 @@ impl Sequencer {
     ///
     /// # Errors
     /// When the ledger is not whole, or was signed by another key.
-    pub async fn open(catalog: Arc<dyn Catalog>, log: Arc<dyn Log>, key: Key) -> Result<Self, Refusal> {
-        let state = restore(&*log, &key).await?;
+    pub async fn open(catalog: Arc<dyn Catalog>, log: Arc<dyn Log>, keys: Vec<Key>) -> Result<Self, Refusal> {
+        let keys = Renewable::new(keys);
+        let state = restore(&*log, &keys.current()).await?;
+        ends_whole(&*log, &state).await?;
+        continues(&*catalog, &state.head).await?;
         let newest = AtomicU64::new(state.head.source);
-        let sequencer = Self { catalog, log, key, state: Mutex::new(state), newest };
+        let sequencer = Self { catalog, log, keys, state: Mutex::new(state), newest };
         let mut state = sequencer.state.lock().await;
         if state.head.checkpoint.is_empty() {
             // A log without records has a checkpoint too: whoever saw it can tell that nothing was cut later.
             let root = state.frontier.root().map_err(broken)?;
-            let checkpoint = sequencer.key.sign(0, root).map_err(broken)?;
+            let checkpoint = ledger::sign(&sequencer.keys.current(), 0, root).map_err(broken)?;
             sequencer.log.append(0, Vec::new(), Vec::new(), checkpoint).await?;
-            *state = restore(&*sequencer.log, &sequencer.key).await?;
+            *state = restore(&*sequencer.log, &sequencer.keys.current()).await?;
         }
         sequencer.drain_locked(&mut state).await?;
         drop(state);
         Ok(sequencer)
+    }
+
+    /// Signs with these keys from the next checkpoint on.
+    pub async fn replace(&self, keys: Vec<Key>) {
+        // Not in the middle of one.
+        let _state = self.state.lock().await;
+        self.keys.replace(keys);
+    }
+
+    /// A checkpoint with the signature of the newest key that signed it; those who know only that one can check it whole.
+    fn checkpoint(&self, signed: &[u8]) -> Result<(String, TrustedKey), Refusal> {
+        let keys = self.keys.current();
+        for key in keys.iter() {
+            let key = TrustedKey::parse(key.public()).map_err(broken)?;
+            if let Ok(only) = ledger::only(signed, &key) {
+                return Ok((text(only)?, key));
+            }
+        }
+        Err(broken("the newest checkpoint is signed by no key of this log"))
     }
 
     /// Notes a committed outbox sequence; what to wait for to see it sealed.
@@ -114,7 +138,7 @@ impl Sequencer {
             let last = *last;
             match self.append(state, pending).await {
                 Ok(()) => self.catalog.forget_outbox(last).await?,
-                Err(store::Error::Conflict { .. }) => *state = restore(&*self.log, &self.key).await?,
+                Err(store::Error::Conflict { .. }) => *state = restore(&*self.log, &self.keys.current()).await?,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -134,7 +158,8 @@ impl Sequencer {
             source = sequence;
         }
         let root = frontier.root().map_err(|error| corrupt(error.to_string()))?;
-        let checkpoint = self.key.sign(frontier.size(), root).map_err(|error| corrupt(error.to_string()))?;
+        let checkpoint =
+            ledger::sign(&self.keys.current(), frontier.size(), root).map_err(|error| corrupt(error.to_string()))?;
         self.log.append(first, records, hashes, checkpoint.clone()).await?;
         state.head = Head { size: frontier.size(), checkpoint, source };
         state.frontier = frontier;
@@ -160,11 +185,24 @@ impl Sequencer {
     /// When the store can't be read, or has no such record.
     pub async fn prove_record(&self, receipt: Receipt) -> Result<LeafProof, Refusal> {
         self.seal(receipt).await?;
-        let head = self.head().await;
+        let (head, root) = {
+            let state = self.state.lock().await;
+            (state.head.clone(), state.frontier.root().map_err(broken)?)
+        };
         let index = self.log.position(receipt.0).await?.ok_or_else(|| broken("a record is missing"))?;
         let record = self.log.records(index, 1).await?.pop().ok_or_else(|| broken("a record is missing"))?;
         let path = self.answer(Question::Record { index, size: head.size }).await?;
-        Ok(LeafProof { record: text(record)?, index, size: head.size, path, checkpoint: text(head.checkpoint)? })
+        let inclusion = Inclusion { index, size: head.size, path: path.iter().map(|hash| Hash(hash.0)).collect() };
+        if !inclusion.leads(ledger::record_hash(&record), root) {
+            return Err(broken(format!("record {index} does not fit the signed checkpoint")));
+        }
+        Ok(LeafProof {
+            record: text(record)?,
+            index,
+            size: head.size,
+            path,
+            checkpoint: self.checkpoint(&head.checkpoint)?.0,
+        })
     }
 
     /// Proves that an earlier tree is the start of the newest one.
@@ -181,7 +219,7 @@ impl Sequencer {
             .hint("a checkpoint with more records is of another log, or this one was cut: keep it as evidence"));
         }
         let path = self.answer(Question::Tree { old, size: head.size }).await?;
-        Ok(TreeProof { old, size: head.size, path, checkpoint: text(head.checkpoint)? })
+        Ok(TreeProof { old, size: head.size, path, checkpoint: self.checkpoint(&head.checkpoint)?.0 })
     }
 
     /// Reads a tile: hashes of a level, or records.
@@ -217,6 +255,9 @@ impl Sequencer {
         let left = u32::try_from(head.size.saturating_sub(request.from)).unwrap_or(u32::MAX);
         let limit = request.limit.min(PAGE).min(left);
         let records = if limit == 0 { Vec::new() } else { self.log.records(request.from, limit).await? };
+        if records.len() as u64 != u64::from(limit) {
+            return Err(broken(format!("record {} is missing", request.from + records.len() as u64)));
+        }
         let next = request.from.min(head.size) + records.len() as u64;
         let mut records: Vec<String> = records.into_iter().map(text).collect::<Result<_, _>>()?;
         if let Some(namespace) = &request.namespace {
@@ -225,13 +266,9 @@ impl Sequencer {
                 record.is_ok_and(|record| record.namespace.as_deref() == Some(namespace.as_str()))
             });
         }
-        Ok(LedgerPage {
-            records,
-            next,
-            checkpoint: text(head.checkpoint)?,
-            size: head.size,
-            key: self.key.public().to_owned(),
-        })
+        let (checkpoint, key) = self.checkpoint(&head.checkpoint)?;
+        let (signed, key) = (text(head.checkpoint)?, key.text().to_owned());
+        Ok(LedgerPage { records, next, checkpoint, signed, size: head.size, key })
     }
 }
 
@@ -246,21 +283,101 @@ fn entries(records: &[Vec<u8>]) -> Vec<u8> {
 }
 
 fn broken(error: impl std::fmt::Display) -> Refusal {
-    Refusal::new(Code::StorageUnavailable, format!("the ledger is not whole: {error}"))
-        .hint("keep a copy of the data directory, and restore the ledger from a backup")
+    Refusal::new(Code::StorageUnavailable, format!("the ledger is not whole: {error}")).hint(store::RESTORE)
 }
 
-async fn restore(log: &dyn Log, key: &Key) -> Result<State, Refusal> {
-    let head = log.head().await?;
+async fn frontier(log: &dyn Log, size: u64) -> Result<Frontier, Refusal> {
     let hashes: BTreeMap<u64, Hash> =
-        log.hashes(&Frontier::needs(head.size)).await?.into_iter().map(|(index, hash)| (index, Hash(hash))).collect();
-    let frontier = Frontier::restore(head.size, hashes).ok_or_else(|| broken("hashes are missing"))?;
+        log.hashes(&Frontier::needs(size)).await?.into_iter().map(|(index, hash)| (index, Hash(hash))).collect();
+    Frontier::restore(size, hashes).ok_or_else(|| broken("hashes are missing"))
+}
+
+async fn restore(log: &dyn Log, keys: &[Key]) -> Result<State, Refusal> {
+    let head = log.head().await?;
+    let frontier = frontier(log, head.size).await?;
     if !head.checkpoint.is_empty() {
-        let trusted = ledger::TrustedKey::parse(key.public()).map_err(broken)?;
-        let signed = ledger::open(&head.checkpoint, &trusted).map_err(broken)?;
+        // The newest key may have come after the newest checkpoint; then the one before has signed it.
+        let signed = keys.iter().map(|key| {
+            let trusted = TrustedKey::parse(key.public()).map_err(broken)?;
+            ledger::open_seen(&head.checkpoint, &trusted).map_err(broken)
+        });
+        let signed = signed.reduce(Result::or).unwrap_or_else(|| Err(broken("there is no key")))?;
         if signed != (head.size, frontier.root().map_err(broken)?) {
             return Err(broken("the signed checkpoint does not fit the stored hashes"));
         }
     }
     Ok(State { frontier, head })
+}
+
+/// Checks that the last record is the one that the checkpoint covers, and that none lies behind it.
+async fn ends_whole(log: &dyn Log, state: &State) -> Result<(), Refusal> {
+    let size = state.head.size;
+    if !log.records(size, 1).await?.is_empty() {
+        return Err(broken(format!("there are records behind the {size} that the checkpoint covers")));
+    }
+    let Some(before) = size.checked_sub(1) else { return Ok(()) };
+    let last = log.records(before, 1).await?.pop().ok_or_else(|| broken(format!("record {before} is missing")))?;
+    let mut frontier = frontier(log, before).await?;
+    frontier.append(&last).map_err(broken)?;
+    if frontier.root().map_err(broken)? != state.frontier.root().map_err(broken)? {
+        return Err(broken(format!("record {before} does not fit the signed checkpoint")));
+    }
+    Ok(())
+}
+
+/// Checks that catalog and ledger belong together: what the one gave out is in the other, or still waits.
+async fn continues(catalog: &dyn Catalog, head: &Head) -> Result<(), Refusal> {
+    let given = catalog.given().await?;
+    let apart = |what: String| Refusal::new(Code::StorageUnavailable, what).hint(store::RESTORE);
+    if given < head.source {
+        // New records would get sequences that the ledger has seen, and be passed over.
+        return Err(apart(format!(
+            "the catalog has given out {given} records and the ledger holds number {}: catalog.db is older than \
+             ledger.db, or was made anew",
+            head.source
+        )));
+    }
+    let next = catalog.outbox(head.source, 1).await?.first().map_or(given + 1, |(sequence, _)| *sequence);
+    if next != head.source + 1 {
+        return Err(apart(format!(
+            "the ledger is not whole: it ends with number {}, and the catalog has handed over {}: ledger.db is older \
+             than catalog.db, or was made anew",
+            head.source,
+            next - 1
+        )));
+    }
+    Ok(())
+}
+
+/// Checks every record and every hash against the newest checkpoint; returns how many records there are. Reads all of it.
+///
+/// # Errors
+/// When the ledger is not whole, or was signed by another key.
+pub async fn check(log: &dyn Log, key: &ledger::TrustedKey) -> Result<u64, Refusal> {
+    let head = log.head().await?;
+    let (size, root) = if head.checkpoint.is_empty() {
+        (0, Frontier::default().root().map_err(broken)?)
+    } else {
+        ledger::open(&head.checkpoint, key).map_err(broken)?
+    };
+    let mut frontier = Frontier::default();
+    loop {
+        let from = frontier.size();
+        let records = log.records(from, BATCH).await?;
+        if records.is_empty() {
+            break;
+        }
+        let mut made = Vec::new();
+        for record in &records {
+            made.extend(frontier.append(record).map_err(broken)?.into_iter().map(|(index, hash)| (index, hash.0)));
+        }
+        let indexes: Vec<u64> = made.iter().map(|(index, _)| *index).collect();
+        if log.hashes(&indexes).await? != made {
+            return Err(broken(format!("a hash of records {from} to {} is not theirs", frontier.size() - 1)));
+        }
+    }
+    if (frontier.size(), frontier.root().map_err(broken)?) != (size, root) {
+        return Err(broken(format!("it has {} records, and the checkpoint covers {size} or others", frontier.size())));
+    }
+    Ok(size)
 }

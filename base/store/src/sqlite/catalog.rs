@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use async_trait::async_trait;
-use sqlx::{Row as _, SqliteConnection, sqlite::SqliteSynchronous};
+use sqlx::{
+    Row as _, SqliteConnection,
+    sqlite::{SqliteRow, SqliteSynchronous},
+};
 
 use super::{Database, signed, unsigned};
 use crate::{Catalog, Collection, Committed, Document, Error, Expect, Write};
@@ -39,7 +42,7 @@ impl Catalog for SqliteCatalog {
             .fetch_optional(&self.database.reader)
             .await
             .map_err(self.database.fail())?;
-        Ok(row.as_ref().map(document))
+        row.as_ref().map(document).transpose().map_err(self.database.fail())
     }
 
     async fn list(
@@ -62,7 +65,7 @@ impl Catalog for SqliteCatalog {
         .fetch_all(&self.database.reader)
         .await
         .map_err(self.database.fail())?;
-        Ok(rows.iter().map(document).collect())
+        rows.iter().map(document).collect::<Result<_, _>>().map_err(self.database.fail())
     }
 
     async fn commit(&self, writes: Vec<Write>, records: Vec<Vec<u8>>) -> Result<Committed, Error> {
@@ -92,7 +95,17 @@ impl Catalog for SqliteCatalog {
             .fetch_all(&self.database.reader)
             .await
             .map_err(self.database.fail())?;
-        Ok(rows.iter().map(|row| (unsigned(row.get(0)), row.get(1))).collect())
+        let record = |row: &SqliteRow| Ok((unsigned(row.try_get(0)?), row.try_get(1)?));
+        rows.iter().map(record).collect::<Result<_, _>>().map_err(self.database.fail())
+    }
+
+    async fn given(&self) -> Result<u64, Error> {
+        // SQLite keeps the last sequence of a table that counts up and never back.
+        let given: Option<i64> = sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'")
+            .fetch_optional(&self.database.reader)
+            .await
+            .map_err(self.database.fail())?;
+        Ok(given.map_or(0, unsigned))
     }
 
     async fn forget_outbox(&self, upto: u64) -> Result<(), Error> {
@@ -105,8 +118,8 @@ impl Catalog for SqliteCatalog {
     }
 }
 
-fn document(row: &sqlx::sqlite::SqliteRow) -> Document {
-    Document { key: row.get(0), generation: unsigned(row.get(1)), value: row.get(2) }
+fn document(row: &SqliteRow) -> Result<Document, sqlx::Error> {
+    Ok(Document { key: row.try_get(0)?, generation: unsigned(row.try_get(1)?), value: row.try_get(2)? })
 }
 
 async fn apply(

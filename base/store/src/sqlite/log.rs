@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use async_trait::async_trait;
-use sqlx::{Row as _, sqlite::SqliteSynchronous};
+use sqlx::{
+    Row as _,
+    sqlite::{SqliteRow, SqliteSynchronous},
+};
 
 use super::{Database, signed, unsigned};
 use crate::{Error, Head, Log, LogRecord};
@@ -24,6 +27,14 @@ impl SqliteLog {
         Ok(Self { database: Database::open(path, SqliteSynchronous::Full, &migrations).await? })
     }
 
+    /// Opens a file for readers alone, also while a node uses it; nothing of it is changed.
+    ///
+    /// # Errors
+    /// `Unavailable` when it can't be opened.
+    pub async fn open_to_read(path: &Path) -> Result<Self, Error> {
+        Ok(Self { database: Database::open_to_read(path).await? })
+    }
+
     /// Closes the file.
     pub async fn close(&self) {
         self.database.close().await;
@@ -39,11 +50,11 @@ impl Log for SqliteLog {
         .fetch_optional(&self.database.reader)
         .await
         .map_err(self.database.fail())?;
-        Ok(row.map_or_else(Head::default, |row| Head {
-            size: unsigned(row.get(0)),
-            checkpoint: row.get(1),
-            source: unsigned(row.get(2)),
-        }))
+        let head = |row: SqliteRow| {
+            let (size, checkpoint, source) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            Ok(Head { size: unsigned(size), checkpoint, source: unsigned(source) })
+        };
+        row.map_or_else(|| Ok(Head::default()), head).map_err(self.database.fail())
     }
 
     async fn hashes(&self, indexes: &[u64]) -> Result<Vec<(u64, [u8; 32])>, Error> {
@@ -114,12 +125,21 @@ impl Log for SqliteLog {
     }
 
     async fn records(&self, from: u64, limit: u32) -> Result<Vec<Vec<u8>>, Error> {
-        let rows = sqlx::query("SELECT data FROM record WHERE position >= ? ORDER BY position LIMIT ?")
+        let rows = sqlx::query("SELECT position, data FROM record WHERE position >= ? ORDER BY position LIMIT ?")
             .bind(signed(from))
             .bind(limit)
             .fetch_all(&self.database.reader)
             .await
             .map_err(self.database.fail())?;
-        Ok(rows.iter().map(|row| row.get(0)).collect())
+        let mut records = Vec::with_capacity(rows.len());
+        for (position, row) in (from..).zip(&rows) {
+            let (found, data) = (|| Ok((row.try_get(0)?, row.try_get(1)?)))().map_err(self.database.fail())?;
+            if unsigned(found) != position {
+                let why = format!("record {position} is missing");
+                return Err(Error::Corrupt { what: self.database.what.clone(), why });
+            }
+            records.push(data);
+        }
+        Ok(records)
     }
 }

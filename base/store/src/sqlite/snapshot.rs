@@ -4,13 +4,13 @@ use std::path::Path;
 
 use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 
-use super::BUSY;
+use super::{BUSY, failure};
 use crate::Error;
 
 async fn open(path: &Path) -> Result<SqliteConnection, Error> {
     let options = SqliteConnectOptions::new().filename(path).create_if_missing(false).busy_timeout(BUSY);
     let opened = SqliteConnection::connect_with(&options).await;
-    opened.map_err(|error| Error::unavailable(path.display().to_string(), error))
+    opened.map_err(|error| failure(&path.display().to_string(), error))
 }
 
 /// Writes the file's state at this moment into a new file.
@@ -18,7 +18,7 @@ async fn open(path: &Path) -> Result<SqliteConnection, Error> {
 /// # Errors
 /// `Unavailable` when either can't be used, or `to` exists.
 pub async fn snapshot(from: &Path, to: &Path) -> Result<(), Error> {
-    let fail = |error| Error::unavailable(from.display().to_string(), error);
+    let fail = |error| failure(&from.display().to_string(), error);
     let mut connection = open(from).await?;
     sqlx::query("VACUUM INTO ?").bind(to.display().to_string()).execute(&mut connection).await.map_err(fail)?;
     connection.close().await.map_err(fail)
@@ -30,7 +30,7 @@ pub async fn snapshot(from: &Path, to: &Path) -> Result<(), Error> {
 /// # Errors
 /// `Unavailable` when either can't be used.
 pub async fn continue_outbox(catalog: &Path, ledger: &Path) -> Result<(), Error> {
-    let fail = |error| Error::unavailable(catalog.display().to_string(), error);
+    let fail = |error| failure(&catalog.display().to_string(), error);
     let mut connection = open(ledger).await?;
     let source: i64 = sqlx::query_scalar("SELECT coalesce(max(source), 0) FROM record")
         .fetch_one(&mut connection)

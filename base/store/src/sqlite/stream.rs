@@ -3,7 +3,11 @@
 use std::path::Path;
 
 use async_trait::async_trait;
-use sqlx::{Connection as _, Row as _, Sqlite, pool::PoolConnection, sqlite::SqliteSynchronous};
+use sqlx::{
+    Connection as _, Row as _, Sqlite,
+    pool::PoolConnection,
+    sqlite::{SqliteRow, SqliteSynchronous},
+};
 use types::Timestamp;
 
 use super::{Database, signed, unsigned};
@@ -25,7 +29,15 @@ impl SqliteStreams {
     /// `Unavailable` when it can't be opened.
     pub async fn open(path: &Path) -> Result<Self, Error> {
         let migrations = sqlx::migrate!("migrations/events");
-        Ok(Self { database: Database::open(path, SqliteSynchronous::Normal, &migrations).await? })
+        let opened = Database::open(path, SqliteSynchronous::Normal, &migrations).await;
+        let database = opened.map_err(|error| match error {
+            Error::Corrupt { what, why } => {
+                let why = format!("{why} (moved away, the node starts without it, and what it held can't be proved)");
+                Error::Corrupt { what, why }
+            }
+            error => error,
+        })?;
+        Ok(Self { database })
     }
 
     /// Closes the file.
@@ -58,7 +70,8 @@ impl SqliteStreams {
                 .map_err(&fail)?;
         let (mut left, mut last, mut dropped) = (unsigned(kept), None, 0);
         for row in oldest {
-            let (sequence, at, size): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
+            let (sequence, at, size): (i64, i64, i64) =
+                (|| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)))().map_err(&fail)?;
             if unsigned(at) >= retention.not_before.0 && left <= retention.bytes {
                 break;
             }
@@ -128,12 +141,11 @@ impl Streams for SqliteStreams {
         .fetch_all(&self.database.reader)
         .await
         .map_err(self.database.fail())?;
-        let entry = |row: &sqlx::sqlite::SqliteRow| Entry {
-            sequence: unsigned(row.get(0)),
-            at: Timestamp(unsigned(row.get(1))),
-            data: row.get(2),
+        let entry = |row: &SqliteRow| {
+            let (sequence, at, data) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            Ok(Entry { sequence: unsigned(sequence), at: Timestamp(unsigned(at)), data })
         };
-        Ok(rows.iter().map(entry).collect())
+        rows.iter().map(entry).collect::<Result<_, _>>().map_err(self.database.fail())
     }
 
     async fn names(&self, prefix: &str) -> Result<Vec<String>, Error> {

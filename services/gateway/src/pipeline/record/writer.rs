@@ -14,14 +14,14 @@ use std::{
 
 use access::token::random;
 use ledger::{
-    Hash,
+    Hash, Record,
     batch::{self, Batch},
 };
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha20Rng;
 use rpc::{
     Clock, Registry,
-    registry::{RecordBatch, RecordGap},
+    registry::{ReadLedger, RecordBatch, RecordGap},
 };
 use store::Streams;
 use tokio::{
@@ -35,6 +35,7 @@ use types::{
 
 use super::{
     seal::{Seal, batches, predictions},
+    state::State,
     sweep,
 };
 
@@ -43,6 +44,8 @@ const BATCH: usize = 1_000;
 const LINGER: Duration = Duration::from_millis(100);
 /// How often envelopes without a record are looked for when nothing comes in.
 const LOOK: Duration = Duration::from_secs(5);
+/// Records of the ledger that are read at a time.
+const LEDGER: u32 = 5_000;
 /// How long to wait after a store or the registry failed, before envelopes without a record get one.
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -65,6 +68,8 @@ pub(crate) struct Recorder {
 
 pub(super) enum Entry {
     Event(Box<Event>),
+    /// One that somebody waits for.
+    Owed(Box<Event>, oneshot::Sender<bool>),
     Close(oneshot::Sender<()>),
 }
 
@@ -80,7 +85,8 @@ impl Recorder {
             nonces: ChaCha20Rng::from_seed(*random()),
             next: None,
             again: Instant::now(),
-            opened: false,
+            opened: Opened::No,
+            state: State::new(),
         };
         let sweeper = sweep::run(writer.stores.clone(), sender.downgrade());
         tokio::spawn(writer.run(receiver));
@@ -95,6 +101,19 @@ impl Recorder {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
         taken
+    }
+
+    /// Takes an event in and waits until it is stored; false when it is not by the deadline.
+    pub(crate) async fn store(&self, event: Event, deadline: Instant) -> bool {
+        let (done, stored) = oneshot::channel();
+        let waited = async {
+            match self.queue.send(Entry::Owed(Box::new(event), done)).await {
+                Ok(()) => stored.await.unwrap_or(false),
+                Err(_) => false,
+            }
+        };
+        // What comes too late is stored all the same; nobody can be told.
+        tokio::time::timeout_at(deadline, waited).await.unwrap_or(false)
     }
 
     /// Stores every event accepted so far, and ends.
@@ -115,31 +134,48 @@ struct Writer {
     next: Option<u64>,
     /// Not before this is tried again what failed.
     again: Instant,
-    /// Whether this start is noted in the stream of batches.
-    opened: bool,
+    /// How far this start is noted.
+    opened: Opened,
+    state: State,
+}
+
+/// How far a start is noted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Opened {
+    No,
+    /// What an earlier process lost is on its way to the ledger.
+    Lost,
+    /// The start stands in the stream of batches.
+    Yes,
 }
 
 impl Writer {
     async fn run(mut self, mut queue: mpsc::Receiver<Entry>) {
         self.catch_up().await;
         let mut batch = Vec::with_capacity(BATCH);
-        let mut closing = None;
+        let (mut owed, mut closing) = (Vec::new(), None);
         while closing.is_none() {
             match tokio::time::timeout(LOOK, queue.recv()).await {
                 Ok(None) => break,
                 Ok(Some(entry)) => {
-                    take(entry, &mut batch, &mut closing);
+                    take(entry, &mut batch, &mut owed, &mut closing);
                     let due = Instant::now() + LINGER;
                     while batch.len() < BATCH && closing.is_none() {
+                        // Whoever waits does not wait for company.
+                        let due = if owed.is_empty() { due } else { Instant::now() };
                         match tokio::time::timeout_at(due, queue.recv()).await {
-                            Ok(Some(entry)) => take(entry, &mut batch, &mut closing),
+                            Ok(Some(entry)) => take(entry, &mut batch, &mut owed, &mut closing),
                             _ => break,
                         }
                     }
                 }
                 Err(_) => {}
             }
-            self.store(&mut batch).await;
+            let stored = self.store(&mut batch).await;
+            for owed in owed.drain(..) {
+                // Whoever waited may have given up.
+                let _ = owed.send(stored);
+            }
         }
         self.again = Instant::now();
         self.catch_up().await;
@@ -157,8 +193,8 @@ impl Writer {
         Ok(self.stores.streams.append(stream, self.stores.clock.now(), entries).await?)
     }
 
-    /// Stores events and gives them a record.
-    async fn store(&mut self, events: &mut Vec<Event>) {
+    /// Stores events and gives them a record; says whether they are stored.
+    async fn store(&mut self, events: &mut Vec<Event>) -> bool {
         let lost = self.lost.load(Ordering::Relaxed);
         if lost > 0 {
             let gap =
@@ -175,26 +211,30 @@ impl Writer {
             })
             .collect();
         if envelopes.is_empty() {
-            return self.catch_up_when_due().await;
+            self.catch_up_when_due().await;
+            return true;
         }
         let commitments: Vec<Hash> = envelopes.iter().map(|envelope| batch::commitment(envelope)).collect();
         match self.append(&predictions(&self.stores.gateway), envelopes).await {
             Err(refusal) => {
-                tracing::error!(%refusal, events = count, "events could not be stored; predictions go on, and a gap will say so");
                 // The gap event of this round, if any, is made anew from the count.
-                self.lost.fetch_add(count - u64::from(lost > 0), Ordering::Relaxed);
+                let count = count - u64::from(lost > 0);
+                self.lost.fetch_add(count, Ordering::Relaxed);
+                self.state.fails(&refusal, count);
+                false
             }
             Ok(first) => {
                 if self.next != Some(first) {
                     // Envelopes lie between: all of them get their record together.
                     self.next = None;
-                    return self.catch_up_when_due().await;
+                    self.catch_up_when_due().await;
+                    return true;
                 }
-                if let Err(refusal) = self.seal(first, &commitments, lost).await {
-                    tracing::error!(%refusal, events = count, "events have no ledger record yet; they get one later");
-                    self.next = None;
-                    self.again = Instant::now() + AGAIN;
+                match self.seal(first, &commitments, lost).await {
+                    Ok(()) => self.state.works(),
+                    Err(refusal) => self.put_off(&refusal),
                 }
+                true
             }
         }
     }
@@ -226,25 +266,51 @@ impl Writer {
 
     /// Gives every stored envelope a record that has none: at start, and after a failure.
     async fn catch_up(&mut self) {
-        if let Err(refusal) = self.try_catch_up().await {
-            tracing::warn!(%refusal, "stored events wait for their ledger record");
-            self.next = None;
-            self.again = Instant::now() + AGAIN;
+        match self.try_catch_up().await {
+            Ok(()) => self.state.works(),
+            Err(refusal) => self.put_off(&refusal),
         }
+    }
+
+    /// Leaves what has no record for later.
+    fn put_off(&mut self, refusal: &Refusal) {
+        self.state.fails(refusal, 0);
+        self.next = None;
+        self.again = Instant::now() + AGAIN;
+    }
+
+    /// Says on the ledger what an earlier process lost: what was on its way when it was killed, or all of its events.
+    async fn note_lost(&self, newest: Option<&Seal>, marks: &str) -> Result<(), Refusal> {
+        let actor = format!("gateway:{}", self.stores.gateway);
+        let reason = match newest {
+            Some(Seal::Opened { .. } | Seal::Batch { .. }) => {
+                "the gateway ended without warning: events on their way are lost, uncounted"
+            }
+            None if self.stores.streams.next(marks).await? == 1
+                && has_recorded(&*self.stores.registry, &actor).await? =>
+            {
+                tracing::warn!(
+                    "events of earlier predictions are gone, and can't be proved any more: was events.db lost?"
+                );
+                "all events recorded before this are gone, with their file"
+            }
+            _ => return Ok(()),
+        };
+        self.stores.registry.record_gap(RecordGap { actor, lost: None, reason: reason.to_owned() }).await?;
+        Ok(())
     }
 
     async fn try_catch_up(&mut self) -> Result<(), Refusal> {
         let (events, marks) = (predictions(&self.stores.gateway), batches(&self.stores.gateway));
         let newest = Seal::newest(&*self.stores.streams, &marks).await?;
         let mut next = newest.as_ref().map_or(1, Seal::next);
-        if !self.opened {
-            if matches!(newest, Some(Seal::Opened { .. } | Seal::Batch { .. })) {
-                let actor = format!("gateway:{}", self.stores.gateway);
-                let reason = "the gateway ended without warning: events on their way are lost, uncounted".to_owned();
-                self.stores.registry.record_gap(RecordGap { actor, lost: None, reason }).await?;
-            }
+        if self.opened == Opened::No {
+            self.note_lost(newest.as_ref(), &marks).await?;
+            self.opened = Opened::Lost;
+        }
+        if self.opened == Opened::Lost {
             self.append(&marks, vec![Seal::Opened { next }.to_bytes()]).await?;
-            self.opened = true;
+            self.opened = Opened::Yes;
         }
         let end = self.stores.streams.next(&events).await?;
         while next < end {
@@ -260,9 +326,35 @@ impl Writer {
     }
 }
 
-fn take(entry: Entry, batch: &mut Vec<Event>, closing: &mut Option<oneshot::Sender<()>>) {
+/// Whether the ledger has records of this actor, looked for from its end.
+async fn has_recorded(registry: &dyn Registry, actor: &str) -> Result<bool, Refusal> {
+    let read = async |from: u64, limit| registry.ledger(ReadLedger { from, limit, namespace: None }).await;
+    let mut end = read(0, 0).await?.size;
+    while end > 0 {
+        let from = end.saturating_sub(LEDGER.into());
+        let limit = u32::try_from(end - from).unwrap_or(LEDGER);
+        let page = read(from, limit).await?;
+        let theirs = |line: &String| serde_json::from_str::<Record>(line).is_ok_and(|record| record.actor == actor);
+        if page.records.iter().any(theirs) {
+            return Ok(true);
+        }
+        end = from;
+    }
+    Ok(false)
+}
+
+fn take(
+    entry: Entry,
+    batch: &mut Vec<Event>,
+    owed: &mut Vec<oneshot::Sender<bool>>,
+    closing: &mut Option<oneshot::Sender<()>>,
+) {
     match entry {
         Entry::Event(event) => batch.push(*event),
+        Entry::Owed(event, done) => {
+            batch.push(*event);
+            owed.push(done);
+        }
         Entry::Close(done) => *closing = Some(done),
     }
 }
