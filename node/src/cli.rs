@@ -4,8 +4,9 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use types::{
-    CallerName, ModelName, Namespace, Role, Version,
+    CallerName, KeyKind, ModelName, Namespace, Role, Version,
     quantity::{ByteCount, Rate, Span},
+    quota::AuditDuty,
 };
 
 /// Serves machine-learning models behind a gateway that checks, balances, records and proves.
@@ -117,6 +118,14 @@ pub(crate) enum Verb {
     /// Show, set and check the policies of the namespace.
     #[command(subcommand)]
     Policy(Policy),
+
+    /// The node's own keys.
+    #[command(subcommand)]
+    Keys(Keys),
+
+    /// Whose signature lets a model in.
+    #[command(subcommand)]
+    Publishers(Publishers),
     /// Export the ledger, prove a prediction, and verify either offline.
     #[command(subcommand)]
     Audit(Audit),
@@ -149,15 +158,30 @@ pub(crate) enum Verb {
     ModelServer {
         /// Its settings.
         settings: PathBuf,
+        /// The process that starts it.
+        parent: u32,
+    },
+
+    /// A service of `up --split`; its supervisor starts it.
+    #[command(hide = true)]
+    Service {
+        /// Its settings.
+        settings: PathBuf,
+        /// The process that starts it.
+        parent: u32,
     },
 }
 
 /// Starts a node.
 #[derive(Debug, Args)]
 pub(crate) struct Up {
-    /// Address to listen on; port 0 picks a free one [default: 127.0.0.1:8443].
+    /// Address to listen on; port 0 picks a free one; once per gateway with --split [default: 127.0.0.1:8443].
     #[arg(long, value_name = "ADDRESS:PORT")]
-    pub(crate) listen: Option<SocketAddr>,
+    pub(crate) listen: Vec<SocketAddr>,
+
+    /// Run each service as a process of its own.
+    #[arg(long)]
+    pub(crate) split: bool,
 
     /// Settings file; mantlet.toml in the data directory when left out.
     #[arg(long, value_name = "FILE")]
@@ -190,6 +214,10 @@ pub(crate) struct Deploy {
     /// Wait until it answers, or can't.
     #[arg(long)]
     pub(crate) wait: bool,
+
+    /// A publisher's signature over the model, where the namespace has publishers.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) signature: Option<PathBuf>,
 
     /// How long to wait.
     #[arg(long, default_value = "120s", value_name = "TIME")]
@@ -327,11 +355,48 @@ pub(crate) enum Namespaces {
         /// Bytes of the model files of all versions, for example 20GiB.
         #[arg(long)]
         storage: Option<ByteCount>,
+        /// What becomes of a prediction that can't be recorded: drop answers it and records a gap, block refuses it.
+        #[arg(long, default_value = "drop")]
+        audit: AuditDuty,
     },
     /// Take a namespace's bounds away.
     Reset {
         /// The namespace.
         name: Namespace,
+    },
+}
+
+/// Verbs of keys.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Keys {
+    /// List the node's keys: ca, bundle and log.
+    List,
+    /// Replace a key; what the one before signed holds until that is retired.
+    Rotate {
+        /// ca, bundle or log.
+        key: KeyKind,
+    },
+    /// End the key before the newest.
+    Retire {
+        /// ca, bundle or log.
+        key: KeyKind,
+    },
+}
+
+/// Verbs of publishers.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Publishers {
+    /// List the keys whose signature lets a model into the namespace.
+    List,
+    /// Trust a key; from then on the namespace takes signed models alone.
+    Add {
+        /// File with a P-256 public key in PEM.
+        file: PathBuf,
+    },
+    /// Revoke a key, for good: nothing it signed can be deployed or rolled back to.
+    Revoke {
+        /// The key's fingerprint, or its first 8 characters and more.
+        fingerprint: String,
     },
 }
 

@@ -17,6 +17,9 @@ use crate::{
 pub(crate) struct ClientFile {
     /// Where the node listens.
     pub(crate) url: String,
+    /// Where its gateways listen, when there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) urls: Vec<String>,
     /// The CA to trust; empty with security off.
     pub(crate) ca: PathBuf,
     /// The admin's token; empty with security off.

@@ -7,10 +7,12 @@ pub(crate) mod config;
 mod deploy;
 mod doctor;
 mod history;
+mod keys;
 mod models;
 mod namespaces;
 mod policy;
 mod predict;
+mod publishers;
 
 use clap::CommandFactory as _;
 use types::Refusal;
@@ -30,7 +32,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Refusal> {
     match verb {
         Verb::Up(arguments) => up::run(&node, &arguments, output).await,
         // `main` has run it already: it must confine itself before there are threads.
-        Verb::ModelServer { .. } => Ok(()),
+        Verb::ModelServer { .. } | Verb::Service { .. } => Ok(()),
         Verb::Deploy(arguments) => deploy::run(&Client::find(&node)?, &arguments, output).await,
         Verb::Predict(arguments) => predict::run(&Client::find(&node)?, &arguments, output).await,
         Verb::Models(arguments) => models::run(&node, arguments.verb, output).await,
@@ -38,6 +40,8 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Refusal> {
         Verb::Delete { name } => models::delete(&Client::find(&node)?, &name, output).await,
         Verb::Callers(verb) => callers::run(&Client::find(&node)?, verb, output).await,
         Verb::Namespaces(verb) => namespaces::run(&Client::find(&node)?, verb, output).await,
+        Verb::Keys(verb) => keys::run(&Client::find(&node)?, verb, output).await,
+        Verb::Publishers(verb) => publishers::run(&Client::find(&node)?, verb, output).await,
         Verb::Policy(verb) => policy::run(&Client::find(&node)?, verb, output).await,
         Verb::Replay(arguments) => history::replay(&Client::find(&node)?, &arguments, output).await,
         Verb::Forget(arguments) => history::forget(&Client::find(&node)?, arguments, output).await,
@@ -53,14 +57,14 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Refusal> {
     }
 }
 
-/// Typed settings of the node with this data directory.
+/// Settings of the node with this data directory.
 ///
 /// # Errors
 /// `settings_invalid`.
-pub(crate) fn config_of(
+pub(crate) fn resolved(
     dir: &std::path::Path,
     named: Option<&std::path::Path>,
     flags: &[(&'static str, &'static str, &str, String)],
-) -> Result<crate::settings::Settings, Refusal> {
-    config::resolve(dir, named, flags)?.settings()
+) -> Result<crate::settings::Resolved, Refusal> {
+    config::resolve(dir, named, flags)
 }

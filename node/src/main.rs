@@ -21,22 +21,27 @@ fn main() -> ExitCode {
         Err(error) => return output::usage(&error),
     };
     let format = cli.output;
-    // A model server confines itself first, while it is one thread.
+    // Who confines itself does it first, while it is one thread.
     let child = match &cli.verb {
-        cli::Verb::ModelServer { settings } => {
-            match up::log::start("info", false).and_then(|()| model_server::process::confine(settings)) {
-                Ok(settings) => Some(settings),
-                Err(refusal) => return output::fail(&refusal, format),
-            }
+        cli::Verb::ModelServer { settings, parent } => up::log::start("info", false)
+            .and_then(|()| model_server::process::confine(settings))
+            .map(|settings| Some(Child::ModelServer(settings, *parent))),
+        cli::Verb::Service { settings, parent } => {
+            up::child::prepare(settings).map(|order| Some(Child::Service(order, *parent)))
         }
-        _ => None,
+        _ => Ok(None),
+    };
+    let child = match child {
+        Ok(child) => child,
+        Err(refusal) => return output::fail(&refusal, format),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return output::fail(&output::internal(&error), format),
     };
     let outcome = match child {
-        Some(settings) => runtime.block_on(model_server::process::run(settings)),
+        Some(Child::ModelServer(settings, parent)) => runtime.block_on(model_server::process::run(settings, parent)),
+        Some(Child::Service(order, parent)) => runtime.block_on(up::child::run(order, parent)),
         None => runtime.block_on(commands::run(cli)),
     };
     // Blocking work of a stopped node must not keep the process.
@@ -45,4 +50,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(refusal) => output::fail(&refusal, format),
     }
+}
+
+/// A process that another one started.
+enum Child {
+    ModelServer(model_server::process::Settings, u32),
+    Service(up::child::Order, u32),
 }

@@ -46,7 +46,12 @@ pub(crate) const KEYS: &[Key] = &[
     key("access", "jwt-namespace", "namespace", "claim that names the caller's namespace"),
     key("access", "jwt-roles", "roles", "claim that names the caller's roles"),
     key("access", "jwt-grants", "caller,labeller", "roles that a token may give, separated by commas"),
-    key("gateway", "listen", "127.0.0.1:8443", "address and port; port 0 picks a free one"),
+    key(
+        "gateway",
+        "listen",
+        "127.0.0.1:8443",
+        "address and port; port 0 picks a free one; several, separated by commas, are several gateways of `up --split`",
+    ),
     key("gateway", "names", "", "more names for the server's certificate, separated by commas"),
     key("gateway", "deadline", "30s", "time to answer when a request names none"),
     key("gateway", "longest-deadline", "60s", "the most time a request may name"),
@@ -62,7 +67,7 @@ pub(crate) const KEYS: &[Key] = &[
         "model-server",
         "sandbox",
         "auto",
-        "confine model servers: auto as far as the kernel can, required or not at all, off",
+        "confine model servers, and services of `up --split`: auto as far as the kernel can, required or not at all, off",
     ),
     key("model-server", "sessions", "0", "inferences at a time per replica; 0 is one per core, at most 8"),
 ];
@@ -104,7 +109,7 @@ type Name = (&'static str, &'static str);
 pub(crate) struct Settings {
     pub(crate) log: String,
     pub(crate) log_json: bool,
-    pub(crate) listen: SocketAddr,
+    pub(crate) listen: Vec<SocketAddr>,
     pub(crate) names: Vec<String>,
     pub(crate) limits: gateway::Limits,
     pub(crate) onnxruntime: Option<PathBuf>,
@@ -244,6 +249,36 @@ impl Resolved {
         Ok(Some((issuer, keys.parse()?)))
     }
 
+    /// Where gateways listen.
+    fn listen(&self) -> Result<Vec<SocketAddr>, Refusal> {
+        let text: String = self.get("gateway", "listen")?;
+        let addresses = text.split(',').map(|address| address.trim().parse());
+        addresses.collect::<Result<_, _>>().map_err(|error| {
+            invalid(format!("gateway.listen is `{text}`: {error}"), "write it like `127.0.0.1:8443`".into())
+        })
+    }
+
+    /// Every setting with its value, for a process that is given them.
+    pub(crate) fn values(&self) -> Vec<(String, String, String)> {
+        let value = |((table, name), (value, _)): (&Name, &(String, Origin))| {
+            ((*table).to_owned(), (*name).to_owned(), value.clone())
+        };
+        self.0.iter().map(value).collect()
+    }
+
+    /// What [`Resolved::values`] gave.
+    ///
+    /// # Errors
+    /// `settings_invalid` for a setting that this release does not know.
+    pub(crate) fn given(values: Vec<(String, String, String)>) -> Result<Self, Refusal> {
+        let origin = || Origin::Flag("the supervisor".into());
+        let set = |(table, name, value): (String, String, String)| {
+            let key = known(&table, &name, "the supervisor's settings")?;
+            Ok(((key.table, key.name), (value, origin())))
+        };
+        values.into_iter().map(set).collect::<Result<_, _>>().map(Self)
+    }
+
     /// The typed values.
     ///
     /// # Errors
@@ -275,7 +310,7 @@ impl Resolved {
             sandbox,
             log: self.get("node", "log")?,
             log_json: format == "json",
-            listen: self.get("gateway", "listen")?,
+            listen: self.listen()?,
             names: names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect(),
             limits: gateway::Limits {
                 deadline: span("deadline")?,

@@ -54,6 +54,8 @@ async fn ask(client: &Client, line: &Line, namespace: Option<&str>) -> (Verdict,
             .replace("{version}", "1")
             .replace("{file}", "model.onnx")
             .replace("{caller}", "nobody")
+            .replace("{key}", "none")
+            .replace("{fingerprint}", "00000000")
             .replace("{namespace}", "unheard-of")
             .replace("{prediction}", "01980000-0000-7000-8000-000000000000")
             .replace("{path}", "0/000.p/1")

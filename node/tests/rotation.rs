@@ -76,7 +76,7 @@ async fn certificates_rotate_and_policies_change_under_load_without_a_failed_req
     let mut node = Node::new(BINARY);
     fs::create_dir(node.dir()).unwrap();
     // Certificates last 3 s, connections 2 s: what is not renewed can't be used for long.
-    let settings = "[node]\ncertificates = \"3s\"\nlog = \"info,mantlet::up::certificates=debug,orchestrator=debug\"\n";
+    let settings = "[node]\ncertificates = \"3s\"\nlog = \"info,mantlet::up::badges=debug,orchestrator=debug\"\n";
     fs::write(node.dir().join("mantlet.toml"), settings).unwrap();
     node.up().await;
     node.deploy("add", &onnx::add(10.0));
@@ -95,9 +95,39 @@ async fn certificates_rotate_and_policies_change_under_load_without_a_failed_req
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(policies < 2_000, "model servers are not renewed:\n{}", node.log());
     }
+    // Keys: each is replaced while everything goes on; what the one before signed still holds.
+    for key in ["ca", "bundle", "log"] {
+        node.json(&["keys", "rotate", key]);
+        node.json(&["callers", "add", &format!("after-{key}"), "--role", "caller"]);
+        node.deploy(&format!("after-{key}"), &onnx::add(20.0));
+    }
+    for key in ["bundle", "log"] {
+        node.json(&["keys", "retire", key]);
+    }
+    node.deploy("after-all", &onnx::add(30.0));
     let (answered, failed) = load.end().await;
     assert!(failed.is_empty(), "{} of {answered} failed, first {:?}\n{}", failed.len(), failed.first(), node.log());
     assert!(answered > 100, "{answered}");
     assert_eq!(count("could not be renewed"), 0, "{}", node.log());
     assert_eq!(count("replica lost"), 0, "{}", node.log());
+    // The old CA ends once nobody can show its certificates any more; then only the new one is trusted.
+    let patience = tokio::time::Instant::now() + testkit::node::PATIENCE;
+    while !node.cli(&["keys", "retire", "ca"]).status.success() {
+        assert!(tokio::time::Instant::now() < patience, "{}", node.log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let keys = node.json(&["keys", "list"]);
+    let single = |key: &serde_json::Value| key["public"].as_array().unwrap().len() == 1;
+    assert!(keys.as_array().unwrap().len() == 3 && keys.as_array().unwrap().iter().all(single), "{keys}");
+    // What was signed by keys that are gone was signed again, and a start finds all of it whole.
+    assert!(node.stop());
+    node.up().await;
+    let body = json!({ "inputs": [{ "name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4] }] });
+    for model in ["add", "after-ca", "after-bundle", "after-log", "after-all"] {
+        node.client().until_answers(model, &body).await;
+    }
+    let export = node.scratch().join("export");
+    node.json(&["audit", "export", export.to_str().unwrap()]);
+    let key = node.dir().join("log.key");
+    node.json(&["audit", "verify", export.to_str().unwrap(), "--key", key.to_str().unwrap()]);
 }

@@ -275,8 +275,8 @@ async fn a_witness_cosigns_what_continues_and_refuses_a_log_that_was_cut_or_rewr
 
     // The owner, who has every key, begins the log anew.
     assert!(node.stop());
-    for file in ["ledger.db", "ledger.db-wal", "ledger.db-shm"] {
-        let _ = fs::remove_file(node.dir().join(file));
+    for file in ["catalog.db", "ledger.db"] {
+        fs::remove_file(node.dir().join(file)).unwrap();
     }
     node.up().await;
     let kept = fs::read(&state).unwrap();

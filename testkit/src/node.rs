@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::Duration,
@@ -20,6 +21,8 @@ const LOOK: Duration = Duration::from_millis(10);
 pub struct Node {
     binary: PathBuf,
     home: TempDir,
+    /// A small disk of its own, where it has one.
+    disk: Option<SmallDisk>,
     arguments: Vec<String>,
     child: Option<Child>,
     library: bool,
@@ -30,7 +33,16 @@ impl Node {
     pub fn new(binary: &str) -> Self {
         access::tls::install_provider();
         let home = tempfile::Builder::new().prefix("mt").tempdir().expect("a temporary directory can be made");
-        Self { binary: binary.into(), home, arguments: Vec::new(), child: None, library: true }
+        Self { binary: binary.into(), home, disk: None, arguments: Vec::new(), child: None, library: true }
+    }
+
+    /// As [`Node::new`], with the data directory on a disk that has room for this many bytes; none where this system
+    /// lets us make no such disk.
+    pub fn on_small_disk(binary: &str, bytes: u64) -> Option<Self> {
+        let mut node = Self::new(binary);
+        fs::create_dir(node.home.path().join("node")).unwrap();
+        node.disk = Some(SmallDisk::mount(&node.home.path().join("node"), bytes)?);
+        Some(node)
     }
 
     /// A node that listens.
@@ -47,9 +59,17 @@ impl Node {
         self
     }
 
-    /// The data directory.
+    /// The data directory, as the test sees it.
     pub fn dir(&self) -> PathBuf {
-        self.home.path().join("node")
+        self.seen(self.home.path().join("node"))
+    }
+
+    /// Where the test finds what the node calls so.
+    fn seen(&self, path: PathBuf) -> PathBuf {
+        match &self.disk {
+            Some(disk) => disk.root().join(path.strip_prefix("/").unwrap()),
+            None => path,
+        }
     }
 
     /// A folder beside the data directory, for the test's own files.
@@ -64,11 +84,14 @@ impl Node {
 
     /// The command with this node's directory and nothing of the test's own environment.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(&self.binary);
+        let mut command = match &self.disk {
+            Some(disk) => disk.command(&self.binary),
+            None => Command::new(&self.binary),
+        };
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("MANTLET_")) {
             command.env_remove(name);
         }
-        command.arg("--data-dir").arg(self.dir());
+        command.arg("--data-dir").arg(self.home.path().join("node"));
         if let Some(library) = crate::setup::onnxruntime().filter(|_| self.library) {
             command.env("MANTLET_MODEL_SERVER__ONNXRUNTIME", library);
         }
@@ -118,6 +141,19 @@ impl Node {
             child.kill().expect("the node can be killed");
             child.wait().expect("the node can be waited for");
         }
+    }
+
+    /// Starts the process with more arguments, without waiting for it.
+    pub fn launch_with(&mut self, arguments: &[&str]) {
+        let before = self.arguments.len();
+        self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        self.launch();
+        self.arguments.truncate(before);
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn ended(&mut self) -> std::process::ExitStatus {
+        self.child.take().expect("the node was started").wait().unwrap()
     }
 
     /// Asks it to stop and waits for it; returns whether it said that all went well.
@@ -196,6 +232,14 @@ impl Node {
         self.client_speaking(&[b"h2"])
     }
 
+    /// A client of each gateway.
+    pub fn clients(&self) -> Vec<Client> {
+        let text = fs::read_to_string(self.dir().join("client.json")).unwrap();
+        let urls = serde_json::from_str::<Value>(&text).unwrap()["urls"].clone();
+        let one = |url: &Value| Client { url: url.as_str().unwrap().to_owned(), ..self.client() };
+        urls.as_array().expect("several gateways").iter().map(one).collect()
+    }
+
     fn client_speaking(&self, protocols: &[&[u8]]) -> Client {
         self.try_client(protocols).expect("the node listens")
     }
@@ -203,13 +247,68 @@ impl Node {
     fn try_client(&self, protocols: &[&[u8]]) -> std::io::Result<Client> {
         let client: Value = serde_json::from_str(&fs::read_to_string(self.dir().join("client.json"))?)?;
         let field = |name: &str| client[name].as_str().unwrap().to_owned();
-        Ok(Client::new(&field("url"), &field("ca"), &field("token"), protocols))
+        let ca = Some(field("ca")).filter(|ca| !ca.is_empty()).map(|ca| self.seen(ca.into()));
+        Ok(Client::new(&field("url"), ca.as_deref(), &field("token"), protocols))
+    }
+}
+
+/// A file system in memory that only a node sees, and whoever looks through the process that keeps it.
+struct SmallDisk {
+    keeper: Child,
+}
+
+/// What the keeper runs: it ends, and the disk with it, when the test lets go of its standard input.
+const KEEPER: &str = r#"mount -t tmpfs -o "size=$1,mode=0700" tmpfs "$2" && echo mounted && read -r _"#;
+
+impl SmallDisk {
+    fn mount(on: &Path, bytes: u64) -> Option<Self> {
+        let root = rustix::process::geteuid().is_root();
+        let mut command = Command::new("unshare");
+        command.args(if root { &["-m"][..] } else { &["-r", "-m"] });
+        command.args(["sh", "-c", KEEPER, "sh", &bytes.to_string()]).arg(on);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut disk = Self { keeper: command.spawn().ok()? };
+        let mut line = String::new();
+        BufReader::new(disk.keeper.stdout.take()?).read_line(&mut line).ok()?;
+        (line == "mounted\n").then_some(disk)
+    }
+
+    /// The keeper's root directory, through which others see the disk.
+    fn root(&self) -> PathBuf {
+        format!("/proc/{}/root", self.keeper.id()).into()
+    }
+
+    /// A command that sees the disk; its process is the program's own.
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg("-t").arg(self.keeper.id().to_string()).arg("-m");
+        if !rustix::process::geteuid().is_root() {
+            command.args(["-U", "--preserve-credentials"]);
+        }
+        command.arg("--").arg(program);
+        command
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        self.keeper.kill().expect("the keeper can be killed");
+        self.keeper.wait().expect("the keeper can be waited for");
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// Ends a process of a node at once, by its id, and waits until it is gone.
+pub fn kill(id: u32) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(id).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("the process can be killed");
+    while Path::new(&format!("/proc/{id}")).exists() {
+        std::thread::sleep(LOOK);
     }
 }
 
@@ -225,9 +324,9 @@ pub struct Client {
 pub type Answer = (u16, Value);
 
 impl Client {
-    fn new(url: &str, ca: &str, token: &str, protocols: &[&[u8]]) -> Self {
+    fn new(url: &str, ca: Option<&Path>, token: &str, protocols: &[&[u8]]) -> Self {
         let mut builder = reqwest::Client::builder().no_proxy();
-        if !ca.is_empty() {
+        if let Some(ca) = ca {
             let mut config = access::tls::public_client(&fs::read_to_string(ca).unwrap()).unwrap();
             config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
             builder = builder.tls_backend_preconfigured(config);

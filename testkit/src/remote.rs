@@ -27,13 +27,14 @@ pub fn open(router: axum::Router) -> Remote {
     let socket = dir.path().join("door.sock");
     let listener = tokio::net::UnixListener::bind(&socket).unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
-    let badge = |path: &str| Badge::new(ServiceTls::new(&identity(path), authority.certificate()).unwrap());
+    let badge = |path: &str| Badge::new(ServiceTls::new(&identity(path), &authority.certificate()).unwrap());
     let server = badge("service");
     tokio::spawn(async move {
         let until = async {
             let _ = stopped.await;
         };
-        rpc::door::serve(listener, server, &["client"], router, until, (Duration::from_secs(60), Duration::ZERO)).await;
+        let rooms = rpc::door::for_services(&["client"], router);
+        rpc::door::serve(listener, server, rooms, until, (Duration::from_secs(60), Duration::ZERO)).await;
     });
     let channel = rpc::door::connect(socket, "service", badge("client")).unwrap();
     Remote { channel, _dir: dir, _stop: stop }

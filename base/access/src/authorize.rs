@@ -30,12 +30,14 @@ pub enum Action {
     ManageCallers,
     ManagePolicies,
     ManageNamespaces,
+    ManagePublishers,
+    ManageKeys,
     Metrics,
 }
 
 impl Action {
     /// Every action there is.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Predict,
         Self::Feedback,
         Self::Pin,
@@ -48,6 +50,8 @@ impl Action {
         Self::ManageCallers,
         Self::ManagePolicies,
         Self::ManageNamespaces,
+        Self::ManagePublishers,
+        Self::ManageKeys,
         Self::Metrics,
     ];
 
@@ -66,6 +70,8 @@ impl Action {
             Self::ManageCallers => "manageCallers",
             Self::ManagePolicies => "managePolicies",
             Self::ManageNamespaces => "manageNamespaces",
+            Self::ManagePublishers => "managePublishers",
+            Self::ManageKeys => "manageKeys",
             Self::Metrics => "metrics",
         }
     }
@@ -78,8 +84,8 @@ impl Action {
             Self::Predict | Self::Feedback | Self::Pin | Self::Delete | Self::Export => (true, false, false),
             Self::Deploy => (true, true, false),
             Self::Read | Self::Audit => (true, true, true),
-            Self::ManageCallers | Self::ManagePolicies | Self::Forget => (false, true, true),
-            Self::ManageNamespaces | Self::Metrics => (false, false, true),
+            Self::ManageCallers | Self::ManagePolicies | Self::ManagePublishers | Self::Forget => (false, true, true),
+            Self::ManageNamespaces | Self::ManageKeys | Self::Metrics => (false, false, true),
         };
         match resource {
             Resource::Model(..) => model,

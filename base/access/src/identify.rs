@@ -124,6 +124,8 @@ const REMEMBERED: usize = 16_384;
 struct Known {
     record: Arc<TokenRecord>,
     principal: Principal,
+    /// When it was used last, in ms; 0 while that is told already.
+    used: Arc<AtomicU64>,
 }
 
 impl Identifier {
@@ -149,7 +151,8 @@ impl Identifier {
             epoch,
         };
         self.paths.write().insert(caller_path(&record.namespace, &record.caller), record.id.clone());
-        self.tokens.write().insert(record.id.clone(), Known { record: Arc::new(record), principal });
+        let used = Arc::default();
+        self.tokens.write().insert(record.id.clone(), Known { record: Arc::new(record), principal, used });
     }
 
     /// Believes tokens of this issuer too, once its keys are known.
@@ -195,6 +198,13 @@ impl Identifier {
     /// Whether the credential with this id is known.
     pub fn knows(&self, id: &str) -> bool {
         self.tokens.read().contains_key(id)
+    }
+
+    /// Which tokens were used since this was asked last, and when.
+    pub fn used(&self) -> Vec<(TokenId, Timestamp)> {
+        let tokens = self.tokens.read();
+        let used = tokens.iter().map(|(id, known)| (id.clone(), Timestamp(known.used.swap(0, Ordering::Relaxed))));
+        used.filter(|(_, at)| at.0 > 0).collect()
     }
 
     /// Forgets every credential; used before they are all read anew.
@@ -249,6 +259,7 @@ impl Identifier {
             return Err(Refusal::new(Code::CredentialExpired, "the certificate, or its caller's time, has expired")
                 .hint("make a new one: `mantlet callers certificate NAME`"));
         }
+        known.used.store(now.0, Ordering::Relaxed);
         Ok(known.principal)
     }
 
@@ -280,6 +291,7 @@ impl Identifier {
             return Err(Refusal::new(Code::CredentialExpired, format!("the token {} has expired", token.id()))
                 .hint("make a new one: `mantlet callers rotate NAME`"));
         }
+        known.used.store(now.0, Ordering::Relaxed);
         Ok(known.principal)
     }
 

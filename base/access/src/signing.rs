@@ -151,6 +151,20 @@ impl Key {
     }
 }
 
+impl Key {
+    /// Signs again what a trusted key has signed, if it is the folder of this digest.
+    ///
+    /// # Errors
+    /// As [`verify`], for the signature there is.
+    pub fn sign_again(&self, signature: &[u8], trusted: &[PublicKey], digest: Digest) -> Result<Vec<u8>, Error> {
+        let (name, files) = signed_files(signature, trusted)?;
+        if root(&files) != digest {
+            return Err(Error::Statement("it is of another bundle".into()));
+        }
+        self.sign(&name, &files)
+    }
+}
+
 /// A key that bundles may be signed with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicKey {
@@ -169,6 +183,11 @@ impl PublicKey {
         let pem = verifying.to_public_key_pem(LineEnding::LF).map_err(|e| Error::Key(e.to_string()))?;
         let hint = hex::encode(Sha256::digest(pem.as_bytes()));
         Ok(Self { pem, hint, verifying })
+    }
+
+    /// SHA-256 of the key in PEM, as signatures name it.
+    pub fn fingerprint(&self) -> &str {
+        &self.hint
     }
 
     /// The key in PEM.
@@ -200,6 +219,48 @@ fn in_order(files: &BTreeMap<String, Digest>) -> Vec<(&String, &Digest)> {
 /// # Errors
 /// The first thing that is wrong.
 pub fn verify(signature: &[u8], trusted: &[PublicKey], files: &BTreeMap<String, Digest>) -> Result<Digest, Error> {
+    let (_, listed) = signed_files(signature, trusted)?;
+    let ignored = |path: &str| IGNORED.contains(&path.split('/').next().unwrap_or_default());
+    for (path, digest) in files {
+        match listed.get(path) {
+            None if ignored(path) => {}
+            None => return Err(Error::Extra(path.clone())),
+            Some(signed) if signed != digest => return Err(Error::Changed(path.clone())),
+            Some(_) => {}
+        }
+    }
+    match listed.keys().find(|path| !files.contains_key(*path)) {
+        Some(path) => Err(Error::Missing(path.clone())),
+        None => Ok(root(&listed)),
+    }
+}
+
+/// Whether a signature file holds a signature of this key over its own list; what is listed is not looked at.
+pub fn signed_by(signature: &[u8], key: &PublicKey) -> bool {
+    signed_files(signature, std::slice::from_ref(key)).is_ok()
+}
+
+/// The one of these keys that made a signature, and the files it is over.
+///
+/// # Errors
+/// As [`verify`], as far as the signature itself goes.
+pub fn signed_by_one<'a>(
+    signature: &[u8],
+    keys: &'a [PublicKey],
+) -> Result<(&'a PublicKey, BTreeMap<String, Digest>), Error> {
+    let mut first = Err(Error::UnknownKey);
+    for key in keys {
+        match signed_files(signature, std::slice::from_ref(key)) {
+            Ok((_, files)) => return Ok((key, files)),
+            Err(Error::UnknownKey) => {}
+            Err(error) => first = Err(error),
+        }
+    }
+    first
+}
+
+/// What a trusted key has signed: the folder's name, and its files.
+fn signed_files(signature: &[u8], trusted: &[PublicKey]) -> Result<(String, BTreeMap<String, Digest>), Error> {
     let malformed = |error: &dyn std::fmt::Display| Error::Malformed(error.to_string());
     let bundle: Bundle = serde_json::from_slice(signature).map_err(|e| malformed(&e))?;
     if bundle.media_type != MEDIA_TYPE || bundle.dsse_envelope.payload_type != PAYLOAD_TYPE {
@@ -215,27 +276,15 @@ pub fn verify(signature: &[u8], trusted: &[PublicKey], files: &BTreeMap<String, 
     let der = DerSignature::from_bytes(&der).map_err(|e| malformed(&e))?;
     key.verifying.verify(&encoding(&payload), &der).map_err(|_| Error::Signature)?;
 
-    let statement: Statement = serde_json::from_slice(&payload).map_err(|e| malformed(&e))?;
+    let mut statement: Statement = serde_json::from_slice(&payload).map_err(|e| malformed(&e))?;
     let listed = listed_files(&statement)?;
-    let [subject] = statement.subject.as_slice() else {
+    let (Some(subject), []) = (statement.subject.pop(), statement.subject.as_slice()) else {
         return Err(Error::Statement("it has not exactly one subject".into()));
     };
-    let digest = root(&listed);
-    if subject.digest.get("sha256") != Some(&digest.to_string()) {
+    if subject.digest.get("sha256") != Some(&root(&listed).to_string()) {
         return Err(Error::Statement("its root digest is not that of its list".into()));
     }
-    let ignored = |path: &str| IGNORED.contains(&path.split('/').next().unwrap_or_default());
-    for (path, digest) in files.iter().filter(|(path, _)| !ignored(path)) {
-        match listed.get(path) {
-            None => return Err(Error::Extra(path.clone())),
-            Some(signed) if signed != digest => return Err(Error::Changed(path.clone())),
-            Some(_) => {}
-        }
-    }
-    match listed.keys().find(|path| !files.contains_key(*path)) {
-        Some(path) => Err(Error::Missing(path.clone())),
-        None => Ok(digest),
-    }
+    Ok((subject.name, listed))
 }
 
 fn listed_files(statement: &Statement) -> Result<BTreeMap<String, Digest>, Error> {
@@ -370,6 +419,20 @@ mod tests {
         let mut missing = files();
         missing.remove("a.txt");
         assert_eq!(verify(&signature, &trusted, &missing), Err(Error::Missing("a.txt".into())));
+    }
+
+    /// Found by fuzzing: a path that is left out by default was not compared when it was signed all the same.
+    #[test]
+    fn what_is_left_out_by_default_counts_once_it_is_signed() {
+        let key = Key::generate().unwrap();
+        let trusted = [key.public().unwrap()];
+        let mut more = files();
+        more.insert(".git/config".into(), Digest::of(b"one"));
+        assert!(verify(&key.sign("m", &files()).unwrap(), &trusted, &more).is_ok());
+        let signature = key.sign("m", &more).unwrap();
+        assert_eq!(verify(&signature, &trusted, &more), Ok(root(&more)));
+        more.insert(".git/config".into(), Digest::of(b"two"));
+        assert_eq!(verify(&signature, &trusted, &more), Err(Error::Changed(".git/config".into())));
     }
 
     #[test]

@@ -179,9 +179,9 @@ mod tests {
         assert_eq!(peer_path(Some(&chain)).as_deref(), Some("default/model-server/m1"));
         let public = ca.server(&[], now).unwrap();
         assert_eq!(peer_path(Some(&read(&public).unwrap().0)), None);
-        assert!(service_server(&identity, ca.certificate()).is_ok());
-        assert!(service_client(&identity, ca.certificate()).is_ok());
-        assert!(public_server(&public, ca.certificate()).is_ok());
+        assert!(service_server(&identity, &ca.certificate()).is_ok());
+        assert!(service_client(&identity, &ca.certificate()).is_ok());
+        assert!(public_server(&public, &ca.certificate()).is_ok());
         assert!(public_client("").is_err());
     }
 }

@@ -35,18 +35,31 @@ pub struct Error {
 /// What a service shows to others, renewed while it runs: open connections keep what they began with.
 pub type Badge = Renewable<ServiceTls>;
 
-/// Serves `router` on a Unix socket to peers whose SPIFFE path is one of `peers`, until `stop` resolves; then
-/// lets requests in flight end within `grace`. A connection older than `age` is asked to end and made anew, so that
-/// none outlives the certificates it was opened with.
+/// What a peer finds behind a door, by the path of its SPIFFE id; nothing: it is turned away.
+pub type Rooms = Arc<dyn Fn(&str) -> Option<axum::Router> + Send + Sync>;
+
+/// The same router for every peer that is one of these services.
+pub fn for_services(services: &'static [&'static str], router: axum::Router) -> Rooms {
+    Arc::new(move |peer| services.iter().any(|service| is_service(peer, service)).then(|| router.clone()))
+}
+
+/// Whether the path of a SPIFFE id is that of a service: its name, or its name and one more part. Paths of callers
+/// and model servers have three parts and begin with a namespace, so that none of them can look like a service.
+pub fn is_service(path: &str, service: &str) -> bool {
+    let rest = path.strip_prefix(service);
+    rest.is_some_and(|rest| rest.is_empty() || rest.strip_prefix('/').is_some_and(|name| !name.contains('/')))
+}
+
+/// Serves a Unix socket until `stop` resolves, each peer what `rooms` has for it; then lets requests in flight end
+/// within `grace`. A connection older than `age` is asked to end and made anew, so that none outlives the
+/// certificates it was opened with.
 pub async fn serve(
     listener: UnixListener,
     badge: Badge,
-    peers: &[&str],
-    router: axum::Router,
+    rooms: Rooms,
     stop: impl Future<Output = ()>,
     (age, grace): (Duration, Duration),
 ) {
-    let peers: Arc<[String]> = peers.iter().map(|peer| (*peer).to_owned()).collect();
     let mut stop = std::pin::pin!(stop);
     let (end, ended) = watch::channel(());
     loop {
@@ -55,12 +68,12 @@ pub async fn serve(
             () = &mut stop => break,
         };
         let acceptor = TlsAcceptor::from(badge.current().server.clone());
-        let (peers, router, ended) = (peers.clone(), router.clone(), ended.clone());
+        let (rooms, ended) = (rooms.clone(), ended.clone());
         match accepted {
             Ok((stream, _)) => {
                 tokio::spawn(async move {
-                    match admit(stream, acceptor, &peers).await {
-                        Ok(stream) => converse(stream, router, ended, age).await,
+                    match admit(stream, acceptor, &*rooms).await {
+                        Ok((stream, router)) => converse(stream, router, ended, age).await,
                         Err(error) => tracing::warn!(%error, "a peer was turned away"),
                     }
                 });
@@ -77,10 +90,15 @@ pub async fn serve(
     let _ = tokio::time::timeout(grace, end.closed()).await;
 }
 
-async fn admit(stream: UnixStream, acceptor: TlsAcceptor, peers: &[String]) -> io::Result<TlsStream<UnixStream>> {
+async fn admit(
+    stream: UnixStream,
+    acceptor: TlsAcceptor,
+    rooms: &(dyn Fn(&str) -> Option<axum::Router> + Send + Sync),
+) -> io::Result<(TlsStream<UnixStream>, axum::Router)> {
     let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await??;
     let peer = tls::peer_path(stream.get_ref().1.peer_certificates()).unwrap_or_default();
-    if peers.contains(&peer) { Ok(stream) } else { Err(io::Error::other(format!("`{peer}` has no business here"))) }
+    let router = rooms(&peer).ok_or_else(|| io::Error::other(format!("`{peer}` has no business here")))?;
+    Ok((stream, router))
 }
 
 async fn converse(stream: TlsStream<UnixStream>, router: axum::Router, mut ended: watch::Receiver<()>, age: Duration) {
@@ -128,4 +146,27 @@ pub fn connect(socket: PathBuf, peer: &str, badge: Badge) -> Result<Channel, Err
         }
     });
     Ok(endpoint.connect_with_connector_lazy(connector))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_service_has_the_path_of_one() {
+        for path in ["gateway", "gateway/g0"] {
+            assert!(is_service(path, "gateway"), "{path}");
+        }
+        for path in [
+            "gateway/caller/x",
+            "gateway/model-server/m1",
+            "gateways",
+            "gatewa",
+            "",
+            "x/gateway",
+            "bank/caller/gateway",
+        ] {
+            assert!(!is_service(path, "gateway"), "{path}");
+        }
+    }
 }

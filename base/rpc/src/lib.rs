@@ -1,11 +1,13 @@
 //! The traits services meet through, each in two forms: a call in one process, and mTLS gRPC between processes.
 //!
-//! [`registry`], [`orchestrator`], [`model_server`] and [`supervisor`] hold one trait each, with its remote form beside it.
+//! [`registry`], [`orchestrator`], [`model_server`] and [`supervisor`] hold one trait each, with its remote form beside
+//! it; [`store`] holds the remote forms of the stores.
 //! [`door`] opens and calls remote doors, [`oip`] turns inferences into the Open Inference Protocol's messages
-//! and back, [`feed`] carries state that others follow, [`clock`] is the one place that reads the time.
+//! and back, [`child`] is how a process starts another, [`feed`] carries state that others follow, [`clock`] is the one place that reads the time.
 //!
 //! Does not know about: what a service does with a call.
 
+pub mod child;
 pub mod clock;
 pub mod door;
 pub mod feed;
@@ -15,6 +17,7 @@ pub mod model_server;
 pub mod oip;
 pub mod orchestrator;
 pub mod registry;
+pub mod store;
 pub mod supervisor;
 
 pub use clock::Clock;

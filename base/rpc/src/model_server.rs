@@ -46,7 +46,7 @@ pub struct ServerStatus {
 }
 
 /// A new certificate for a running model server.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub struct Renewal {
     /// The chain, PEM.
     pub chain: String,

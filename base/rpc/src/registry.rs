@@ -2,7 +2,7 @@
 
 use access::TokenRecord;
 use serde::{Deserialize, Serialize};
-use types::{CallerName, Digest, Manifest, ModelName, Namespace, Role, Timestamp, Version, quota::Quota};
+use types::{CallerName, Digest, KeyKind, Manifest, ModelName, Namespace, Role, Timestamp, Version, quota::Quota};
 
 use crate::{Changes, Since};
 
@@ -22,6 +22,9 @@ pub struct Deploy {
     pub manifest: Manifest,
     /// The id of the upload in staging.
     pub staged: String,
+    /// A publisher's signature over it, in the Model Signing format.
+    #[serde(default)]
+    pub signature: Option<String>,
 }
 
 /// A registered version.
@@ -52,6 +55,9 @@ pub struct VersionRecord {
     pub manifest: Manifest,
     /// Who deployed it.
     pub author: String,
+    /// The fingerprint of the publisher that signed it, where the namespace has publishers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publisher: Option<String>,
     /// When.
     pub created: Timestamp,
 }
@@ -134,6 +140,9 @@ pub struct CallerRecord {
     /// When its token stops working.
     #[serde(default)]
     pub expires: Option<Timestamp>,
+    /// When its token was used last, to the minute.
+    #[serde(default)]
+    pub used: Option<Timestamp>,
 }
 
 /// Asks for ledger records.
@@ -156,8 +165,10 @@ pub struct LedgerPage {
     /// Where the next page begins; nothing follows when it is `size`.
     #[serde(default)]
     pub next: u64,
-    /// The newest checkpoint.
+    /// The newest checkpoint, signed by `key` alone.
     pub checkpoint: String,
+    /// The same, signed by every key of the log that is not retired.
+    pub signed: String,
     /// How many records it covers.
     pub size: u64,
     /// The log's public key.
@@ -278,6 +289,86 @@ pub struct NoteCertificate {
     pub until: Timestamp,
 }
 
+/// Replaces one of the node's keys, or retires the one before it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ChangeKey {
+    /// Who asks.
+    pub actor: String,
+    /// Which.
+    pub key: KeyKind,
+    /// Whether the one before is retired, instead of a new one made.
+    pub retire: bool,
+}
+
+/// A key whose signature lets a model into a namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Publisher {
+    /// Its namespace.
+    pub namespace: Namespace,
+    /// SHA-256 of its public key in PEM, as signatures name it.
+    pub fingerprint: String,
+    /// Its public key, PEM.
+    pub key: String,
+    /// When it was trusted.
+    pub added: Timestamp,
+    /// When it was revoked.
+    #[serde(default)]
+    pub revoked: Option<Timestamp>,
+}
+
+/// Trusts a publisher.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AddPublisher {
+    /// Who asks.
+    pub actor: String,
+    /// The namespace.
+    pub namespace: Namespace,
+    /// The public key, PEM (P-256).
+    pub key: String,
+}
+
+/// Revokes a publisher.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RevokePublisher {
+    /// Who asks.
+    pub actor: String,
+    /// The namespace.
+    pub namespace: Namespace,
+    /// Which.
+    pub fingerprint: String,
+}
+
+/// A changed publisher.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ChangedPublisher {
+    /// As it is now.
+    pub publisher: Publisher,
+    /// Versions that it has signed.
+    pub versions: Vec<(ModelName, Version)>,
+    /// What to wait for.
+    pub receipt: Receipt,
+}
+
+/// When a token was used last.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Used {
+    /// The token's id.
+    pub token: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A key of the node, as the ledger knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRecord {
+    /// Which.
+    pub key: KeyKind,
+    /// The public key of the log; SHA-256 of the PEM of others. Newest first; a second one is not retired yet.
+    pub public: Vec<String>,
+    /// Since when these are in force.
+    pub since: Timestamp,
+}
+
 /// Bounds a namespace, or takes its bounds away.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SetQuota {
@@ -345,5 +436,19 @@ service! {
         fn ledger(ReadLedger) -> LedgerPage;
         /// The public key that bundles are signed with, PEM.
         fn bundle_key(()) -> String;
+        /// Changes one of the node's keys.
+        fn change_key(ChangeKey) -> Receipt;
+        /// Notes which tokens were used.
+        fn note_use(Vec<Used>) -> ();
+        /// Whether a version may answer: `bundle_untrusted` when its publisher was revoked.
+        fn may_answer(VersionRecord) -> ();
+        /// Publishers of a namespace.
+        fn publishers(Namespace) -> Vec<Publisher>;
+        /// Trusts a publisher.
+        fn add_publisher(AddPublisher) -> ChangedPublisher;
+        /// Revokes a publisher.
+        fn revoke_publisher(RevokePublisher) -> ChangedPublisher;
+        /// The node's keys in force.
+        fn keys(()) -> Vec<KeyRecord>;
     }
 }

@@ -56,15 +56,18 @@ impl std::fmt::Display for Attempt {
 pub fn attest(forbidden: &[PathBuf]) -> Vec<Attempt> {
     let port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut attempts = vec![Attempt::new("open a network socket", TcpListener::bind(port).map(drop))];
-    for path in forbidden {
-        attempts.push(Attempt::new(format!("read {}", path.display()), read(path)));
-    }
+    attempts.extend(try_to_read(forbidden));
     attempts.push(Attempt::new("write a file", write()));
     attempts.push(Attempt::new("start a program", Command::new("/bin/true").status().map(drop)));
     let parent = rustix::process::getppid().unwrap_or(rustix::process::getpid());
     let signalled = rustix::process::test_kill_process(parent);
     attempts.push(Attempt::new("signal its parent", signalled.map_err(io::Error::from)));
     attempts
+}
+
+/// Tries to read each of these, which a fenced process is denied.
+pub fn try_to_read(forbidden: &[PathBuf]) -> Vec<Attempt> {
+    forbidden.iter().map(|path| Attempt::new(format!("read {}", path.display()), read(path))).collect()
 }
 
 fn read(path: &Path) -> io::Result<()> {

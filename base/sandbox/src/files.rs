@@ -29,6 +29,28 @@ const SYSTEM: [&str; 13] = [
     "/dev/urandom",
 ];
 
+/// As [`confine`], for files alone: what a service reads, writes and starts; signals reach its own children only.
+pub(crate) fn fence(read: &[PathBuf], write: &[PathBuf], start: &[PathBuf]) -> Result<(), String> {
+    let system = SYSTEM.iter().map(Path::new);
+    let readable = system.clone().chain(read.iter().map(PathBuf::as_path));
+    // A program that is started needs its libraries.
+    let startable = start.iter().map(PathBuf::as_path).chain(system.filter(|_| !start.is_empty()));
+    let status = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(NEWEST))
+        .and_then(|ruleset| ruleset.scope(Scope::from_all(NEWEST)))
+        .and_then(Ruleset::create)
+        .and_then(|ruleset| ruleset.add_rules(path_beneath_rules(readable, AccessFs::ReadFile | AccessFs::ReadDir)))
+        .and_then(|ruleset| ruleset.add_rules(path_beneath_rules(write, AccessFs::from_all(NEWEST))))
+        .and_then(|ruleset| ruleset.add_rules(path_beneath_rules(startable, AccessFs::from_read(NEWEST))))
+        .and_then(landlock::RulesetCreated::restrict_self)
+        .map_err(|error| error.to_string())?;
+    match status.ruleset {
+        RulesetStatus::NotEnforced => Err("this kernel has no Landlock".into()),
+        _ => probe(),
+    }
+}
+
 pub(crate) fn confine(read: &[PathBuf]) -> Result<(), String> {
     let why = |error: &dyn std::fmt::Display| error.to_string();
     let paths = SYSTEM.iter().map(Path::new).chain(read.iter().map(PathBuf::as_path));

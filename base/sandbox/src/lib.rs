@@ -15,7 +15,7 @@ use std::{fmt, path::PathBuf};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
-pub use attest::{Attempt, attest};
+pub use attest::{Attempt, attest, try_to_read};
 
 /// What a process needs.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -75,6 +75,21 @@ pub fn confine(profile: &Profile) -> Vec<Missing> {
         missing(Layer::Landlock, files::confine(&profile.read)),
         // Last: what the others need is not among what is left.
         missing(Layer::Seccomp, syscalls::confine()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Fences a service in, as far as the kernel can: it reads, writes and starts what is below these paths and the system's
+/// libraries, and nothing else; returns what is missing.
+///
+/// Only threads that are started later are fenced in with it, so there must be no others yet.
+pub fn fence(read: &[PathBuf], write: &[PathBuf], start: &[PathBuf]) -> Vec<Missing> {
+    let missing = |layer: Layer, outcome: Result<(), String>| outcome.err().map(|why| Missing { layer, why });
+    [
+        missing(Layer::NoNewPrivileges, rustix::thread::set_no_new_privs(true).map_err(|error| error.to_string())),
+        missing(Layer::Landlock, files::fence(read, write, start)),
     ]
     .into_iter()
     .flatten()

@@ -6,6 +6,7 @@
 pub mod event;
 pub mod id;
 pub mod infer;
+pub mod key;
 pub mod manifest;
 pub mod quantity;
 pub mod quota;
@@ -13,6 +14,7 @@ pub mod refusal;
 pub mod tensor;
 
 pub use id::{CallerName, Digest, ModelName, Namespace, PredictionId, Role, Timestamp, Version};
+pub use key::KeyKind;
 pub use manifest::Manifest;
 pub use refusal::{Code, Refusal};
 pub use tensor::{DataType, Tensor};

@@ -1,4 +1,4 @@
-//! What a namespace may use; whatever is left out is not bounded.
+//! What a namespace may use, and whether it owes a record; whatever is left out is not bounded.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -27,4 +27,37 @@ pub struct Quota {
     /// Bytes of the model files of all versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<ByteCount>,
+    /// What becomes of a prediction that can't be recorded.
+    #[serde(default, skip_serializing_if = "AuditDuty::is_drop")]
+    pub audit: AuditDuty,
+}
+
+/// What becomes of a prediction that can't be recorded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AuditDuty {
+    /// It is answered, and a gap with its count is recorded.
+    #[default]
+    Drop,
+    /// It is answered only after its event is stored; otherwise it is refused.
+    Block,
+}
+
+impl AuditDuty {
+    fn is_drop(&self) -> bool {
+        *self == Self::Drop
+    }
+}
+
+impl std::str::FromStr for AuditDuty {
+    type Err = crate::Refusal;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "drop" => Ok(Self::Drop),
+            "block" => Ok(Self::Block),
+            _ => Err(crate::Refusal::new(crate::Code::RequestMalformed, format!("there is no audit duty `{text}`"))
+                .hint("write drop or block")),
+        }
+    }
 }

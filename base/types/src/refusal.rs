@@ -96,6 +96,7 @@ codes! {
     ModelNotFound = "model_not_found", NOT_FOUND, NotFound, Client, false, "no such model in this namespace";
     VersionNotFound = "version_not_found", NOT_FOUND, NotFound, Client, false, "the model has no such version";
     CallerNotFound = "caller_not_found", NOT_FOUND, NotFound, Client, false, "no such caller in this namespace";
+    PublisherNotFound = "publisher_not_found", NOT_FOUND, NotFound, Client, false, "no such publisher in this namespace";
     AlreadyExists = "already_exists", CONFLICT, AlreadyExists, Client, false, "the name is taken";
     Conflict = "conflict", CONFLICT, Aborted, Client, true, "somebody else changed it first";
     NameInvalid = "name_invalid", BAD_REQUEST, InvalidArgument, Client, false, "the name does not match the pattern";

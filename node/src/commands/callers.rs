@@ -86,8 +86,9 @@ fn list(callers: &[Value]) -> String {
             caller["token"].as_str().unwrap_or_default().to_owned(),
             at("created"),
             at("expires"),
+            at("used"),
         ]
     };
     let rows: Vec<Vec<String>> = callers.iter().map(row).collect();
-    table(&["NAME", "ROLES", "SCOPE", "TOKEN", "CREATED", "EXPIRES"], &rows)
+    table(&["NAME", "ROLES", "SCOPE", "TOKEN", "CREATED", "EXPIRES", "USED"], &rows)
 }

@@ -32,7 +32,9 @@ struct Deployed {
 pub(crate) async fn run(client: &Client, arguments: &Deploy, format: Format) -> Result<(), Refusal> {
     let (manifest, model) = read(arguments)?;
     let upload = upload(client, &model).await?;
-    let body = json!({ "upload": upload, "manifest": manifest });
+    let signature = arguments.signature.as_ref();
+    let signature = signature.map(|path| fs::read_to_string(path).map_err(output::file(path))).transpose()?;
+    let body = json!({ "upload": upload, "manifest": manifest, "signature": signature });
     let request = client.request(Method::POST, "/v1/deploys").json(&body);
     let deployed: Deployed = client.json(request).await?;
     if arguments.wait {

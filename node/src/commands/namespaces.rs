@@ -16,8 +16,8 @@ pub(crate) async fn run(client: &Client, verb: Namespaces, format: Format) -> Re
             let rows: Vec<Value> = client.get("/v1/namespaces").await?;
             output::show(&rows, format, |rows| list(rows));
         }
-        Namespaces::Set { name, rate, concurrency, rows_per_day, models, memory, storage } => {
-            let quota = Quota { rate, concurrency, rows_per_day, models, memory, storage };
+        Namespaces::Set { name, rate, concurrency, rows_per_day, models, memory, storage, audit } => {
+            let quota = Quota { rate, concurrency, rows_per_day, models, memory, storage, audit };
             let request = client.request(Method::PUT, &format!("/v1/namespaces/{name}")).json(&quota);
             let set: Value = client.json(request).await?;
             output::show(&set, format, |_| format!("the quota of `{name}` is in force\n"));
@@ -31,7 +31,7 @@ pub(crate) async fn run(client: &Client, verb: Namespaces, format: Format) -> Re
 }
 
 fn list(rows: &[Value]) -> String {
-    const FIELDS: [&str; 6] = ["rate", "concurrency", "rowsPerDay", "models", "memory", "storage"];
+    const FIELDS: [&str; 7] = ["rate", "concurrency", "rowsPerDay", "models", "memory", "storage", "audit"];
     let cell = |value: &Value| match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
@@ -41,5 +41,5 @@ fn list(rows: &[Value]) -> String {
         std::iter::once(cell(&row["namespace"])).chain(FIELDS.iter().map(|field| cell(&row["quota"][field]))).collect()
     };
     let rows: Vec<Vec<String>> = rows.iter().map(row).collect();
-    table(&["NAMESPACE", "RATE", "IN FLIGHT", "ROWS/DAY", "MODELS", "MEMORY", "STORAGE"], &rows)
+    table(&["NAMESPACE", "RATE", "IN FLIGHT", "ROWS/DAY", "MODELS", "MEMORY", "STORAGE", "AUDIT"], &rows)
 }

@@ -5,13 +5,12 @@ use std::{
     io::Write as _,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use access::{Authority, Token, signing};
 use rpc::{
-    Registry as _,
     registry::{AddCaller, NameCaller, Select},
+    supervisor::Keyring,
 };
 use types::{Code, Namespace, Refusal, Role, Timestamp};
 use zeroize::Zeroizing;
@@ -26,13 +25,14 @@ use crate::{
 const ORIGIN: &str = "mantlet.dev/node";
 /// The caller that a node makes at its first start.
 const ADMIN: &str = "admin";
+/// How the text of a public key begins.
+const PUBLIC: &str = "-----BEGIN PUBLIC KEY-----";
 /// Longest path of a socket's folder: a Unix socket's whole path has room for about 100 bytes.
 const SOCKETS: usize = 70;
 
 /// An open data directory; no other node can open it while this lasts.
 pub(crate) struct DataDir {
     root: PathBuf,
-    pub(crate) authority: Arc<Authority>,
     run: PathBuf,
     /// Sockets of a deep directory lie elsewhere; gone with the node.
     _sockets: Option<tempfile::TempDir>,
@@ -44,7 +44,7 @@ impl DataDir {
     ///
     /// # Errors
     /// `data_dir_unusable`, `data_dir_locked`.
-    pub(crate) fn open(root: PathBuf, now: Timestamp) -> Result<Self, Refusal> {
+    pub(crate) fn open(root: PathBuf) -> Result<Self, Refusal> {
         if !root.exists() {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(&root).map_err(|e| unusable(&root, &e))?;
         }
@@ -54,9 +54,8 @@ impl DataDir {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(unusable(&client, &error)),
             _ => {}
         }
-        let authority = authority(&root, now)?;
         let (run, sockets) = run_dir(&root)?;
-        Ok(Self { root, authority: Arc::new(authority), run, _sockets: sockets, _lock: lock })
+        Ok(Self { root, run, _sockets: sockets, _lock: lock })
     }
 
     /// A path inside the directory.
@@ -69,46 +68,90 @@ impl DataDir {
         self.run.clone()
     }
 
-    /// The key that signs bundles; its public half lies beside it.
-    pub(crate) fn signing_key(&self) -> Result<signing::Key, Refusal> {
-        let path = self.path("bundle.key");
-        let key = match read_secret(&path)? {
-            Some(text) => signing::Key::parse(&text).map_err(|error| broken_key(&path, &error))?,
-            None => {
-                let key = signing::Key::generate().map_err(|error| output::internal(&error))?;
-                write(&path, key.secret().as_bytes(), 0o600)?;
-                key
-            }
+    /// The node's CA, made when there is none yet.
+    pub(crate) fn authority(&self, now: Timestamp) -> Result<Authority, Refusal> {
+        let path = self.path("ca.key");
+        let authority = match read_secret(&path)? {
+            Some(secret) => Authority::parse(&secret).map_err(|error| broken_key(&path, &error))?,
+            None => Authority::generate(now).map_err(|error| output::internal(&error))?,
         };
+        self.keep_authority(&authority)?;
+        Ok(authority)
+    }
+
+    /// Keeps the CA: all that matters in one file, and beside it what clients trust.
+    pub(crate) fn keep_authority(&self, authority: &Authority) -> Result<(), Refusal> {
+        write(&self.path("ca.key"), authority.secret().as_bytes(), 0o600)?;
+        write(&self.path("ca.pem"), authority.certificate().as_bytes(), 0o644)
+    }
+
+    /// The key that signs bundles, and the public one before it while that is not retired; made when there is none yet.
+    pub(crate) fn bundle_keys(&self) -> Result<(signing::Key, Option<String>), Refusal> {
+        let path = self.path("bundle.key");
+        let Some(text) = read_secret(&path)? else {
+            let key = signing::Key::generate().map_err(|error| output::internal(&error))?;
+            self.keep_bundle_keys(&key, None)?;
+            return Ok((key, None));
+        };
+        let (secret, before) = text.find(PUBLIC).map_or((&**text, None), |at| {
+            let (secret, before) = text.split_at(at);
+            (secret, Some(before.to_owned()))
+        });
+        let key = signing::Key::parse(secret).map_err(|error| broken_key(&path, &error))?;
+        self.keep_bundle_keys(&key, before.as_deref())?;
+        Ok((key, before))
+    }
+
+    /// Keeps them; `bundle.pub` is for people who verify a bundle themselves.
+    pub(crate) fn keep_bundle_keys(&self, key: &signing::Key, before: Option<&str>) -> Result<(), Refusal> {
+        let text = Zeroizing::new(format!("{}{}", key.secret(), before.unwrap_or_default()));
+        write(&self.path("bundle.key"), text.as_bytes(), 0o600)?;
         let public = key.public().map_err(|error| output::internal(&error))?;
-        write(&self.path("bundle.pub"), public.pem().as_bytes(), 0o644)?;
-        Ok(key)
+        write(&self.path("bundle.pub"), public.pem().as_bytes(), 0o644)
     }
 
-    /// The public key that bundles are signed with, PEM.
-    pub(crate) fn bundle_key(&self) -> Result<String, Refusal> {
-        let path = self.path("bundle.pub");
-        fs::read_to_string(&path).map_err(|error| unusable(&path, &error))
-    }
-
-    /// The key that signs checkpoints; its public half is `log.key`.
-    pub(crate) fn ledger_key(&self) -> Result<ledger::Key, Refusal> {
+    /// The keys that sign checkpoints, newest first; one is made when there is none yet.
+    pub(crate) fn log_keys(&self) -> Result<Vec<ledger::Key>, Refusal> {
         let path = self.path("log.secret");
-        let key = match read_secret(&path)? {
-            Some(text) => ledger::Key::parse(&text).map_err(|error| broken_key(&path, &error))?,
+        let keys = match read_secret(&path)? {
+            // Each key has two lines.
+            Some(text) => {
+                let lines: Vec<&str> = text.lines().collect();
+                let keys = lines.chunks(2).map(|lines| ledger::Key::parse(&lines.join("\n")));
+                keys.collect::<Result<Vec<_>, _>>().map_err(|error| broken_key(&path, &error))?
+            }
             None => {
                 let origin = format!("{ORIGIN}/{}", hex::encode(&access::token::random()[..8]));
-                let key = ledger::Key::generate(&origin).map_err(|error| output::internal(&error))?;
-                write(&path, key.secret().as_bytes(), 0o600)?;
-                key
+                vec![ledger::Key::generate(&origin).map_err(|error| output::internal(&error))?]
             }
         };
-        write(&self.path("log.key"), format!("{}\n", key.public()).as_bytes(), 0o644)?;
-        Ok(key)
+        self.keep_log_keys(&keys)?;
+        Ok(keys)
+    }
+
+    /// Keeps them; `log.key` is the one to trust.
+    pub(crate) fn keep_log_keys(&self, keys: &[ledger::Key]) -> Result<(), Refusal> {
+        let Some(newest) = keys.first() else { return Err(broken_key(&self.path("log.secret"), &"it is empty")) };
+        let lines = keys.iter().map(|key| format!("{}\n", key.secret().trim_end()));
+        let text = Zeroizing::new(lines.collect::<String>());
+        write(&self.path("log.secret"), text.as_bytes(), 0o600)?;
+        write(&self.path("log.key"), format!("{}\n", newest.public()).as_bytes(), 0o644)
+    }
+
+    /// All keys that sign.
+    pub(crate) fn keyring(&self, authority: &Authority) -> Result<Keyring, Refusal> {
+        let (key, before) = self.bundle_keys()?;
+        let public = key.public().map_err(|error| output::internal(&error))?;
+        Ok(Keyring {
+            bundle: Zeroizing::new(key.secret().to_owned()),
+            bundles: std::iter::once(public.pem().to_owned()).chain(before).collect(),
+            log: self.log_keys()?.iter().map(|key| Zeroizing::new(key.secret().to_owned())).collect(),
+            ca: authority.roots(),
+        })
     }
 
     /// The token of the node's admin: the one kept from an earlier start while it works, or a new one.
-    pub(crate) async fn admin(&self, registry: &registry::Registry) -> Result<Zeroizing<String>, Refusal> {
+    pub(crate) async fn admin(&self, registry: &dyn rpc::Registry) -> Result<Zeroizing<String>, Refusal> {
         let path = self.path("admin.token");
         let kept = read_secret(&path)?;
         let namespace = Namespace::default();
@@ -137,9 +180,10 @@ impl DataDir {
     }
 
     /// Tells clients on this machine where the node listens and how to be let in.
-    pub(crate) fn announce(&self, url: &str, token: &str, secure: bool) -> Result<(), Refusal> {
+    pub(crate) fn announce(&self, urls: &[String], token: &str, secure: bool) -> Result<(), Refusal> {
         let file = ClientFile {
-            url: url.to_owned(),
+            url: urls.first().cloned().unwrap_or_default(),
+            urls: if urls.len() > 1 { urls.to_vec() } else { Vec::new() },
             ca: if secure { self.path("ca.pem") } else { PathBuf::new() },
             token: Zeroizing::new(if secure { token.to_owned() } else { String::new() }),
             namespace: Namespace::default(),
@@ -174,19 +218,6 @@ fn lock(root: &Path) -> Result<File, Refusal> {
         }
         Err(fs::TryLockError::Error(error)) => Err(unusable(&path, &error)),
     }
-}
-
-fn authority(root: &Path, now: Timestamp) -> Result<Authority, Refusal> {
-    let (certificate, key) = (root.join("ca.pem"), root.join("ca.key"));
-    if let Some(secret) = read_secret(&key)? {
-        let text = fs::read_to_string(&certificate).map_err(|error| unusable(&certificate, &error))?;
-        return Authority::parse(&text, &secret).map_err(|error| broken_key(&key, &error));
-    }
-    let authority = Authority::generate(now).map_err(|error| output::internal(&error))?;
-    // The key last: a start that is cut short between the two makes both anew.
-    write(&certificate, authority.certificate().as_bytes(), 0o644)?;
-    write(&key, authority.key().as_bytes(), 0o600)?;
-    Ok(authority)
 }
 
 fn run_dir(root: &Path) -> Result<(PathBuf, Option<tempfile::TempDir>), Refusal> {
@@ -224,8 +255,11 @@ fn read_secret(path: &Path) -> Result<Option<Zeroizing<String>>, Refusal> {
     fs::read_to_string(path).map(|text| Some(Zeroizing::new(text))).map_err(|error| unusable(path, &error))
 }
 
-/// Writes a file whole or not at all, durably, with these permissions from the start.
+/// Writes a file whole or not at all, durably, with these permissions from the start; one that says the same stays.
 fn write(path: &Path, data: &[u8], mode: u32) -> Result<(), Refusal> {
+    if fs::read(path).is_ok_and(|there| Zeroizing::new(there).as_slice() == data) {
+        return Ok(());
+    }
     let fail = |error: std::io::Error| unusable(path, &error);
     let folder = path.parent().unwrap_or(path);
     let mut file =

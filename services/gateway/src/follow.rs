@@ -2,13 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rpc::Since;
+use rpc::{Since, registry::Used};
 use types::Refusal;
 
 use crate::Ring;
 
 /// How long to wait after a follower's call failed.
 const AGAIN: Duration = Duration::from_millis(200);
+/// How often it is told which tokens were used.
+const TELL: Duration = Duration::from_secs(5);
 
 /// Follows until `stop` resolves. `ready` is told once both were read for the first time.
 pub async fn run(ring: Arc<Ring>, ready: tokio::sync::oneshot::Sender<()>, stop: impl Future<Output = ()>) {
@@ -48,10 +50,16 @@ pub async fn run(ring: Arc<Ring>, ready: tokio::sync::oneshot::Sender<()>, stop:
                 pause(self::routes(&ring, &mut routes).await).await;
             }
         };
-        tokio::join!(people, rules, bounds, routes)
+        let uses = async {
+            loop {
+                tokio::time::sleep(TELL).await;
+                pause(tell_uses(&ring).await).await;
+            }
+        };
+        tokio::join!(people, rules, bounds, routes, uses)
     };
     tokio::select! {
-        ((), (), (), ()) = follow => {}
+        ((), (), (), (), ()) = follow => {}
         () = stop => {}
     }
 }
@@ -62,6 +70,16 @@ async fn pause(outcome: Result<(), Refusal>) {
         tracing::warn!(%refusal, "a follower lost its source; it tries again");
         tokio::time::sleep(AGAIN).await;
     }
+}
+
+/// Tells the registry which tokens were used, so that those nobody uses can be seen.
+async fn tell_uses(ring: &Ring) -> Result<(), Refusal> {
+    let used = ring.identifier.used();
+    if used.is_empty() {
+        return Ok(());
+    }
+    let used = used.into_iter().map(|(token, at)| Used { token: token.to_string(), at }).collect();
+    ring.registry.note_use(used).await
 }
 
 async fn credentials(ring: &Ring, since: &mut Since) -> Result<(), Refusal> {

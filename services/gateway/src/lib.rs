@@ -16,6 +16,8 @@ pub mod keys;
 pub mod listen;
 mod manage;
 mod metric;
+#[doc(hidden)]
+pub mod parse;
 mod patience;
 pub mod pipeline;
 mod replay;
@@ -23,5 +25,6 @@ mod rest;
 pub mod ring;
 mod router;
 
+pub use metric::{LOST, RECORDING};
 pub use ring::{Limits, Parts, Ring, Security};
 pub use router::router;

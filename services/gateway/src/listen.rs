@@ -35,32 +35,43 @@ pub struct Listener {
     address: SocketAddr,
 }
 
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1_024;
+
+/// Opens a port; one that is not secure speaks plain HTTP, which only loopback may.
+///
+/// # Errors
+/// `address_in_use` and what else keeps a port from opening, with the fix.
+pub fn bind(address: SocketAddr, secure: bool) -> Result<std::net::TcpListener, Refusal> {
+    if !secure && !address.ip().is_loopback() {
+        let what = format!("security off is for loopback only, not {address}");
+        return Err(Refusal::new(Code::SettingsInvalid, what).hint("listen on 127.0.0.1, or leave security on"));
+    }
+    let opened = std::net::TcpListener::bind(address).and_then(|listener| {
+        rustix::net::listen(&listener, BACKLOG)?;
+        Ok(listener)
+    });
+    opened.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => Refusal::new(Code::AddressInUse, format!("another program listens on {address}"))
+            .hint("stop it, or choose another port: `mantlet up --listen 127.0.0.1:0` picks a free one"),
+        _ => Refusal::new(Code::SettingsInvalid, format!("{address} can't be listened on: {error}"))
+            .hint("choose an address of this machine, and a port above 1024 unless you are root"),
+    })
+}
+
 /// TLS settings of the public port, renewed while it is open.
 pub type PublicTls = Renewable<ServerConfig>;
 
 impl Listener {
-    /// Opens the port; without TLS it speaks plain HTTP, which only loopback may.
+    /// Takes an open port.
     ///
     /// # Errors
-    /// `address_in_use` and what else keeps a port from opening, with the fix.
-    pub async fn bind(address: SocketAddr, tls: Option<PublicTls>) -> Result<Self, Refusal> {
-        if tls.is_none() && !address.ip().is_loopback() {
-            return Err(Refusal::new(
-                Code::SettingsInvalid,
-                format!("security off is for loopback only, not {address}"),
-            )
-            .hint("listen on 127.0.0.1, or leave security on"));
-        }
-        let listener = TcpListener::bind(address).await.map_err(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                Refusal::new(Code::AddressInUse, format!("another program listens on {address}"))
-                    .hint("stop it, or choose another port: `mantlet up --listen 127.0.0.1:0` picks a free one")
-            }
-            _ => Refusal::new(Code::SettingsInvalid, format!("{address} can't be listened on: {error}"))
-                .hint("choose an address of this machine, and a port above 1024 unless you are root"),
-        })?;
-        let internal = |error: &dyn std::fmt::Display| Refusal::new(Code::Internal, error.to_string());
-        let address = listener.local_addr().map_err(|error| internal(&error))?;
+    /// When it can't be used.
+    pub fn new(listener: std::net::TcpListener, tls: Option<PublicTls>) -> Result<Self, Refusal> {
+        let internal = |error: io::Error| Refusal::new(Code::Internal, error.to_string());
+        listener.set_nonblocking(true).map_err(internal)?;
+        let listener = TcpListener::from_std(listener).map_err(internal)?;
+        let address = listener.local_addr().map_err(internal)?;
         Ok(Self { listener, tls, address })
     }
 

@@ -2,11 +2,13 @@
 
 mod audit;
 mod callers;
+mod keys;
 mod models;
 mod namespaces;
 mod openapi;
 mod policy;
 mod predictions;
+mod publishers;
 
 use std::sync::Arc;
 
@@ -39,6 +41,11 @@ pub(crate) fn routes() -> Router<Arc<Ring>> {
         .route("/v1/callers/{caller}", delete(callers::revoke))
         .route("/v1/callers/{caller}/certificate", post(callers::certificate))
         .route("/v1/callers/{caller}/rotate", post(callers::rotate))
+        .route("/v1/keys", get(keys::list))
+        .route("/v1/keys/{key}/rotate", post(keys::rotate))
+        .route("/v1/keys/{key}/retire", post(keys::retire))
+        .route("/v1/publishers", get(publishers::list).post(publishers::add))
+        .route("/v1/publishers/{fingerprint}", delete(publishers::revoke))
         .route("/v1/namespaces", get(namespaces::list))
         .route("/v1/namespaces/{namespace}", put(namespaces::set).delete(namespaces::reset))
         .route("/v1/policy", get(policy::show).put(policy::set).delete(policy::reset))

@@ -70,9 +70,9 @@ pub trait Body: Send {
 /// The refusal, as recorded.
 pub async fn predict(ring: &Ring, call: Call<'_>) -> Result<Reply, Refusal> {
     let mut record = record::Record::open(ring, &call.head);
+    let call_deadline = call.head.deadline;
     let outcome = steps(ring, call, &mut record).await;
-    record.close(ring, &outcome);
-    outcome
+    record.close(ring, call_deadline, outcome).await
 }
 
 async fn steps(ring: &Ring, call: Call<'_>, record: &mut record::Record) -> Result<Reply, Refusal> {

@@ -1,8 +1,6 @@
 //! The child process: settings in, one door open, until the parent says stop or is gone.
 
 use std::{
-    fs,
-    os::{fd::AsFd as _, unix::net::UnixListener},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -15,14 +13,13 @@ use rpc::{
 };
 use rustix::process::{Resource, Rlimit};
 use serde::{Deserialize, Serialize};
-use tokio::signal::unix::{SignalKind, signal};
 use types::{Code, Refusal};
 use zeroize::Zeroizing;
 
 use crate::Engine;
 
-/// SPIFFE paths of those who may call a model server.
-pub const PEERS: [&str; 2] = ["gateway", "orchestrator"];
+/// Services that may call a model server.
+const PEERS: &[&str] = &["gateway", "orchestrator"];
 /// Private memory of a model server before it has loaded anything, rounded up.
 const EMPTY: u64 = 256 << 20;
 
@@ -74,10 +71,7 @@ fn broken(what: String) -> Refusal {
 /// # Errors
 /// Settings that can't be read; `sandbox_incomplete` where confinement is required and a layer is missing.
 pub fn confine(settings: &Path) -> Result<Settings, Refusal> {
-    let text = fs::read(settings).map_err(|error| broken(format!("{}: {error}", settings.display())))?;
-    let text = Zeroizing::new(text);
-    fs::remove_file(settings).map_err(|error| broken(format!("{}: {error}", settings.display())))?;
-    let settings: Settings = serde_json::from_slice(&text).map_err(|error| broken(error.to_string()))?;
+    let settings: Settings = rpc::child::settings(settings)?;
     let memory = settings.memory.saturating_add(EMPTY);
     if settings.sandbox == Sandbox::Off {
         limit_memory(memory)?;
@@ -105,11 +99,8 @@ pub fn confine(settings: &Path) -> Result<Settings, Refusal> {
 ///
 /// # Errors
 /// What kept it from serving.
-pub async fn run(settings: Settings) -> Result<(), Refusal> {
-    let listener =
-        UnixListener::from(std::io::stdin().as_fd().try_clone_to_owned().map_err(|error| broken(error.to_string()))?);
-    listener.set_nonblocking(true).map_err(|error| broken(error.to_string()))?;
-    let listener = tokio::net::UnixListener::from_std(listener).map_err(|error| broken(error.to_string()))?;
+pub async fn run(settings: Settings, parent: u32) -> Result<(), Refusal> {
+    let listener = rpc::child::unix_listener()?;
     let engine = Engine::new(&settings.library, settings.sessions)?;
     let identity = Identity { chain: settings.chain, key: settings.key };
     let tls = ServiceTls::new(&identity, &settings.ca).map_err(|error| broken(error.to_string()))?;
@@ -122,7 +113,8 @@ pub async fn run(settings: Settings) -> Result<(), Refusal> {
     };
     let router = model_server_router(Arc::new(engine), Arc::new(renew));
     let times = (Duration::from_millis(settings.age_ms), Duration::from_millis(settings.grace_ms));
-    rpc::door::serve(listener, badge, &PEERS, router, stopped()?, times).await;
+    rpc::door::serve(listener, badge, rpc::door::for_services(PEERS, router), rpc::child::stopped(parent)?, times)
+        .await;
     Ok(())
 }
 
@@ -130,24 +122,4 @@ fn limit_memory(memory: u64) -> Result<(), Refusal> {
     let limit = Some(memory);
     rustix::process::setrlimit(Resource::Data, Rlimit { current: limit, maximum: limit })
         .map_err(|error| Refusal::new(Code::Internal, format!("the memory limit can't be set: {error}")))
-}
-
-/// Resolves at SIGTERM, or when the parent is no longer the one it was born to.
-fn stopped() -> Result<impl Future<Output = ()>, Refusal> {
-    let parent = rustix::process::getppid();
-    let mut terminate = signal(SignalKind::terminate())
-        .map_err(|error| Refusal::new(Code::Internal, format!("signals can't be received: {error}")))?;
-    let mut look = tokio::time::interval(Duration::from_millis(500));
-    Ok(async move {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => return,
-                _ = look.tick() => {
-                    if rustix::process::getppid() != parent {
-                        return;
-                    }
-                }
-            }
-        }
-    })
 }

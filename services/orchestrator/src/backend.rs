@@ -58,10 +58,10 @@ pub trait Backend: Send + Sync {
     fn bundle(&self, digest: Digest) -> PathBuf;
 
     /// Public keys that bundles may be signed with, PEM.
-    fn keys(&self) -> Vec<String>;
+    async fn keys(&self) -> Result<Vec<String>, Refusal>;
 
     /// A new certificate for a started one.
-    fn renewal(&self, endpoint: &Endpoint) -> Result<Renewal, Refusal>;
+    async fn renewal(&self, endpoint: &Endpoint) -> Result<Renewal, Refusal>;
 
     /// How often a started one gets a new certificate.
     fn renew_every(&self) -> Duration;

@@ -3,37 +3,23 @@
 //! A child gets a listening Unix socket as its standard input, its secrets in a file that only its owner may read
 //! and that it removes, and an environment that is empty but for the one variable that keeps ONNX Runtime quiet.
 
-use std::{
-    fs,
-    io::Write as _,
-    os::{
-        fd::OwnedFd,
-        unix::{
-            fs::{OpenOptionsExt as _, PermissionsExt as _},
-            net::UnixListener,
-        },
-    },
-    path::{Path, PathBuf},
-    process::Stdio,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
-use access::{Authority, Identity};
 use async_trait::async_trait;
 use rpc::{
-    Clock,
+    Supervisor, child,
     door::Badge,
     model_server::{ModelServerClient, Renewal},
 };
 use store::Artefacts;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use types::{Code, Digest, Refusal};
+use zeroize::Zeroizing;
 
 use crate::backend::{Backend, Endpoint, Process, Spec};
 
-/// Makes the settings file of a child; the node knows what a model server reads.
-pub type MakeSettings = Box<dyn Fn(&Identity, &Spec) -> Result<Vec<u8>, Refusal> + Send + Sync>;
+/// Makes the settings of a child; the node knows what a model server reads.
+pub type MakeSettings = Box<dyn Fn(Renewal, &Spec) -> Result<Zeroizing<Vec<u8>>, Refusal> + Send + Sync>;
 
 /// Starts model servers as child processes.
 pub struct Local {
@@ -43,64 +29,39 @@ pub struct Local {
     pub environment: Vec<(String, String)>,
     /// Where sockets and settings lie while children run; only its owner may enter.
     pub run: PathBuf,
-    /// Signs the children's certificates.
-    pub authority: Arc<Authority>,
+    /// Makes the children's certificates, and knows which keys bundles may be signed with.
+    pub supervisor: Arc<dyn Supervisor>,
     /// What the orchestrator itself shows.
     pub badge: Badge,
     /// How long the children's certificates last; they are renewed at a third of it.
     pub life: Duration,
     /// Where bundles are.
     pub artefacts: Arc<dyn Artefacts>,
-    /// Public keys that bundles may be signed with, PEM.
-    pub keys: Vec<String>,
     /// Makes settings.
     pub settings: MakeSettings,
-    /// The clock.
-    pub clock: Clock,
 }
 
-fn failed(what: &Path) -> impl Fn(std::io::Error) -> Refusal {
-    let what = what.display().to_string();
-    move |error| {
-        Refusal::new(Code::LoadFailed, format!("a model server can't be started: {what}: {error}"))
-            .hint("run `mantlet doctor`")
-    }
+fn failed(refusal: &Refusal) -> Refusal {
+    Refusal::new(Code::LoadFailed, format!("a model server can't be started: {}", refusal.message))
+        .hint("run `mantlet doctor`")
 }
 
 #[async_trait]
 impl Backend for Local {
     async fn start(&self, spec: Spec) -> Result<Box<dyn Process>, Refusal> {
-        let socket = self.run.join(format!("{}.sock", spec.server.0));
-        let listener = UnixListener::bind(&socket).map_err(failed(&socket))?;
-        fs::set_permissions(&socket, fs::Permissions::from_mode(0o600)).map_err(failed(&socket))?;
         let peer = format!("{}/model-server/{}", spec.namespace, spec.server.0);
-        let identity = self
-            .authority
-            .service(&peer, self.clock.now(), self.life)
-            .map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
-        let settings = self.run.join(format!("{}.json", spec.server.0));
-        let content = zeroize::Zeroizing::new((self.settings)(&identity, &spec)?);
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&settings)
-            .map_err(failed(&settings))?;
-        file.write_all(&content).map_err(failed(&settings))?;
-
-        let (binary, arguments) = &self.command;
-        let child = Command::new(binary)
-            .args(arguments)
-            .arg(&settings)
-            .env_clear()
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .current_dir(&self.run)
-            .stdin(Stdio::from(OwnedFd::from(listener)))
-            .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(failed(binary))?;
+        let settings = (self.settings)(self.supervisor.identity(peer.clone()).await?, &spec)?;
+        let socket = self.run.join(format!("{}.sock", spec.server.0));
+        let listener = child::bind(&socket).map_err(|refusal| failed(&refusal))?;
+        let start = child::Start {
+            command: (&self.command.0, &self.command.1),
+            environment: &self.environment,
+            run: &self.run,
+            dir: &self.run,
+            name: &spec.server.0,
+            socket: OwnedFd::from(listener),
+        };
+        let (child, settings) = start.spawn(&settings).map_err(|refusal| failed(&refusal))?;
         Ok(Box::new(Running { child, endpoint: Endpoint { socket, peer }, settings }))
     }
 
@@ -113,14 +74,12 @@ impl Backend for Local {
         self.artefacts.path(digest)
     }
 
-    fn keys(&self) -> Vec<String> {
-        self.keys.clone()
+    async fn keys(&self) -> Result<Vec<String>, Refusal> {
+        self.supervisor.bundle_keys(()).await
     }
 
-    fn renewal(&self, endpoint: &Endpoint) -> Result<Renewal, Refusal> {
-        let made = self.authority.service(&endpoint.peer, self.clock.now(), self.life);
-        let Identity { chain, key } = made.map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
-        Ok(Renewal { chain, key, ca: self.authority.certificate().to_owned() })
+    async fn renewal(&self, endpoint: &Endpoint) -> Result<Renewal, Refusal> {
+        self.supervisor.identity(endpoint.peer.clone()).await
     }
 
     fn renew_every(&self) -> Duration {
@@ -148,11 +107,7 @@ impl Process for Running {
     }
 
     fn terminate(&mut self) {
-        let pid = self.child.id().and_then(|id| rustix::process::Pid::from_raw(i32::try_from(id).ok()?));
-        if let Some(pid) = pid {
-            // A process that is gone already needs no signal.
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        }
+        child::terminate(&self.child);
     }
 
     async fn kill(&mut self) {

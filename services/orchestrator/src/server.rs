@@ -75,7 +75,8 @@ impl Life {
             Ok(client) => client,
             Err(refusal) => return Happened::Refused(refusal),
         };
-        let loading = timeout(LOADING, client.load(self.load()));
+        let load = self.load().await;
+        let loading = timeout(LOADING, async { client.load(load?).await });
         let loaded = tokio::select! {
             loaded = loading => loaded,
             how = process.exited() => return Happened::Crashed(how),
@@ -105,15 +106,15 @@ impl Life {
         self.watch(&mut *process, &client).await
     }
 
-    fn load(&self) -> Load {
-        Load {
+    async fn load(&self) -> Result<Load, Refusal> {
+        Ok(Load {
             namespace: self.model.namespace.clone(),
             model: self.model.name.clone(),
             version: self.version,
             digest: self.digest,
             path: self.backend.bundle(self.digest),
-            keys: self.backend.keys(),
-        }
+            keys: self.backend.keys().await?,
+        })
     }
 
     async fn watch(&mut self, process: &mut dyn Process, client: &ModelServerClient) -> Happened {
@@ -123,7 +124,7 @@ impl Life {
             if renewed.elapsed() >= self.backend.renew_every() {
                 renewed = tokio::time::Instant::now();
                 let endpoint = process.endpoint();
-                let renewal = async { client.renew(self.backend.renewal(endpoint)?).await };
+                let renewal = async { client.renew(self.backend.renewal(endpoint).await?).await };
                 // It has two thirds of its certificate's life left: the next round tries again.
                 match timeout(PROBE, renewal).await.unwrap_or_else(|_| Err(slow())) {
                     Ok(()) => tracing::debug!(server = %self.server.0, "a model server's certificate is renewed"),

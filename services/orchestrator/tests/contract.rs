@@ -33,11 +33,11 @@ impl Backend for Barren {
         PathBuf::new()
     }
 
-    fn keys(&self) -> Vec<String> {
-        Vec::new()
+    async fn keys(&self) -> Result<Vec<String>, Refusal> {
+        Ok(Vec::new())
     }
 
-    fn renewal(&self, _: &Endpoint) -> Result<rpc::model_server::Renewal, Refusal> {
+    async fn renewal(&self, _: &Endpoint) -> Result<rpc::model_server::Renewal, Refusal> {
         Err(Refusal::new(Code::Internal, "there is nobody to renew"))
     }
 

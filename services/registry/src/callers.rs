@@ -1,11 +1,16 @@
 //! Callers and their tokens: one token each, replaced by `rotate`, gone with `revoke`.
 
+use std::time::Duration;
+
 use access::{Token, TokenRecord};
-use rpc::registry::{AddCaller, CallerRecord, NameCaller, NewToken, NoteCertificate, Receipt};
+use rpc::registry::{AddCaller, CallerRecord, NameCaller, NewToken, NoteCertificate, Receipt, Used};
 use store::{Collection, Document, Expect, Write, read_all};
-use types::{Code, Refusal, Role};
+use types::{Code, Refusal, Role, Timestamp};
 
 use crate::Registry;
+
+/// How exactly it is known when a token was used.
+const MINUTE: Duration = Duration::from_secs(60);
 
 impl Registry {
     pub(crate) async fn add(&self, request: AddCaller) -> Result<NewToken, Refusal> {
@@ -33,6 +38,7 @@ impl Registry {
             token: token.id().to_string(),
             created: now,
             expires: request.expires,
+            used: None,
         };
         let writes = vec![
             Write::put(Collection::Caller, key(&request.namespace, &request.caller), Expect::Absent, &caller)?,
@@ -65,6 +71,7 @@ impl Registry {
         let writes = vec![
             Write::remove(Collection::Caller, &document.key, Expect::Generation(document.generation)),
             Write::remove(Collection::Token, &caller.token, Expect::Any),
+            Write::remove(Collection::Use, &caller.token, Expect::Any),
         ];
         let subject = format!("caller:{}", document.key);
         let detail = serde_json::json!({ "token": caller.token });
@@ -72,6 +79,24 @@ impl Registry {
             self.commit(writes, "caller.revoke", Some(&request.namespace), &request.actor, &subject, detail).await?;
         self.credentials.set(caller.token, None);
         Ok(receipt)
+    }
+
+    /// Notes when tokens were used, to the minute: no more writes than that.
+    pub(crate) async fn used(&self, uses: Vec<Used>) -> Result<(), Refusal> {
+        let _writing = self.writing.lock().await;
+        let mut writes = Vec::new();
+        for Used { token, at } in uses {
+            let known = self.catalog.get(Collection::Use, &token).await?;
+            let known = known.map(|known| known.read::<Timestamp>()).transpose()?;
+            // A token that is gone meanwhile leaves no note.
+            if self.credentials.get(&token).is_some() && known.is_none_or(|known| at.since(known) >= MINUTE) {
+                writes.push(Write::put(Collection::Use, token, Expect::Any, &at)?);
+            }
+        }
+        if !writes.is_empty() {
+            self.catalog.commit(writes, Vec::new()).await?;
+        }
+        Ok(())
     }
 
     pub(crate) async fn rotate(&self, request: NameCaller) -> Result<NewToken, Refusal> {
@@ -92,6 +117,7 @@ impl Registry {
         let writes = vec![
             Write::put(Collection::Caller, &document.key, Expect::Generation(document.generation), &replaced)?,
             Write::remove(Collection::Token, &caller.token, Expect::Any),
+            Write::remove(Collection::Use, &caller.token, Expect::Any),
             Write::put(Collection::Token, token.id().as_str(), Expect::Absent, &record)?,
         ];
         let subject = format!("caller:{}", document.key);

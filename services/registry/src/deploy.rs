@@ -32,7 +32,7 @@ impl Registry {
     }
 
     async fn register(&self, request: Deploy) -> Result<Deployed, Refusal> {
-        let Deploy { actor, namespace, mut manifest, staged } = request;
+        let Deploy { actor, namespace, mut manifest, staged, signature: shown } = request;
         manifest.refuse_unsupported()?;
         let model = self.artefacts.read_staged(&staged).await.map_err(|error| match error {
             store::Error::Missing(_) => Refusal::new(Code::RequestMalformed, "there is no such upload")
@@ -40,6 +40,7 @@ impl Registry {
             error => error.into(),
         })?;
         let size = model.len() as u64;
+        let publisher = self.publisher(&namespace, shown.as_deref(), Digest::of(&model)).await?;
         let graph = onnx::read(&model)?;
         manifest.spec.inputs = merge_inputs(&manifest, &graph)?;
         check_task(&manifest, &graph)?;
@@ -61,7 +62,7 @@ impl Registry {
             Some(found) => (Expect::Generation(found.generation), found.read::<ModelRecord>()?),
             None => (Expect::Absent, ModelRecord { next: 1, ..ModelRecord::default() }),
         };
-        let signature = self.signing.sign(name.as_str(), &files).map_err(internal)?;
+        let signature = self.signing.current().key().sign(name.as_str(), &files).map_err(internal)?;
         let contents = vec![
             (MODEL_FILE.to_owned(), Content::Staged(staged)),
             (MANIFEST_FILE.to_owned(), Content::Bytes(packed)),
@@ -88,13 +89,18 @@ impl Registry {
             size,
             manifest,
             author: actor.clone(),
+            publisher,
             created: self.clock.now(),
         };
         let writes = vec![
             Write::put(Collection::Model, key.clone(), expect, &record)?,
             Write::put(Collection::Version, version_key(&namespace, &name, version), Expect::Absent, &created)?,
         ];
-        let detail = serde_json::json!({ "version": version, "digest": digest, "bytes": size });
+        let mut detail = serde_json::json!({ "version": version, "digest": digest, "bytes": size });
+        if let (Some(publisher), Some(signature)) = (&created.publisher, &shown) {
+            detail["publisher"] = serde_json::json!(publisher);
+            detail["signature"] = serde_json::json!(Digest::of(signature.as_bytes()));
+        }
         let subject = format!("model:{key}");
         let receipt = self.commit(writes, "model.deploy", Some(&namespace), &actor, &subject, detail).await?;
         Ok(Deployed { version: created, created: true, receipt })
@@ -124,11 +130,8 @@ impl Registry {
             let Ok(data) = self.artefacts.read(digest, name).await else { return false };
             found.insert(name.clone(), Digest::of(&data));
         }
-        let (Ok(signature), Ok(key)) = (self.artefacts.read(digest, SIGNATURE_FILE).await, self.signing.public())
-        else {
-            return false;
-        };
-        found == *files && signing::verify(&signature, &[key], &found) == Ok(digest)
+        let Ok(signature) = self.artefacts.read(digest, SIGNATURE_FILE).await else { return false };
+        found == *files && signing::verify(&signature, self.signing.current().trusted(), &found) == Ok(digest)
     }
 
     pub(crate) async fn remove_model(&self, request: Remove) -> Result<Receipt, Refusal> {

@@ -8,35 +8,41 @@
 
 mod callers;
 mod deploy;
-mod onnx;
+mod keys;
+#[doc(hidden)]
+pub mod onnx;
 mod policies;
+mod publishers;
 mod quotas;
 pub mod sequencer;
 
 use std::sync::Arc;
 
-use access::{TokenRecord, signing};
+use access::{Renewable, TokenRecord};
 use async_trait::async_trait;
+use keys::Signing;
 use ledger::{Record, batch};
 use rpc::{
-    Clock, Feed, Since,
+    Clock, Feed, Since, Supervisor,
     registry::{
-        AddCaller, CallerRecord, Credentials, Deploy, Deployed, LeafProof, LedgerPage, NameCaller, NamespacePolicies,
-        NewToken, NoteCertificate, ProveTree, Quotas, ReadLedger, ReadTile, Receipt, RecordBatch, RecordErasure,
-        RecordGap, Remove, Select, SetPolicy, SetQuota, TileData, TreeProof, VersionRecord,
+        AddCaller, AddPublisher, CallerRecord, ChangeKey, ChangedPublisher, Credentials, Deploy, Deployed, KeyRecord,
+        LeafProof, LedgerPage, NameCaller, NamespacePolicies, NewToken, NoteCertificate, ProveTree, Publisher, Quotas,
+        ReadLedger, ReadTile, Receipt, RecordBatch, RecordErasure, RecordGap, Remove, RevokePublisher, Select,
+        SetPolicy, SetQuota, TileData, TreeProof, Used, VersionRecord,
     },
 };
 use sequencer::Sequencer;
 use store::{Artefacts, Catalog, Collection, Log, Write, read_all};
 use tokio::sync::Mutex;
-use types::{Code, ModelName, Namespace, Refusal, Version, quota::Quota};
+use types::{ModelName, Namespace, Refusal, Version, quota::Quota};
 
 /// The registry of a node.
 pub struct Registry {
     catalog: Arc<dyn Catalog>,
     artefacts: Arc<dyn Artefacts>,
     sequencer: Sequencer,
-    signing: signing::Key,
+    supervisor: Arc<dyn Supervisor>,
+    signing: Renewable<Signing>,
     clock: Clock,
     credentials: Feed<String, TokenRecord>,
     policies: Feed<Namespace, String>,
@@ -53,10 +59,8 @@ pub struct Parts {
     pub artefacts: Arc<dyn Artefacts>,
     /// Where the ledger is kept.
     pub log: Arc<dyn Log>,
-    /// The key that signs bundles.
-    pub signing: signing::Key,
-    /// The key that signs checkpoints.
-    pub ledger: ledger::Key,
+    /// Who keeps the keys that sign bundles and checkpoints.
+    pub supervisor: Arc<dyn Supervisor>,
     /// The clock.
     pub clock: Clock,
 }
@@ -67,19 +71,23 @@ impl Registry {
     /// # Errors
     /// When a store can't be read, or the ledger is not whole.
     pub async fn open(parts: Parts) -> Result<Self, Refusal> {
-        let Parts { catalog, artefacts, log, signing, ledger, clock } = parts;
-        let sequencer = Sequencer::open(catalog.clone(), log, ledger).await?;
+        let Parts { catalog, artefacts, log, supervisor, clock } = parts;
+        let keyring = supervisor.keyring(()).await?;
+        let sequencer = Sequencer::open(catalog.clone(), log, keys::log(&keyring)?).await?;
         let registry = Self {
             catalog,
             artefacts,
             sequencer,
-            signing,
+            supervisor,
+            signing: Renewable::new(keys::signing(&keyring)?),
             clock,
             credentials: Feed::new(),
             policies: Feed::new(),
             quotas: Feed::new(),
             writing: Mutex::new(()),
         };
+        registry.note_keys("node", &keyring).await?;
+        registry.sign_again().await?;
         registry.load_policies().await?;
         registry.load_quotas().await?;
         for document in read_all(&*registry.catalog, Collection::Token, "").await? {
@@ -172,7 +180,32 @@ impl rpc::Registry for Registry {
 
     async fn callers(&self, request: Select) -> Result<Vec<CallerRecord>, Refusal> {
         let documents = read_all(&*self.catalog, Collection::Caller, &format!("{}/", request.namespace)).await?;
-        Ok(documents.iter().map(store::Document::read).collect::<Result<_, _>>()?)
+        let mut callers: Vec<CallerRecord> = documents.iter().map(store::Document::read).collect::<Result<_, _>>()?;
+        for caller in &mut callers {
+            let used = self.catalog.get(Collection::Use, &caller.token).await?;
+            caller.used = used.map(|used| used.read()).transpose()?;
+        }
+        Ok(callers)
+    }
+
+    async fn note_use(&self, request: Vec<Used>) -> Result<(), Refusal> {
+        self.used(request).await
+    }
+
+    async fn may_answer(&self, request: VersionRecord) -> Result<(), Refusal> {
+        self.check_publisher(&request).await
+    }
+
+    async fn publishers(&self, request: Namespace) -> Result<Vec<Publisher>, Refusal> {
+        self.publishers_of(&request).await
+    }
+
+    async fn add_publisher(&self, request: AddPublisher) -> Result<ChangedPublisher, Refusal> {
+        self.trust(request).await
+    }
+
+    async fn revoke_publisher(&self, request: RevokePublisher) -> Result<ChangedPublisher, Refusal> {
+        self.distrust(request).await
     }
 
     async fn credentials(&self, since: Since) -> Result<Credentials, Refusal> {
@@ -233,7 +266,14 @@ impl rpc::Registry for Registry {
     }
 
     async fn bundle_key(&self, (): ()) -> Result<String, Refusal> {
-        let key = self.signing.public().map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
-        Ok(key.pem().to_owned())
+        Ok(self.signing.current().newest().to_owned())
+    }
+
+    async fn change_key(&self, request: ChangeKey) -> Result<Receipt, Refusal> {
+        self.change(request).await
+    }
+
+    async fn keys(&self, (): ()) -> Result<Vec<KeyRecord>, Refusal> {
+        self.key_records().await
     }
 }

@@ -31,8 +31,7 @@ async fn made() -> Made {
         catalog: Arc::new(SqliteCatalog::open(&dir.path().join("catalog.db")).await.unwrap()),
         artefacts: artefacts.clone(),
         log: Arc::new(SqliteLog::open(&dir.path().join("ledger.db")).await.unwrap()),
-        signing: access::signing::Key::generate().unwrap(),
-        ledger: ledger::Key::generate("test.example/log").unwrap(),
+        supervisor: Arc::new(testkit::keys::Keys::default()),
         clock: Clock::System,
     };
     Made { registry: Arc::new(Registry::open(parts).await.unwrap()), artefacts, _dir: dir }
@@ -51,6 +50,7 @@ async fn deploy(
         namespace: "bank".parse().unwrap(),
         manifest: Manifest::for_onnx(name.parse().unwrap(), "m.onnx"),
         staged: staged.id.clone(),
+        signature: None,
     };
     let outcome = registry.deploy(request).await;
     assert!(made.artefacts.read_staged(&staged.id).await.is_err(), "nothing stays in staging");
@@ -76,6 +76,7 @@ async fn suite(made: &Made, registry: &dyn rpc::Registry) {
             namespace: bank(),
             manifest: Manifest::for_onnx("ghost".parse().unwrap(), "m.onnx"),
             staged: staged.into(),
+            signature: None,
         };
         assert_eq!(registry.deploy(request).await.unwrap_err().code, Code::RequestMalformed, "{staged}");
     }
@@ -127,7 +128,17 @@ async fn suite(made: &Made, registry: &dyn rpc::Registry) {
         page.records.iter().map(|line| serde_json::from_str::<ledger::Record>(line).unwrap().action).collect();
     assert_eq!(
         actions,
-        ["model.deploy", "model.deploy", "caller.add", "caller.rotate", "caller.revoke", "model.delete"]
+        [
+            "key.change",
+            "key.change",
+            "key.change",
+            "model.deploy",
+            "model.deploy",
+            "caller.add",
+            "caller.rotate",
+            "caller.revoke",
+            "model.delete"
+        ]
     );
     let records: Vec<Vec<u8>> = page.records.into_iter().map(String::into_bytes).collect();
     let files = ledger::export::files(&records, page.checkpoint.into_bytes(), &page.key).unwrap();
@@ -160,24 +171,27 @@ async fn a_peer_that_is_not_named_is_turned_away() {
     let socket = dir.path().join("door.sock");
     let listener = tokio::net::UnixListener::bind(&socket).unwrap();
     let badge = |me: &access::Identity, ca: &str| rpc::door::Badge::new(access::tls::ServiceTls::new(me, ca).unwrap());
-    let server = badge(&identity("registry"), authority.certificate());
+    let server = badge(&identity("registry"), &authority.certificate());
     let router = registry_router(made.registry.clone());
     tokio::spawn(async move {
         let forever = std::future::pending();
         let times = (std::time::Duration::from_secs(60), std::time::Duration::ZERO);
-        rpc::door::serve(listener, server, &["gateway"], router, forever, times).await;
+        rpc::door::serve(listener, server, rpc::door::for_services(&["gateway"], router), forever, times).await;
     });
     let ask = async |peer: &str, me: &access::Identity, ca: &str| {
         let channel = rpc::door::connect(socket.clone(), peer, badge(me, ca)).unwrap();
         rpc::Registry::bundle_key(&RegistryClient(channel), ()).await
     };
-    assert!(ask("registry", &identity("gateway"), authority.certificate()).await.is_ok());
+    assert!(ask("registry", &identity("gateway"), &authority.certificate()).await.is_ok());
     assert!(
-        ask("registry", &identity("default/model-server/m1"), authority.certificate()).await.is_err(),
+        ask("registry", &identity("default/model-server/m1"), &authority.certificate()).await.is_err(),
         "another service"
     );
-    assert!(ask("orchestrator", &identity("gateway"), authority.certificate()).await.is_err(), "another server's name");
+    assert!(
+        ask("orchestrator", &identity("gateway"), &authority.certificate()).await.is_err(),
+        "another server's name"
+    );
     let other = access::Authority::generate(now).unwrap();
     let stranger = other.service("gateway", now, std::time::Duration::from_secs(60)).unwrap();
-    assert!(ask("registry", &stranger, authority.certificate()).await.is_err(), "another CA");
+    assert!(ask("registry", &stranger, &authority.certificate()).await.is_err(), "another CA");
 }

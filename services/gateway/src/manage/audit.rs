@@ -73,7 +73,7 @@ pub(crate) async fn checkpoint(State(ring): Shared, sender: Sender) -> Response 
         ring.registry.ledger(ReadLedger { from: 0, limit: 0, namespace: None }).await
     };
     match outcome.await {
-        Ok(page) => raw(page.checkpoint.into_bytes(), "text/plain; charset=utf-8", "no-store"),
+        Ok(page) => raw(page.signed.into_bytes(), "text/plain; charset=utf-8", "no-store"),
         Err(refusal) => rest::refuse(&refusal),
     }
 }

@@ -32,6 +32,9 @@ pub(crate) struct DeployBody {
     upload: String,
     /// The model's manifest.
     manifest: Manifest,
+    /// A publisher's signature over the model, in the Model Signing format, where the namespace has publishers.
+    #[serde(default)]
+    signature: Option<String>,
 }
 
 /// What `POST /v1/models/{model}/rollback` takes.
@@ -73,14 +76,14 @@ pub(crate) async fn deploy(State(ring): Shared, sender: Sender, mut body: Body) 
     let outcome = async {
         // Who may not deploy anything learns nothing about the body.
         let principal = rest::identify(&ring, &sender)?;
-        let DeployBody { upload, mut manifest } = read(&bytes(&ring, &mut body).await?)?;
+        let DeployBody { upload, mut manifest, signature } = read(&bytes(&ring, &mut body).await?)?;
         let namespace = manifest.metadata.namespace.take().unwrap_or_else(|| principal.namespace().clone());
         let name = manifest.metadata.name.clone();
         let resource = access::Resource::Model(namespace.clone(), name.clone());
         let permit = ring.authorize(principal, Action::Deploy, resource)?;
         let actor = permit.principal().subject();
         manifest.check()?;
-        let request = Deploy { actor: actor.clone(), namespace, manifest, staged: upload };
+        let request = Deploy { actor: actor.clone(), namespace, manifest, staged: upload, signature };
         let deployed = ring.registry.deploy(request).await?;
         let version = deployed.version;
         let receipt = want(&ring, &version, &actor, "model.activate", "deployed").await?;
@@ -236,6 +239,7 @@ pub(crate) async fn rollback(
             Refusal::new(Code::VersionNotFound, format!("`{name}` has no {what}"))
                 .hint(format!("`mantlet models show {name}` lists its versions"))
         })?;
+        ring.registry.may_answer(target.clone()).await?;
         let actor = permit.principal().subject();
         let receipt = want(&ring, target, &actor, "model.rollback", "rolled back").await?;
         ring.registry.sealed(receipt).await?;

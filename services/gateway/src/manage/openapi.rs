@@ -10,6 +10,7 @@ use super::{
     callers::{AddBody, CertificateBody},
     models::DeployBody,
     models::RollbackBody,
+    publishers::PublisherBody,
 };
 use crate::{Ring, extract::Sender, replay::ReplayBody, rest};
 
@@ -51,6 +52,18 @@ const PATHS: &[Entry] = &[
     ("post", "/v1/callers", "adds a caller; its token is shown once", true, Some("AddBody")),
     ("delete", "/v1/callers/{caller}", "revokes a caller", true, None),
     ("post", "/v1/callers/{caller}/rotate", "replaces a caller's token; it is shown once", true, None),
+    ("get", "/v1/keys", "the node's own keys, public", true, None),
+    (
+        "post",
+        "/v1/keys/{key}/rotate",
+        "replaces a key of the node; the one before holds until it is retired",
+        true,
+        None,
+    ),
+    ("post", "/v1/keys/{key}/retire", "ends the key before the newest", true, None),
+    ("get", "/v1/publishers", "keys whose signature lets a model into the namespace", true, None),
+    ("post", "/v1/publishers", "trusts a publisher", true, Some("PublisherBody")),
+    ("delete", "/v1/publishers/{fingerprint}", "revokes a publisher, for good", true, None),
     ("get", "/v1/namespaces", "namespaces with a quota", true, None),
     ("put", "/v1/namespaces/{namespace}", "sets what a namespace may use", true, Some("Quota")),
     ("delete", "/v1/namespaces/{namespace}", "takes a namespace's bounds away", true, None),
@@ -93,6 +106,7 @@ pub(crate) fn describe() -> Value {
     generator.subschema_for::<RollbackBody>();
     generator.subschema_for::<AddBody>();
     generator.subschema_for::<CertificateBody>();
+    generator.subschema_for::<PublisherBody>();
     generator.subschema_for::<ReplayBody>();
     generator.subschema_for::<types::quota::Quota>();
     let mut schemas = generator.take_definitions(true);

@@ -2,6 +2,7 @@
 
 mod capture;
 mod seal;
+mod state;
 mod statistics;
 mod strangers;
 mod sweep;
@@ -12,8 +13,9 @@ use std::{sync::Arc, time::Duration};
 use access::{Permit, Principal, Resource};
 use tokio::time::Instant;
 use types::{
-    Refusal,
+    Code, Refusal,
     event::{Captured, Event, Outcome, Prediction},
+    quota::AuditDuty,
 };
 
 use super::{Cleared, Head, Reply, Route};
@@ -120,11 +122,19 @@ impl Record {
         self.event.version = Some(route.version());
     }
 
-    /// Closes the record, whatever happened.
-    pub fn close(mut self, ring: &Ring, outcome: &Result<Reply, Refusal>) {
+    /// Closes the record, whatever happened. Where the namespace owes a record, there is no answer before it is stored.
+    ///
+    /// # Errors
+    /// The refusal there was; `storage_unavailable` for an answer that could not be recorded and must be.
+    pub async fn close(
+        mut self,
+        ring: &Ring,
+        deadline: Instant,
+        outcome: Result<Reply, Refusal>,
+    ) -> Result<Reply, Refusal> {
         let step = self.entered.0;
         self.enter(ring, "record");
-        match outcome {
+        match &outcome {
             Ok(reply) => {
                 self.event.replica = Some(reply.replica().to_owned());
                 self.event.attempts = reply.attempts();
@@ -144,11 +154,29 @@ impl Record {
         ring.metrics.finished(outcome.is_ok(), self.started.elapsed());
         self.leave(ring, Instant::now());
         // Who was not identified is a stranger, like those who ask for anything else.
-        if let (None, Err(refusal)) = (&self.event.caller, outcome) {
-            return ring.deny(None, "predict", "a model".into(), refusal);
+        if let (None, Err(refusal)) = (&self.event.caller, &outcome) {
+            ring.deny(None, "predict", "a model".into(), refusal);
+            return outcome;
         }
-        if !ring.recorder.take(Event::Prediction(self.event)) {
+        let owed = outcome.is_ok()
+            && self
+                .event
+                .namespace
+                .as_ref()
+                .and_then(|namespace| ring.quotas.get(namespace))
+                .is_some_and(|quota| quota.audit == AuditDuty::Block);
+        let event = Event::Prediction(self.event);
+        let recorded = if owed { ring.recorder.store(event, deadline).await } else { ring.recorder.take(event) };
+        if !recorded {
             ring.metrics.lost();
         }
+        if owed && !recorded {
+            return Err(Refusal::new(
+                Code::StorageUnavailable,
+                "the prediction could not be recorded, and must be here",
+            )
+            .hint("see whether the node's disk is full; `mantlet namespaces set` ends the duty"));
+        }
+        outcome
     }
 }

@@ -1,0 +1,241 @@
+//! A service of `up --split` in its own process: its settings and a listening socket come in, the supervisor's door
+//! gives it the rest.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use gateway::{Security, keys::KeySet, listen::Listener};
+use model_server::process::Sandbox;
+use rpc::{
+    Clock,
+    door::{self, Badge},
+    model_server::Renewal,
+    orchestrator::{OrchestratorClient, orchestrator_router},
+    registry::{RegistryClient, registry_router},
+    store::{CatalogClient, LogClient, StreamsClient},
+    supervisor::SupervisorClient,
+};
+use serde::{Deserialize, Serialize};
+use store::directory::Directory;
+use tokio::sync::oneshot;
+use tonic::transport::Channel;
+use types::{Code, Refusal};
+
+use super::{
+    badges::{self, Badges},
+    harden, log,
+    services::{self, GRACE, Gateway, Shared, age, socket},
+    stop::Stop,
+};
+use crate::{
+    output,
+    settings::{Resolved, Settings},
+};
+
+/// Which service a process is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Service {
+    /// The registry.
+    Registry,
+    /// The orchestrator.
+    Orchestrator,
+    /// A gateway, by its name.
+    Gateway(String),
+}
+
+impl Service {
+    /// The path of its SPIFFE id.
+    pub(super) fn path(&self) -> String {
+        match self {
+            Self::Registry => "registry".into(),
+            Self::Orchestrator => "orchestrator".into(),
+            Self::Gateway(name) => format!("gateway/{name}"),
+        }
+    }
+
+    /// What its files are called by.
+    pub(super) fn file(&self) -> String {
+        self.path().replace('/', "-")
+    }
+}
+
+/// What a service is started with.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Order {
+    pub(super) service: Service,
+    /// What it shows at first.
+    pub(super) shown: Renewal,
+    /// The data directory.
+    pub(super) root: PathBuf,
+    /// Where the sockets are.
+    pub(super) run: PathBuf,
+    /// Whether callers are checked.
+    pub(super) secure: bool,
+    /// The settings of the node.
+    pub(super) settings: Vec<(String, String, String)>,
+}
+
+/// Reads what this process is to be, while it is one thread.
+///
+/// # Errors
+/// When that can't be read, or not be prepared.
+pub(crate) fn prepare(path: &Path) -> Result<Order, Refusal> {
+    harden()?;
+    let order: Order = rpc::child::settings(path)?;
+    let settings = Resolved::given(order.settings.clone())?.settings()?;
+    log::start(&settings.log, settings.log_json)?;
+    order.fence(&settings)?;
+    Ok(order)
+}
+
+/// Secrets and stores of the data directory; no service reads them as files, and each tries to.
+const SECRETS: [&str; 6] = ["ca.key", "bundle.key", "log.secret", "admin.token", "catalog.db", "events.db"];
+/// What a gateway reads to fetch an issuer's keys: names of hosts, certificates of the system.
+const OUTWARD: [&str; 7] = [
+    "/etc/hosts",
+    "/etc/resolv.conf",
+    "/etc/nsswitch.conf",
+    "/etc/gai.conf",
+    "/etc/ssl",
+    "/etc/pki",
+    "/usr/share/ca-certificates",
+];
+
+impl Order {
+    /// Fences the process in to the files that its service needs. There must be no other threads yet.
+    fn fence(&self, settings: &Settings) -> Result<(), Refusal> {
+        if settings.sandbox == Sandbox::Off {
+            return Ok(());
+        }
+        let binary = std::env::current_exe().map_err(|error| output::internal(&error))?;
+        let (artefacts, run) = (self.root.join("artefacts"), self.run.clone());
+        let (read, write, start) = match &self.service {
+            Service::Registry => (vec![run], vec![artefacts], Vec::new()),
+            Service::Gateway(_) => {
+                let mut read: Vec<PathBuf> = OUTWARD.iter().map(PathBuf::from).chain([run]).collect();
+                if let Some((_, KeySet::File(keys))) = &settings.issuer {
+                    // A file that is replaced is another file: its folder is what is read.
+                    read.extend(keys.parent().map(Path::to_owned));
+                }
+                (read, vec![artefacts], Vec::new())
+            }
+            Service::Orchestrator => {
+                let library = model_server::runtime::find(settings.onnxruntime.as_deref()).ok();
+                let folder = library.and_then(|library| Some(library.path.canonicalize().ok()?.parent()?.to_owned()));
+                let processes = ["/proc", "/bin", "/usr/bin"].map(PathBuf::from);
+                let read = folder.into_iter().chain(processes).chain([artefacts]).collect();
+                (read, vec![run, PathBuf::from("/dev/null")], vec![binary])
+            }
+        };
+        let secrets: Vec<PathBuf> =
+            SECRETS.iter().map(|name| self.root.join(name)).filter(|path| path.exists()).collect();
+        let mut lacking: Vec<String> = sandbox::fence(&read, &write, &start).iter().map(ToString::to_string).collect();
+        let attempts = sandbox::try_to_read(&secrets);
+        lacking.extend(attempts.iter().filter(|attempt| !attempt.denied()).map(ToString::to_string));
+        let service = self.service.path();
+        if lacking.is_empty() {
+            tracing::info!(service, "fenced in: no secret of the data directory can be read");
+            return Ok(());
+        }
+        let lacking = lacking.join("; ");
+        if settings.sandbox == Sandbox::Required {
+            return Err(Refusal::new(Code::SandboxIncomplete, lacking)
+                .hint("run it on a kernel with Landlock, or set model-server.sandbox to auto"));
+        }
+        tracing::warn!(service, lacking, "fenced in in part");
+        Ok(())
+    }
+}
+
+/// Runs the service until its supervisor says stop or is gone.
+///
+/// # Errors
+/// What keeps it from serving.
+pub(crate) async fn run(order: Order, parent: u32) -> Result<(), Refusal> {
+    let settings = Resolved::given(order.settings.clone())?.settings()?;
+    let (stop, told) = (Stop::new(), rpc::child::stopped(parent)?);
+    let say = stop.clone();
+    tokio::spawn(async move {
+        told.await;
+        say.say();
+    });
+    let badge = Badge::new(badges::service(order.shown.clone())?);
+    let connect = |peer: &str| {
+        let channel = door::connect(socket(&order.run, peer), peer, badge.clone());
+        channel.map_err(|error| output::internal(&error))
+    };
+    let supervisor = connect("supervisor")?;
+    let shared = Shared {
+        root: order.root.clone(),
+        run: order.run.clone(),
+        supervisor: Arc::new(SupervisorClient(supervisor.clone())),
+        artefacts: Arc::new(Directory::opened(order.root.join("artefacts"))),
+        clock: Clock::System,
+    };
+    let mut badges = Badges::new(shared.supervisor.clone(), settings.life);
+    badges.add(&order.service.path(), badge.clone());
+    match &order.service {
+        Service::Registry => registry(&shared, &settings, supervisor, badge, badges, &stop).await,
+        Service::Orchestrator => orchestrator(&shared, &settings, supervisor, badge, badges, &stop).await,
+        Service::Gateway(name) => {
+            let security = if order.secure { Security::On } else { Security::Off };
+            let registry = Arc::new(RegistryClient(connect("registry")?));
+            let orchestrator = Arc::new(OrchestratorClient(connect("orchestrator")?));
+            let streams = Arc::new(StreamsClient(supervisor));
+            let (name, metrics) = (name.clone(), services::metrics()?);
+            let tls = if order.secure { Some(badges.port().await?) } else { None };
+            let listener = Listener::new(rpc::child::socket()?.into(), tls)?;
+            let parts = Gateway { name, registry, orchestrator, streams, badge, security, metrics };
+            let ring = parts.ring(&shared, &settings)?;
+            let (open, _) = oneshot::channel();
+            tokio::spawn(badges.run(stop.told()));
+            services::run_gateway(ring, listener, open, &stop).await;
+            Ok(())
+        }
+    }
+}
+
+/// How long connections to a door last, and how long they may take to end.
+fn times(settings: &Settings) -> (Duration, Duration) {
+    (age(settings.life), GRACE)
+}
+
+async fn registry(
+    shared: &Shared,
+    settings: &Settings,
+    supervisor: Channel,
+    badge: Badge,
+    badges: Badges,
+    stop: &Stop,
+) -> Result<(), Refusal> {
+    let listener = rpc::child::unix_listener()?;
+    let (catalog, log) = (CatalogClient(supervisor.clone()), LogClient(supervisor));
+    let registry = services::registry(shared, Arc::new(catalog), Arc::new(log)).await?;
+    tokio::spawn(badges.run(stop.told()));
+    tokio::spawn(services::run_registry(registry.clone(), stop.told()));
+    let rooms = door::for_services(&["gateway", "supervisor"], registry_router(registry));
+    door::serve(listener, badge, rooms, stop.told(), times(settings)).await;
+    Ok(())
+}
+
+async fn orchestrator(
+    shared: &Shared,
+    settings: &Settings,
+    supervisor: Channel,
+    badge: Badge,
+    badges: Badges,
+    stop: &Stop,
+) -> Result<(), Refusal> {
+    let listener = rpc::child::unix_listener()?;
+    let catalog = Arc::new(CatalogClient(supervisor));
+    let (orchestrator, executor) = services::orchestrator(shared, settings, catalog, badge.clone()).await?;
+    tokio::spawn(badges.run(stop.told()));
+    let executor = tokio::spawn(executor.run(stop.told()));
+    let rooms = door::for_services(&["gateway"], orchestrator_router(orchestrator));
+    door::serve(listener, badge, rooms, stop.told(), times(settings)).await;
+    executor.await.map_err(|error| output::internal(&error))
+}

@@ -1,0 +1,221 @@
+//! What each service is made of: the same whether it shares a process or has one of its own.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use access::{Authorizer, POLICIES};
+use gateway::{Ring, Security, listen::Listener, pipeline::assess::quota};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use model_server::{process, runtime};
+use orchestrator::{Executor, Orchestrator, local::Local};
+use registry::{Parts, Registry};
+use rpc::{Clock, Supervisor, door::Badge, model_server::Renewal};
+use store::{Artefacts, Catalog, Log, Streams};
+use tokio::sync::oneshot;
+use types::{Code, Refusal};
+
+use super::stop::Stop;
+use crate::{output, settings::Settings};
+
+/// How long requests in flight may take when the node stops.
+pub(super) const GRACE: Duration = Duration::from_secs(10);
+/// How long a model server's requests may take when it is drained.
+const DRAIN: Duration = Duration::from_secs(30);
+/// How often the ledger takes in what a call that was cut short left behind.
+const DRAIN_LEDGER: Duration = Duration::from_secs(1);
+/// How often the metrics are kept small.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// What every service of a node works with.
+#[derive(Clone)]
+pub(super) struct Shared {
+    /// The data directory.
+    pub(super) root: PathBuf,
+    /// Where sockets lie.
+    pub(super) run: PathBuf,
+    pub(super) supervisor: Arc<dyn Supervisor>,
+    pub(super) artefacts: Arc<dyn Artefacts>,
+    pub(super) clock: Clock,
+}
+
+/// Opens the registry.
+pub(super) async fn registry(
+    shared: &Shared,
+    catalog: Arc<dyn Catalog>,
+    log: Arc<dyn Log>,
+) -> Result<Arc<Registry>, Refusal> {
+    let registry = Registry::open(Parts {
+        catalog,
+        artefacts: shared.artefacts.clone(),
+        log,
+        supervisor: shared.supervisor.clone(),
+        clock: shared.clock.clone(),
+    });
+    let registry = Arc::new(registry.await?);
+    registry.note_policies(POLICIES).await?;
+    Ok(registry)
+}
+
+/// What the registry does beside answering, until `stop` resolves.
+pub(super) async fn run_registry(registry: Arc<Registry>, stop: impl Future<Output = ()>) {
+    let work = async {
+        loop {
+            tokio::time::sleep(DRAIN_LEDGER).await;
+            if let Err(refusal) = registry.drain().await {
+                tracing::error!(%refusal, "the ledger can't take in what waits");
+            }
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        () = stop => {}
+    }
+}
+
+/// Opens the orchestrator, with the loop to run.
+pub(super) async fn orchestrator(
+    shared: &Shared,
+    settings: &Settings,
+    catalog: Arc<dyn Catalog>,
+    badge: Badge,
+) -> Result<(Arc<Orchestrator>, Executor), Refusal> {
+    let backend = Arc::new(local(shared, settings, badge)?);
+    let (orchestrator, executor) = Orchestrator::open(catalog, shared.clock.clone(), backend).await?;
+    Ok((Arc::new(orchestrator), executor))
+}
+
+fn local(shared: &Shared, settings: &Settings, badge: Badge) -> Result<Local, Refusal> {
+    let library = runtime::find(settings.onnxruntime.as_deref());
+    if let Err(refusal) = &library {
+        tracing::warn!(%refusal, "models can't be loaded until ONNX Runtime is there");
+    }
+    let binary = std::env::current_exe().map_err(|error| output::internal(&error))?;
+    let lacking = if settings.sandbox == process::Sandbox::Off { Vec::new() } else { sandbox::probe() };
+    if !lacking.is_empty() {
+        let lacking = lacking.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        if settings.sandbox == process::Sandbox::Required {
+            return Err(Refusal::new(Code::SandboxIncomplete, lacking)
+                .hint("run it on a kernel with Landlock and seccomp, or set model-server.sandbox to auto"));
+        }
+        tracing::warn!(lacking, "model servers are confined in part: this kernel can't do all");
+    }
+    let (sessions, sandbox, life) = (settings.sessions, settings.sandbox, settings.life);
+    // Whatever a model server must never see: it tries to, and says so.
+    let forbidden = ["catalog.db", "ca.key", "artefacts/bundles"].map(|name| shared.root.join(name)).to_vec();
+    let bundles = shared.artefacts.clone();
+    let make = move |shown: Renewal, spec: &orchestrator::backend::Spec| {
+        let settings = process::Settings {
+            chain: shown.chain,
+            key: shown.key,
+            ca: shown.ca,
+            library: library.as_ref().map_err(Clone::clone)?.path.clone(),
+            sessions,
+            memory: spec.memory.0,
+            sandbox,
+            bundle: bundles.path(spec.digest),
+            forbidden: forbidden.clone(),
+            age_ms: u64::try_from(age(life).as_millis()).unwrap_or(u64::MAX),
+            grace_ms: u64::try_from(DRAIN.as_millis()).unwrap_or(u64::MAX),
+        };
+        let settings = serde_json::to_vec(&settings).map_err(|error| output::internal(&error))?;
+        Ok(zeroize::Zeroizing::new(settings))
+    };
+    Ok(Local {
+        command: (binary, vec!["model-server".into()]),
+        environment: vec![(runtime::QUIET.into(), "1".into())],
+        run: shared.run.clone(),
+        supervisor: shared.supervisor.clone(),
+        badge,
+        life,
+        artefacts: shared.artefacts.clone(),
+        settings: Box::new(make),
+    })
+}
+
+/// How long a connection between services lasts at most, where their certificates last `life`.
+pub(super) fn age(life: Duration) -> Duration {
+    life * 2 / 3
+}
+
+/// Whom a gateway works with, and what it shows.
+pub(super) struct Gateway {
+    pub(super) name: String,
+    pub(super) registry: Arc<dyn rpc::Registry>,
+    pub(super) orchestrator: Arc<dyn rpc::Orchestrator>,
+    pub(super) streams: Arc<dyn Streams>,
+    pub(super) badge: Badge,
+    pub(super) security: Security,
+    pub(super) metrics: PrometheusHandle,
+}
+
+/// Where a process collects its metrics.
+pub(super) fn metrics() -> Result<PrometheusHandle, Refusal> {
+    PrometheusBuilder::new()
+        .set_buckets(&[
+            1e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+        ])
+        .and_then(PrometheusBuilder::install_recorder)
+        .map_err(|error| output::internal(&error))
+}
+
+impl Gateway {
+    /// Makes the ring.
+    pub(super) fn ring(self, shared: &Shared, settings: &Settings) -> Result<Arc<Ring>, Refusal> {
+        let authorizer = match self.security {
+            Security::On => Authorizer::new(POLICIES).map_err(|error| output::internal(&error))?,
+            Security::Off => Authorizer::open(),
+        };
+        let metrics = self.metrics.clone();
+        // It ends with the process.
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(UPKEEP).await;
+                self.metrics.run_upkeep();
+            }
+        });
+        Ok(Ring::new(gateway::Parts {
+            registry: self.registry,
+            orchestrator: self.orchestrator,
+            supervisor: shared.supervisor.clone(),
+            artefacts: shared.artefacts.clone(),
+            streams: self.streams,
+            name: self.name,
+            authorizer,
+            security: self.security,
+            issuer: settings.issuer.clone(),
+            badge: self.badge,
+            limits: settings.limits,
+            clock: shared.clock.clone(),
+            metrics: Arc::new(move || metrics.render()),
+        }))
+    }
+}
+
+/// Answers at the port until told to stop, and until everything is recorded; `open` is told when it begins.
+pub(super) async fn run_gateway(ring: Arc<Ring>, listener: Listener, open: oneshot::Sender<()>, stop: &Stop) {
+    let (ready, followed) = oneshot::channel();
+    gateway::keys::read(&ring).await;
+    let keys = tokio::spawn(gateway::keys::run(ring.clone(), stop.told()));
+    let follower = tokio::spawn(gateway::follow::run(ring.clone(), ready, stop.told()));
+    // The follower answers or ends; either way the port opens now.
+    let _ = followed.await;
+    quota::resume(&ring).await;
+    let usage = tokio::spawn(quota::run(ring.clone(), stop.told()));
+    let server = tokio::spawn(listener.serve(ring.clone(), stop.told(), GRACE));
+    // Whoever waited may be gone: then nobody needs to know.
+    let _ = open.send(());
+    for (task, what) in [(server, "port"), (follower, "follower"), (keys, "keys"), (usage, "usage")] {
+        if let Err(error) = task.await {
+            tracing::error!(%error, what, "a part of the gateway did not end well");
+        }
+    }
+    ring.close().await;
+}
+
+/// Where the door of a service lies in the folder of sockets.
+pub(super) fn socket(run: &Path, service: &str) -> PathBuf {
+    run.join(format!("{service}.sock"))
+}
