@@ -101,6 +101,10 @@ async fn certificates_rotate_and_policies_change_under_load_without_a_failed_req
         node.json(&["callers", "add", &format!("after-{key}"), "--role", "caller"]);
         node.deploy(&format!("after-{key}"), &onnx::add(20.0));
     }
+    // Two keys of the log sign by now, and the ledger is as whole as before.
+    let checks = node.json(&["doctor"]);
+    let ledger = checks.as_array().unwrap().iter().find(|check| check["check"] == "ledger.db").unwrap();
+    assert_eq!(ledger["state"], "ok", "{ledger}");
     for key in ["bundle", "log"] {
         node.json(&["keys", "retire", key]);
     }

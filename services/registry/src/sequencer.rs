@@ -358,7 +358,8 @@ pub async fn check(log: &dyn Log, key: &ledger::TrustedKey) -> Result<u64, Refus
     let (size, root) = if head.checkpoint.is_empty() {
         (0, Frontier::default().root().map_err(broken)?)
     } else {
-        ledger::open(&head.checkpoint, key).map_err(broken)?
+        // While a key of the log is not retired yet, it has signed too.
+        ledger::open_seen(&head.checkpoint, key).map_err(broken)?
     };
     let mut frontier = Frontier::default();
     loop {

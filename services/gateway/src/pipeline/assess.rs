@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use access::{Permit, Resource};
 use tokio::time::{Instant, timeout_at};
-use types::{Code, Refusal, infer::InferRequest};
+use types::{Code, Refusal, infer::InferRequest, quota::AuditDuty};
 
 use super::{Body, Head};
 use crate::{Ring, rest::body::slow, ring::Model};
@@ -21,6 +21,7 @@ pub struct Cleared {
     model: Arc<Model>,
     request: InferRequest,
     deadline: Instant,
+    duty: AuditDuty,
     /// Gives the caller's place and the namespace's back when the request is over.
     _admitted: (limit::Admitted, Option<limit::Admitted>),
 }
@@ -39,6 +40,11 @@ impl Cleared {
     /// When the answer is due.
     pub fn deadline(&self) -> Instant {
         self.deadline
+    }
+
+    /// What becomes of it when it can't be recorded.
+    pub fn duty(&self) -> AuditDuty {
+        self.duty
     }
 
     pub(crate) fn model(&self) -> &Arc<Model> {
@@ -69,8 +75,8 @@ pub async fn assess(ring: &Ring, permit: Permit, head: &Head, body: &mut dyn Bod
     let read = timeout_at(head.deadline, body.request(spec.limits.body.0)).await;
     let request = read.unwrap_or_else(|_| Err(slow(head.deadline - head.received)))?;
     payload::check(&request, &spec.inputs, model.route.metadata.as_ref())?;
-    ring.quotas.count(namespace, request.rows(), ring.clock.now())?;
+    let duty = ring.quotas.count(namespace, request.rows(), ring.clock.now())?;
     let asked = request.timeout.map(|timeout| head.received + timeout.min(ring.limits.longest_deadline));
     let deadline = asked.map_or(head.deadline, |asked| asked.min(head.deadline));
-    Ok(Cleared { permit, model, request, deadline, _admitted: admitted })
+    Ok(Cleared { permit, model, request, deadline, duty, _admitted: admitted })
 }

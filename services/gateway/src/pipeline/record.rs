@@ -31,6 +31,8 @@ pub struct Record {
     entered: (usize, Instant),
     started: Instant,
     model: Option<Arc<Model>>,
+    /// What becomes of it when it can't be recorded.
+    duty: AuditDuty,
     /// Bytes that may still be kept of it.
     room: u64,
     /// How long the gateway keeps events.
@@ -70,6 +72,7 @@ impl Record {
             entered: (STEPS.len(), head.received),
             started: head.received,
             model: None,
+            duty: AuditDuty::default(),
             room: 0,
             keep: ring.limits.keep,
         }
@@ -111,6 +114,7 @@ impl Record {
         self.event.rows = cleared.request().rows();
         self.event.batch = self.event.rows;
         self.model = Some(cleared.model().clone());
+        self.duty = cleared.duty();
         let manifest = &cleared.model().route.manifest.spec.capture;
         self.room = manifest.bytes.0;
         self.event.keep = (manifest.keep.0 < self.keep).then(|| millis(manifest.keep.0));
@@ -158,25 +162,17 @@ impl Record {
             ring.deny(None, "predict", "a model".into(), refusal);
             return outcome;
         }
-        let owed = outcome.is_ok()
-            && self
-                .event
-                .namespace
-                .as_ref()
-                .and_then(|namespace| ring.quotas.get(namespace))
-                .is_some_and(|quota| quota.audit == AuditDuty::Block);
         let event = Event::Prediction(self.event);
-        let recorded = if owed { ring.recorder.store(event, deadline).await } else { ring.recorder.take(event) };
-        if !recorded {
-            ring.metrics.lost();
+        if outcome.is_err() || self.duty == AuditDuty::Drop {
+            if !ring.recorder.take(event) {
+                ring.metrics.lost();
+            }
+            return outcome;
         }
-        if owed && !recorded {
-            return Err(Refusal::new(
-                Code::StorageUnavailable,
-                "the prediction could not be recorded, and must be here",
-            )
-            .hint("see whether the node's disk is full; `mantlet namespaces set` ends the duty"));
+        if ring.recorder.store(event, deadline).await {
+            return outcome;
         }
-        outcome
+        Err(Refusal::new(Code::StorageUnavailable, "the prediction could not be recorded, and must be here")
+            .hint("see whether the node's disk is full; `mantlet namespaces set` ends the duty"))
     }
 }

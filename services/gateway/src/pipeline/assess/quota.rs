@@ -15,7 +15,10 @@ use std::{
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use store::{Retention, Streams};
-use types::{Code, Namespace, Refusal, Timestamp, quota::Quota};
+use types::{
+    Code, Namespace, Refusal, Timestamp,
+    quota::{AuditDuty, Quota},
+};
 
 use super::limit::Admitted;
 use crate::{Ring, bucket::Bucket};
@@ -100,15 +103,15 @@ impl Quotas {
         Ok(Some(Admitted::counted(state.in_flight.clone())))
     }
 
-    /// Counts rows that are about to be predicted.
-    pub(super) fn count(&self, namespace: &Namespace, rows: u64, now: Timestamp) -> Result<(), Refusal> {
+    /// Counts rows that are about to be predicted; says what becomes of them when they can't be recorded.
+    pub(super) fn count(&self, namespace: &Namespace, rows: u64, now: Timestamp) -> Result<AuditDuty, Refusal> {
         let mut known = self.known.lock();
-        let Some(state) = known.get_mut(namespace) else { return Ok(()) };
-        let today = day(now);
+        let Some(state) = known.get_mut(namespace) else { return Ok(AuditDuty::default()) };
+        let (today, duty) = (day(now), state.quota.audit);
         if state.rows.0 != today {
             state.rows = (today, 0);
         }
-        let Some(most) = state.quota.rows_per_day else { return Ok(()) };
+        let Some(most) = state.quota.rows_per_day else { return Ok(duty) };
         let elsewhere = {
             let noted = self.elsewhere.lock();
             if noted.day == today { noted.rows.get(namespace).copied().unwrap_or(0) } else { 0 }
@@ -121,7 +124,7 @@ impl Quotas {
             return Err(exceeded(what).retry_after(left));
         }
         state.rows.1 += rows;
-        Ok(())
+        Ok(duty)
     }
 
     fn today(&self, now: Timestamp) -> Day {
