@@ -56,15 +56,3 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Refusal> {
         }
     }
 }
-
-/// Settings of the node with this data directory.
-///
-/// # Errors
-/// `settings_invalid`.
-pub(crate) fn resolved(
-    dir: &std::path::Path,
-    named: Option<&std::path::Path>,
-    flags: &[(&'static str, &'static str, &str, String)],
-) -> Result<crate::settings::Resolved, Refusal> {
-    config::resolve(dir, named, flags)
-}

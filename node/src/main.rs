@@ -27,7 +27,7 @@ fn main() -> ExitCode {
             .and_then(|()| model_server::process::confine(settings))
             .map(|settings| Some(Child::ModelServer(settings, *parent))),
         cli::Verb::Service { settings, parent } => {
-            up::child::prepare(settings).map(|order| Some(Child::Service(order, *parent)))
+            up::child::prepare(settings).map(|prepared| Some(Child::Service(Box::new(prepared), *parent)))
         }
         _ => Ok(None),
     };
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     };
     let outcome = match child {
         Some(Child::ModelServer(settings, parent)) => runtime.block_on(model_server::process::run(settings, parent)),
-        Some(Child::Service(order, parent)) => runtime.block_on(up::child::run(order, parent)),
+        Some(Child::Service(prepared, parent)) => runtime.block_on(up::child::run(*prepared, parent)),
         None => runtime.block_on(commands::run(cli)),
     };
     // Blocking work of a stopped node must not keep the process.
@@ -55,5 +55,5 @@ fn main() -> ExitCode {
 /// A process that another one started.
 enum Child {
     ModelServer(model_server::process::Settings, u32),
-    Service(up::child::Order, u32),
+    Service(Box<up::child::Prepared>, u32),
 }

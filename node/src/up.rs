@@ -15,13 +15,12 @@ mod supervisor;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use gateway::{Security, listen};
-use rpc::{Clock, Registry, Supervisor as _};
+use rpc::{Clock, Registry};
 use serde_json::json;
 use store::directory::Directory;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
-    task::JoinHandle,
 };
 use types::{Code, Refusal};
 
@@ -34,7 +33,7 @@ use badges::Badges;
 use data::DataDir;
 use services::{Gateway, Shared};
 use split::Split;
-use stop::Stop;
+use stop::{Part, Stop, ended};
 use supervisor::{Keeper, Stores};
 
 /// What a node is to be.
@@ -61,7 +60,7 @@ pub(crate) async fn run(node: &Node, arguments: &cli::Up, format: Format) -> Res
     let dir = client::data_dir(node)?;
     let listen = arguments.listen.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(",");
     let flags = if listen.is_empty() { Vec::new() } else { vec![("gateway", "listen", "--listen", listen)] };
-    let resolved = commands::resolved(&dir, arguments.config.as_deref(), &flags)?;
+    let resolved = commands::config::resolve(&dir, arguments.config.as_deref(), &flags)?;
     let settings = resolved.settings()?;
     log::start(&settings.log, settings.log_json)?;
     let clock = Clock::System;
@@ -75,8 +74,7 @@ pub(crate) async fn run(node: &Node, arguments: &cli::Up, format: Format) -> Res
     };
     let keeper = Keeper::open(data.clone(), plan.settings.names.clone(), plan.settings.life, clock.clone())?;
     let (keeper, stores) = (Arc::new(keeper), Arc::new(Stores::open(&data).await?));
-    // Keys and folders are there before anybody looks for them.
-    keeper.keyring(()).await?;
+    // Folders are there before anybody looks for them.
     let artefacts = Arc::new(Directory::open(plan.root.join("artefacts")).await?);
     let (running, addresses, token) = if arguments.split {
         let (split, addresses, registry) = split::start(&plan, keeper, stores.clone()).await?;
@@ -111,8 +109,8 @@ fn harden() -> Result<(), Refusal> {
 
 /// The services in this one process.
 struct Together {
-    gateway: JoinHandle<()>,
-    others: Vec<(JoinHandle<()>, &'static str)>,
+    gateway: Part,
+    others: Vec<Part>,
     stop_gateway: Stop,
     stop_others: Stop,
 }
@@ -160,6 +158,7 @@ async fn together(
     let gateway = tokio::spawn(async move { services::run_gateway(ring, listener, open, &stop).await });
     // It answers or has ended.
     let _ = opened.await;
+    let gateway = (gateway, "gateway");
     Ok((Together { gateway, others, stop_gateway, stop_others }, address, registry))
 }
 
@@ -167,18 +166,9 @@ impl Together {
     /// Ends the services: the gateway first, since what it records still needs the others.
     async fn stop(self) {
         self.stop_gateway.say();
-        let gateway = [(self.gateway, "gateway")];
-        for (task, what) in gateway {
-            if let Err(error) = task.await {
-                tracing::error!(%error, what, "a service did not end well");
-            }
-        }
+        ended([self.gateway]).await;
         self.stop_others.say();
-        for (task, what) in self.others {
-            if let Err(error) = task.await {
-                tracing::error!(%error, what, "a service did not end well");
-            }
-        }
+        ended(self.others).await;
     }
 }
 

@@ -124,7 +124,14 @@ pub fn socket() -> Result<OwnedFd, Refusal> {
 /// # Errors
 /// When there is none.
 pub fn unix_listener() -> Result<tokio::net::UnixListener, Refusal> {
-    let listener = UnixListener::from(socket()?);
+    accepting(UnixListener::from(socket()?))
+}
+
+/// A listening socket as this process accepts at it.
+///
+/// # Errors
+/// What the system says.
+pub fn accepting(listener: UnixListener) -> Result<tokio::net::UnixListener, Refusal> {
     listener.set_nonblocking(true).map_err(broken)?;
     tokio::net::UnixListener::from_std(listener).map_err(broken)
 }

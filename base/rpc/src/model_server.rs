@@ -2,12 +2,13 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use access::{Identity, tls::ServiceTls};
 use async_trait::async_trait;
 use prost::Message as _;
 use serde::{Deserialize, Serialize};
 use tonic::transport::Channel;
 use types::{
-    Digest, ModelName, Namespace, Refusal, Version,
+    Code, Digest, ModelName, Namespace, Refusal, Version,
     infer::{InferRequest, InferResponse, ModelMetadata},
 };
 use zeroize::Zeroizing;
@@ -54,6 +55,17 @@ pub struct Renewal {
     pub key: Zeroizing<String>,
     /// The CA its peers must come from, PEM.
     pub ca: String,
+}
+
+impl Renewal {
+    /// TLS settings that show it.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn tls(self) -> Result<ServiceTls, Refusal> {
+        let identity = Identity { chain: self.chain, key: self.key };
+        ServiceTls::new(&identity, &self.ca).map_err(|error| Refusal::new(Code::Internal, error.to_string()))
+    }
 }
 
 /// A process that holds one replica.
@@ -188,7 +200,7 @@ impl ModelServer for ModelServerClient {
             .max_encoding_message_size(remote::MESSAGE.max(message.encoded_len()));
         grpc.ready()
             .await
-            .map_err(|error| Refusal::new(types::Code::ReplicaLost, format!("the model server is away: {error}")))?;
+            .map_err(|error| Refusal::new(Code::ReplicaLost, format!("the model server is away: {error}")))?;
         let path = http::uri::PathAndQuery::from_static(INFER);
         let codec = tonic_prost::ProstCodec::<ModelInferRequest, oip::proto::ModelInferResponse>::default();
         let answer =

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _,
-    RulesetCreatedAttr as _, RulesetStatus, Scope, path_beneath_rules,
+    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, RestrictionStatus, Ruleset,
+    RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus, Scope, path_beneath_rules,
 };
 
 /// The newest version whose rights are asked for: files, TCP, abstract sockets and signals.
@@ -45,10 +45,7 @@ pub(crate) fn fence(read: &[PathBuf], write: &[PathBuf], start: &[PathBuf]) -> R
         .and_then(|ruleset| ruleset.add_rules(path_beneath_rules(startable, AccessFs::from_read(NEWEST))))
         .and_then(landlock::RulesetCreated::restrict_self)
         .map_err(|error| error.to_string())?;
-    match status.ruleset {
-        RulesetStatus::NotEnforced => Err("this kernel has no Landlock".into()),
-        _ => probe(),
-    }
+    enforced(&status)
 }
 
 pub(crate) fn confine(read: &[PathBuf]) -> Result<(), String> {
@@ -65,13 +62,17 @@ pub(crate) fn confine(read: &[PathBuf]) -> Result<(), String> {
         .and_then(|ruleset| ruleset.add_rules(rules))
         .and_then(landlock::RulesetCreated::restrict_self)
         .map_err(|error| why(&error))?;
+    enforced(&status)
+}
+
+/// Whether the kernel can deny every way to change a file.
+fn enforced(status: &RestrictionStatus) -> Result<(), String> {
     match status.ruleset {
         RulesetStatus::NotEnforced => Err("this kernel has no Landlock".into()),
         _ => probe(),
     }
 }
 
-/// Whether the kernel can deny every way to change a file.
 pub(crate) fn probe() -> Result<(), String> {
     let all: BitFlags<AccessFs> = AccessFs::from_all(OLDEST);
     Ruleset::default()

@@ -68,9 +68,8 @@ const FILES: u64 = 4_096;
 ///
 /// Only threads that are started later are confined with it, so there must be no others yet.
 pub fn confine(profile: &Profile) -> Vec<Missing> {
-    let missing = |layer: Layer, outcome: Result<(), String>| outcome.err().map(|why| Missing { layer, why });
     [
-        missing(Layer::NoNewPrivileges, rustix::thread::set_no_new_privs(true).map_err(|error| error.to_string())),
+        no_new_privileges(),
         missing(Layer::Limits, limits(profile)),
         missing(Layer::Landlock, files::confine(&profile.read)),
         // Last: what the others need is not among what is left.
@@ -86,23 +85,25 @@ pub fn confine(profile: &Profile) -> Vec<Missing> {
 ///
 /// Only threads that are started later are fenced in with it, so there must be no others yet.
 pub fn fence(read: &[PathBuf], write: &[PathBuf], start: &[PathBuf]) -> Vec<Missing> {
-    let missing = |layer: Layer, outcome: Result<(), String>| outcome.err().map(|why| Missing { layer, why });
-    [
-        missing(Layer::NoNewPrivileges, rustix::thread::set_no_new_privs(true).map_err(|error| error.to_string())),
-        missing(Layer::Landlock, files::fence(read, write, start)),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+    let landlock = missing(Layer::Landlock, files::fence(read, write, start));
+    [no_new_privileges(), landlock].into_iter().flatten().collect()
 }
 
 /// What of all this the kernel can't do; nothing when it can do all.
 pub fn probe() -> Vec<Missing> {
-    let missing = |layer: Layer, outcome: Result<(), String>| outcome.err().map(|why| Missing { layer, why });
     [missing(Layer::Landlock, files::probe()), missing(Layer::Seccomp, syscalls::probe())]
         .into_iter()
         .flatten()
         .collect()
+}
+
+fn missing(layer: Layer, outcome: Result<(), String>) -> Option<Missing> {
+    outcome.err().map(|why| Missing { layer, why })
+}
+
+fn no_new_privileges() -> Option<Missing> {
+    let outcome = rustix::thread::set_no_new_privs(true).map_err(|error| error.to_string());
+    missing(Layer::NoNewPrivileges, outcome)
 }
 
 fn limits(profile: &Profile) -> Result<(), String> {

@@ -2,10 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use access::{
-    Identity,
-    tls::{self, ServiceTls},
-};
+use access::{Identity, tls};
 use gateway::listen::PublicTls;
 use rpc::{Supervisor, door::Badge, model_server::Renewal};
 use types::Refusal;
@@ -14,12 +11,6 @@ use crate::output;
 
 /// How long to wait after a renewal failed.
 const AGAIN: Duration = Duration::from_millis(500);
-
-/// A service's TLS settings from what the supervisor made.
-pub(super) fn service(renewal: Renewal) -> Result<ServiceTls, Refusal> {
-    let Renewal { chain, key, ca } = renewal;
-    ServiceTls::new(&Identity { chain, key }, &ca).map_err(|error| output::internal(&error))
-}
 
 fn port(renewal: Renewal) -> Result<rustls::ServerConfig, Refusal> {
     let Renewal { chain, key, ca } = renewal;
@@ -50,7 +41,7 @@ impl Badges {
     /// # Errors
     /// When none can be made.
     pub(super) async fn service(&mut self, path: &str) -> Result<Badge, Refusal> {
-        let badge = Badge::new(service(self.supervisor.identity(path.to_owned()).await?)?);
+        let badge = Badge::new(self.supervisor.identity(path.to_owned()).await?.tls()?);
         self.add(path, badge.clone());
         Ok(badge)
     }
@@ -85,7 +76,7 @@ impl Badges {
 
     async fn renew(&self) -> Result<(), Refusal> {
         for (path, badge) in &self.services {
-            badge.replace(service(self.supervisor.identity(path.clone()).await?)?);
+            badge.replace(self.supervisor.identity(path.clone()).await?.tls()?);
         }
         if let Some(shown) = &self.port {
             shown.replace(port(self.supervisor.port(()).await?)?);

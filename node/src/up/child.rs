@@ -4,7 +4,6 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use gateway::{Security, keys::KeySet, listen::Listener};
@@ -21,11 +20,10 @@ use rpc::{
 use serde::{Deserialize, Serialize};
 use store::directory::Directory;
 use tokio::sync::oneshot;
-use tonic::transport::Channel;
-use types::{Code, Refusal};
+use types::Refusal;
 
 use super::{
-    badges::{self, Badges},
+    badges::Badges,
     harden, log,
     services::{self, GRACE, Gateway, Shared, age, socket},
     stop::Stop,
@@ -79,17 +77,23 @@ pub(crate) struct Order {
     pub(super) settings: Vec<(String, String, String)>,
 }
 
+/// A process that knows what it is to be.
+pub(crate) struct Prepared {
+    order: Order,
+    settings: Settings,
+}
+
 /// Reads what this process is to be, while it is one thread.
 ///
 /// # Errors
 /// When that can't be read, or not be prepared.
-pub(crate) fn prepare(path: &Path) -> Result<Order, Refusal> {
+pub(crate) fn prepare(path: &Path) -> Result<Prepared, Refusal> {
     harden()?;
     let order: Order = rpc::child::settings(path)?;
     let settings = Resolved::given(order.settings.clone())?.settings()?;
     log::start(&settings.log, settings.log_json)?;
     order.fence(&settings)?;
-    Ok(order)
+    Ok(Prepared { order, settings })
 }
 
 /// Secrets and stores of the data directory; no service reads them as files, and each tries to.
@@ -137,16 +141,10 @@ impl Order {
         let attempts = sandbox::try_to_read(&secrets);
         lacking.extend(attempts.iter().filter(|attempt| !attempt.denied()).map(ToString::to_string));
         let service = self.service.path();
-        if lacking.is_empty() {
-            tracing::info!(service, "fenced in: no secret of the data directory can be read");
-            return Ok(());
+        match settings.sandbox.accept(&lacking)? {
+            None => tracing::info!(service, "fenced in: no secret of the data directory can be read"),
+            Some(lacking) => tracing::warn!(service, lacking, "fenced in in part"),
         }
-        let lacking = lacking.join("; ");
-        if settings.sandbox == Sandbox::Required {
-            return Err(Refusal::new(Code::SandboxIncomplete, lacking)
-                .hint("run it on a kernel with Landlock, or set model-server.sandbox to auto"));
-        }
-        tracing::warn!(service, lacking, "fenced in in part");
         Ok(())
     }
 }
@@ -155,15 +153,14 @@ impl Order {
 ///
 /// # Errors
 /// What keeps it from serving.
-pub(crate) async fn run(order: Order, parent: u32) -> Result<(), Refusal> {
-    let settings = Resolved::given(order.settings.clone())?.settings()?;
+pub(crate) async fn run(Prepared { order, settings }: Prepared, parent: u32) -> Result<(), Refusal> {
     let (stop, told) = (Stop::new(), rpc::child::stopped(parent)?);
     let say = stop.clone();
     tokio::spawn(async move {
         told.await;
         say.say();
     });
-    let badge = Badge::new(badges::service(order.shown.clone())?);
+    let badge = Badge::new(order.shown.tls()?);
     let connect = |peer: &str| {
         let channel = door::connect(socket(&order.run, peer), peer, badge.clone());
         channel.map_err(|error| output::internal(&error))
@@ -179,8 +176,21 @@ pub(crate) async fn run(order: Order, parent: u32) -> Result<(), Refusal> {
     let mut badges = Badges::new(shared.supervisor.clone(), settings.life);
     badges.add(&order.service.path(), badge.clone());
     match &order.service {
-        Service::Registry => registry(&shared, &settings, supervisor, badge, badges, &stop).await,
-        Service::Orchestrator => orchestrator(&shared, &settings, supervisor, badge, badges, &stop).await,
+        Service::Registry => {
+            let (catalog, log) = (CatalogClient(supervisor.clone()), LogClient(supervisor));
+            let registry = services::registry(&shared, Arc::new(catalog), Arc::new(log)).await?;
+            tokio::spawn(badges.run(stop.told()));
+            tokio::spawn(services::run_registry(registry.clone(), stop.told()));
+            serve(badge, &["gateway", "supervisor"], registry_router(registry), &settings, &stop).await
+        }
+        Service::Orchestrator => {
+            let catalog = Arc::new(CatalogClient(supervisor));
+            let (orchestrator, executor) = services::orchestrator(&shared, &settings, catalog, badge.clone()).await?;
+            tokio::spawn(badges.run(stop.told()));
+            let executor = tokio::spawn(executor.run(stop.told()));
+            serve(badge, &["gateway"], orchestrator_router(orchestrator), &settings, &stop).await?;
+            executor.await.map_err(|error| output::internal(&error))
+        }
         Service::Gateway(name) => {
             let security = if order.secure { Security::On } else { Security::Off };
             let registry = Arc::new(RegistryClient(connect("registry")?));
@@ -199,43 +209,15 @@ pub(crate) async fn run(order: Order, parent: u32) -> Result<(), Refusal> {
     }
 }
 
-/// How long connections to a door last, and how long they may take to end.
-fn times(settings: &Settings) -> (Duration, Duration) {
-    (age(settings.life), GRACE)
-}
-
-async fn registry(
-    shared: &Shared,
-    settings: &Settings,
-    supervisor: Channel,
+/// Opens the service's door to these other ones, until told to stop.
+async fn serve(
     badge: Badge,
-    badges: Badges,
+    services: &'static [&'static str],
+    router: axum::Router,
+    settings: &Settings,
     stop: &Stop,
 ) -> Result<(), Refusal> {
-    let listener = rpc::child::unix_listener()?;
-    let (catalog, log) = (CatalogClient(supervisor.clone()), LogClient(supervisor));
-    let registry = services::registry(shared, Arc::new(catalog), Arc::new(log)).await?;
-    tokio::spawn(badges.run(stop.told()));
-    tokio::spawn(services::run_registry(registry.clone(), stop.told()));
-    let rooms = door::for_services(&["gateway", "supervisor"], registry_router(registry));
-    door::serve(listener, badge, rooms, stop.told(), times(settings)).await;
+    let (listener, times) = (rpc::child::unix_listener()?, (age(settings.life), GRACE));
+    door::serve(listener, badge, door::for_services(services, router), stop.told(), times).await;
     Ok(())
-}
-
-async fn orchestrator(
-    shared: &Shared,
-    settings: &Settings,
-    supervisor: Channel,
-    badge: Badge,
-    badges: Badges,
-    stop: &Stop,
-) -> Result<(), Refusal> {
-    let listener = rpc::child::unix_listener()?;
-    let catalog = Arc::new(CatalogClient(supervisor));
-    let (orchestrator, executor) = services::orchestrator(shared, settings, catalog, badge.clone()).await?;
-    tokio::spawn(badges.run(stop.told()));
-    let executor = tokio::spawn(executor.run(stop.told()));
-    let rooms = door::for_services(&["gateway"], orchestrator_router(orchestrator));
-    door::serve(listener, badge, rooms, stop.told(), times(settings)).await;
-    executor.await.map_err(|error| output::internal(&error))
 }

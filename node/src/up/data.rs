@@ -98,7 +98,6 @@ impl DataDir {
             (secret, Some(before.to_owned()))
         });
         let key = signing::Key::parse(secret).map_err(|error| broken_key(&path, &error))?;
-        self.keep_bundle_keys(&key, before.as_deref())?;
         Ok((key, before))
     }
 
@@ -113,20 +112,17 @@ impl DataDir {
     /// The keys that sign checkpoints, newest first; one is made when there is none yet.
     pub(crate) fn log_keys(&self) -> Result<Vec<ledger::Key>, Refusal> {
         let path = self.path("log.secret");
-        let keys = match read_secret(&path)? {
-            // Each key has two lines.
-            Some(text) => {
-                let lines: Vec<&str> = text.lines().collect();
-                let keys = lines.chunks(2).map(|lines| ledger::Key::parse(&lines.join("\n")));
-                keys.collect::<Result<Vec<_>, _>>().map_err(|error| broken_key(&path, &error))?
-            }
-            None => {
-                let origin = format!("{ORIGIN}/{}", hex::encode(&access::token::random()[..8]));
-                vec![ledger::Key::generate(&origin).map_err(|error| output::internal(&error))?]
-            }
+        let Some(text) = read_secret(&path)? else {
+            let origin = format!("{ORIGIN}/{}", hex::encode(&access::token::random()[..8]));
+            let keys = vec![ledger::Key::generate(&origin).map_err(|error| output::internal(&error))?];
+            self.keep_log_keys(&keys)?;
+            return Ok(keys);
         };
-        self.keep_log_keys(&keys)?;
-        Ok(keys)
+        // Each key has two lines.
+        let lines: Vec<&str> = text.lines().collect();
+        let keys = lines.chunks(2).map(|lines| ledger::Key::parse(&lines.join("\n")));
+        let keys = keys.collect::<Result<Vec<_>, _>>().map_err(|error| broken_key(&path, &error))?;
+        if keys.is_empty() { Err(broken_key(&path, &"it is empty")) } else { Ok(keys) }
     }
 
     /// Keeps them; `log.key` is the one to trust.
@@ -138,13 +134,26 @@ impl DataDir {
         write(&self.path("log.key"), format!("{}\n", newest.public()).as_bytes(), 0o644)
     }
 
+    /// Writes the public halves beside the keys anew: only the secret ones count, and theirs may be lost.
+    pub(crate) fn publish(&self) -> Result<(), Refusal> {
+        let (key, before) = self.bundle_keys()?;
+        self.keep_bundle_keys(&key, before.as_deref())?;
+        self.keep_log_keys(&self.log_keys()?)
+    }
+
+    /// Public keys that bundles may be signed with, PEM, newest first.
+    pub(crate) fn trusted_bundle_keys(&self) -> Result<Vec<String>, Refusal> {
+        let (key, before) = self.bundle_keys()?;
+        let newest = key.public().map_err(|error| output::internal(&error))?;
+        Ok(std::iter::once(newest.pem().to_owned()).chain(before).collect())
+    }
+
     /// All keys that sign.
     pub(crate) fn keyring(&self, authority: &Authority) -> Result<Keyring, Refusal> {
-        let (key, before) = self.bundle_keys()?;
-        let public = key.public().map_err(|error| output::internal(&error))?;
+        let (key, _) = self.bundle_keys()?;
         Ok(Keyring {
             bundle: Zeroizing::new(key.secret().to_owned()),
-            bundles: std::iter::once(public.pem().to_owned()).chain(before).collect(),
+            bundles: self.trusted_bundle_keys()?,
             log: self.log_keys()?.iter().map(|key| Zeroizing::new(key.secret().to_owned())).collect(),
             ca: authority.roots(),
         })

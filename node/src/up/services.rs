@@ -15,9 +15,9 @@ use registry::{Parts, Registry};
 use rpc::{Clock, Supervisor, door::Badge, model_server::Renewal};
 use store::{Artefacts, Catalog, Log, Streams};
 use tokio::sync::oneshot;
-use types::{Code, Refusal};
+use types::Refusal;
 
-use super::stop::Stop;
+use super::stop::{Stop, ended};
 use crate::{output, settings::Settings};
 
 /// How long requests in flight may take when the node stops.
@@ -94,12 +94,7 @@ fn local(shared: &Shared, settings: &Settings, badge: Badge) -> Result<Local, Re
     }
     let binary = std::env::current_exe().map_err(|error| output::internal(&error))?;
     let lacking = if settings.sandbox == process::Sandbox::Off { Vec::new() } else { sandbox::probe() };
-    if !lacking.is_empty() {
-        let lacking = lacking.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        if settings.sandbox == process::Sandbox::Required {
-            return Err(Refusal::new(Code::SandboxIncomplete, lacking)
-                .hint("run it on a kernel with Landlock and seccomp, or set model-server.sandbox to auto"));
-        }
+    if let Some(lacking) = settings.sandbox.accept(&lacking)? {
         tracing::warn!(lacking, "model servers are confined in part: this kernel can't do all");
     }
     let (sessions, sandbox, life) = (settings.sessions, settings.sandbox, settings.life);
@@ -207,11 +202,7 @@ pub(super) async fn run_gateway(ring: Arc<Ring>, listener: Listener, open: onesh
     let server = tokio::spawn(listener.serve(ring.clone(), stop.told(), GRACE));
     // Whoever waited may be gone: then nobody needs to know.
     let _ = open.send(());
-    for (task, what) in [(server, "port"), (follower, "follower"), (keys, "keys"), (usage, "usage")] {
-        if let Err(error) = task.await {
-            tracing::error!(%error, what, "a part of the gateway did not end well");
-        }
-    }
+    ended([(server, "port"), (follower, "follower"), (keys, "keys"), (usage, "usage")]).await;
     ring.close().await;
 }
 

@@ -14,7 +14,6 @@ use rpc::{
 };
 use tokio::{
     process::Child,
-    task::JoinHandle,
     time::{Instant, timeout},
 };
 use types::Refusal;
@@ -24,7 +23,7 @@ use super::{
     badges::Badges,
     child::{Order, Service},
     services::{GRACE, age, socket},
-    stop::Stop,
+    stop::{Part, Stop, ended},
     supervisor::{Keeper, Stores, rooms},
 };
 use crate::output;
@@ -40,8 +39,8 @@ const OUTWARD: [&str; 6] = ["SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "htt
 
 /// The services of a split node, running.
 pub(super) struct Split {
-    gateways: Vec<JoinHandle<()>>,
-    others: Vec<JoinHandle<()>>,
+    gateways: Vec<Part>,
+    others: Vec<Part>,
     stop_gateways: Stop,
     stop_others: Stop,
 }
@@ -58,23 +57,21 @@ pub(super) async fn start(
     let (stop_gateways, stop_others) = (Stop::new(), Stop::new());
     let mut badges = Badges::new(keeper.clone(), plan.settings.life);
     let badge = badges.service("supervisor").await?;
-    let listener = child::bind(&socket(&plan.run, "supervisor"))?;
-    listener.set_nonblocking(true).map_err(|error| output::internal(&error))?;
-    let listener = tokio::net::UnixListener::from_std(listener).map_err(|error| output::internal(&error))?;
+    let listener = child::accepting(child::bind(&socket(&plan.run, "supervisor"))?)?;
     let times = (age(plan.settings.life), Duration::ZERO);
     let door = door::serve(listener, badge.clone(), rooms(keeper.clone(), stores), stop_others.told(), times);
-    let mut others = vec![tokio::spawn(door), tokio::spawn(badges.run(stop_others.told()))];
-    for service in [Service::Registry, Service::Orchestrator] {
+    let mut others = vec![(tokio::spawn(door), "door"), (tokio::spawn(badges.run(stop_others.told())), "certificates")];
+    for (service, what) in [(Service::Registry, "registry"), (Service::Orchestrator, "orchestrator")] {
         let listener = child::bind(&socket(&plan.run, &service.path()))?;
         let kept = Kept::new(plan, service, listener.into(), keeper.clone())?;
-        others.push(tokio::spawn(kept.run(stop_others.clone())));
+        others.push((tokio::spawn(kept.run(stop_others.clone())), what));
     }
     let (mut gateways, mut addresses) = (Vec::new(), Vec::new());
     for (number, address) in plan.settings.listen.iter().enumerate() {
         let listener = listen::bind(*address, plan.secure)?;
         addresses.push(listener.local_addr().map_err(|error| output::internal(&error))?);
         let kept = Kept::new(plan, Service::Gateway(format!("g{number}")), listener.into(), keeper.clone())?;
-        gateways.push(tokio::spawn(kept.run(stop_gateways.clone())));
+        gateways.push((tokio::spawn(kept.run(stop_gateways.clone())), "gateway"));
     }
     let channel = door::connect(socket(&plan.run, "registry"), "registry", badge);
     let registry = RegistryClient(channel.map_err(|error| output::internal(&error))?);
@@ -88,14 +85,6 @@ impl Split {
         ended(self.gateways).await;
         self.stop_others.say();
         ended(self.others).await;
-    }
-}
-
-async fn ended(tasks: Vec<JoinHandle<()>>) {
-    for task in tasks {
-        if let Err(error) = task.await {
-            tracing::error!(%error, "a service did not end well");
-        }
     }
 }
 

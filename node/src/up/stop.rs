@@ -1,6 +1,6 @@
-//! The word that tells parts of a node to end.
+//! The word that tells parts of a node to end, and the wait until they have.
 
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinHandle};
 
 /// Said once, heard by whoever holds a clone, also by those who ask later.
 #[derive(Clone)]
@@ -22,6 +22,18 @@ impl Stop {
         async move {
             // An error means that nobody is left to say it, which is a stop too.
             let _ = said.wait_for(|said| *said).await;
+        }
+    }
+}
+
+/// A part of a node that runs, and what it is called.
+pub(super) type Part = (JoinHandle<()>, &'static str);
+
+/// Waits until all of these have ended.
+pub(super) async fn ended(parts: impl IntoIterator<Item = Part>) {
+    for (part, what) in parts {
+        if let Err(error) = part.await {
+            tracing::error!(%error, what, "a part of the node did not end well");
         }
     }
 }

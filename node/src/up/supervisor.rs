@@ -39,6 +39,7 @@ impl Keeper {
     /// When a key can't be read.
     pub(super) fn open(data: Arc<DataDir>, names: Vec<String>, life: Duration, clock: Clock) -> Result<Self, Refusal> {
         let authority = Renewable::new(data.authority(clock.now())?);
+        data.publish()?;
         Ok(Self { data, authority, names, life, clock, changing: Mutex::new(()) })
     }
 
@@ -136,7 +137,7 @@ impl Supervisor for Keeper {
 
     async fn bundle_keys(&self, (): ()) -> Result<Vec<String>, Refusal> {
         let _changing = self.changing.lock().await;
-        Ok(self.data.keyring(&self.authority.current())?.bundles)
+        self.data.trusted_bundle_keys()
     }
 
     async fn keyring(&self, (): ()) -> Result<Keyring, Refusal> {

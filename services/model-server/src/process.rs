@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use access::{Identity, tls::ServiceTls};
 use rpc::{
     door::Badge,
     model_server::{Renewal, model_server_router},
@@ -62,8 +61,22 @@ pub enum Sandbox {
     Off,
 }
 
-fn broken(what: String) -> Refusal {
-    Refusal::new(Code::Internal, what)
+impl Sandbox {
+    /// What is lacking, as one text, where that may be; nothing when nothing is.
+    ///
+    /// # Errors
+    /// `sandbox_incomplete` where confinement is required.
+    pub fn accept(self, lacking: &[impl ToString]) -> Result<Option<String>, Refusal> {
+        if lacking.is_empty() {
+            return Ok(None);
+        }
+        let lacking = lacking.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        if self == Self::Required {
+            return Err(Refusal::new(Code::SandboxIncomplete, lacking)
+                .hint("run it on a kernel with Landlock and seccomp, or set model-server.sandbox to auto"));
+        }
+        Ok(Some(lacking))
+    }
 }
 
 /// Reads and removes the settings file, and confines this process. There must be no other threads yet.
@@ -84,13 +97,9 @@ pub fn confine(settings: &Path) -> Result<Settings, Refusal> {
     let attempts = sandbox::attest(&settings.forbidden);
     lacking.extend(attempts.iter().filter(|attempt| !attempt.denied()).map(ToString::to_string));
     let shown = attempts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-    if lacking.is_empty() {
-        tracing::info!(attempts = shown, "confined");
-    } else if settings.sandbox == Sandbox::Required {
-        return Err(Refusal::new(Code::SandboxIncomplete, lacking.join("; "))
-            .hint("run it on a kernel with Landlock and seccomp, or set model-server.sandbox to auto"));
-    } else {
-        tracing::warn!(lacking = lacking.join("; "), attempts = shown, "confined in part");
+    match settings.sandbox.accept(&lacking)? {
+        None => tracing::info!(attempts = shown, "confined"),
+        Some(lacking) => tracing::warn!(lacking, attempts = shown, "confined in part"),
     }
     Ok(settings)
 }
@@ -102,13 +111,11 @@ pub fn confine(settings: &Path) -> Result<Settings, Refusal> {
 pub async fn run(settings: Settings, parent: u32) -> Result<(), Refusal> {
     let listener = rpc::child::unix_listener()?;
     let engine = Engine::new(&settings.library, settings.sessions)?;
-    let identity = Identity { chain: settings.chain, key: settings.key };
-    let tls = ServiceTls::new(&identity, &settings.ca).map_err(|error| broken(error.to_string()))?;
-    let badge = Badge::new(tls);
+    let shown = Renewal { chain: settings.chain, key: settings.key, ca: settings.ca };
+    let badge = Badge::new(shown.tls()?);
     let shown = badge.clone();
     let renew = move |renewal: Renewal| {
-        let identity = Identity { chain: renewal.chain, key: renewal.key };
-        shown.replace(ServiceTls::new(&identity, &renewal.ca).map_err(|error| broken(error.to_string()))?);
+        shown.replace(renewal.tls()?);
         Ok(())
     };
     let router = model_server_router(Arc::new(engine), Arc::new(renew));

@@ -65,18 +65,16 @@ impl Registry {
         let ChangeKey { actor, key, retire } = request;
         let _writing = self.writing.lock().await;
         if retire {
-            // The newest checkpoint carries the newest key's signature before the one before goes.
+            // Nothing is left that the key before alone has signed: the newest checkpoint, or a bundle that could not be
+            // signed again when its key was made.
             self.sequencer.drain().await?;
-        }
-        if key == KeyKind::Bundle {
-            // What could not be signed again earlier must be before its key goes.
             self.sign_again().await?;
         }
         let ring = self.supervisor.change_key(supervisor::ChangeKey { key, retire }).await?;
         self.signing.replace(signing(&ring)?);
         self.sequencer.replace(log(&ring)?).await;
         let receipt = self.note_keys(&actor, &ring).await?;
-        if key == KeyKind::Bundle {
+        if !retire {
             self.sign_again().await?;
         }
         Ok(receipt)
@@ -106,7 +104,7 @@ impl Registry {
         Ok(documents.iter().map(Document::read).collect::<Result<_, _>>()?)
     }
 
-    /// Signs every bundle again that the newest key has not signed.
+    /// Signs every bundle again that the newest key has not signed; there is none while there is one key alone.
     pub(crate) async fn sign_again(&self) -> Result<(), Refusal> {
         let signing = self.signing.current();
         let [newest, _, ..] = signing.trusted() else { return Ok(()) };

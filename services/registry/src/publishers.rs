@@ -4,7 +4,7 @@
 //! that a publisher has signed who is not revoked, in the Model Signing format, over a folder with that one file.
 
 use access::signing::{self, PublicKey};
-use rpc::registry::{AddPublisher, ChangedPublisher, Publisher, RevokePublisher, VersionRecord};
+use rpc::registry::{AddPublisher, ChangedPublisher, Publisher, Receipt, RevokePublisher, VersionRecord};
 use store::{Collection, Document, Expect, Write, read_all};
 use types::{Code, Digest, Namespace, Refusal};
 
@@ -46,7 +46,8 @@ impl Registry {
             added: self.clock.now(),
             revoked: None,
         };
-        self.change_publisher(publisher, "publisher.add", &actor).await
+        let receipt = self.note_publisher(&publisher, "publisher.add", &actor).await?;
+        Ok(ChangedPublisher { publisher, versions: Vec::new(), receipt })
     }
 
     pub(crate) async fn distrust(&self, request: RevokePublisher) -> Result<ChangedPublisher, Refusal> {
@@ -60,25 +61,19 @@ impl Registry {
                 .hint("`mantlet publishers list` shows them; 8 characters or more of the fingerprint are enough"));
         };
         publisher.revoked = publisher.revoked.or(Some(self.clock.now()));
-        self.change_publisher(publisher, "publisher.revoke", &actor).await
-    }
-
-    async fn change_publisher(
-        &self,
-        publisher: Publisher,
-        action: &str,
-        actor: &str,
-    ) -> Result<ChangedPublisher, Refusal> {
-        let Publisher { namespace, fingerprint, .. } = &publisher;
+        let receipt = self.note_publisher(&publisher, "publisher.revoke", &actor).await?;
         let documents = read_all(&*self.catalog, Collection::Version, &format!("{namespace}/")).await?;
         let versions = documents.iter().map(Document::read::<VersionRecord>).collect::<Result<Vec<_>, _>>()?;
-        let signed = versions.into_iter().filter(|version| version.publisher.as_ref() == Some(fingerprint));
-        let write = Write::put(Collection::Publisher, key(namespace, fingerprint), Expect::Any, &publisher)?;
-        let subject = format!("publisher:{namespace}/{fingerprint}");
-        let receipt =
-            self.commit(vec![write], action, Some(namespace), actor, &subject, serde_json::Value::Null).await?;
+        let signed = versions.into_iter().filter(|version| version.publisher.as_ref() == Some(&publisher.fingerprint));
         let versions = signed.map(|version| (version.model, version.version)).collect();
         Ok(ChangedPublisher { publisher, versions, receipt })
+    }
+
+    async fn note_publisher(&self, publisher: &Publisher, action: &str, actor: &str) -> Result<Receipt, Refusal> {
+        let Publisher { namespace, fingerprint, .. } = publisher;
+        let write = Write::put(Collection::Publisher, key(namespace, fingerprint), Expect::Any, publisher)?;
+        let subject = format!("publisher:{namespace}/{fingerprint}");
+        self.commit(vec![write], action, Some(namespace), actor, &subject, serde_json::Value::Null).await
     }
 
     /// Who has signed a model that is about to be deployed.
