@@ -35,19 +35,20 @@ pub fn run(name: &str, data: &[u8]) {
     planted(name, data);
 }
 
-/// A bug that only a whole request reaches: two inputs, the second of them three elements of `BF16` with an odd first
-/// byte, and a number of a version as the request's id.
+/// A bug that only a whole request reaches: a tensor of `BF16` with other than two elements, in a request without a time
+/// limit. No seed is one. Each step is a branch of its own, so that libFuzzer sees how near it came.
 #[cfg(feature = "planted")]
 fn planted(name: &str, data: &[u8]) {
     if name != "oip_json" {
         return;
     }
     let Some(request) = testkit::fuzz::json_request(data) else { return };
-    let [_, second] = request.inputs.as_slice() else { return };
-    if second.datatype() != types::DataType::Bf16 || second.elements() != 3 {
-        return;
-    }
-    if second.data().first().is_some_and(|byte| byte % 2 == 1) && request.timeout.is_some() {
-        panic!("the planted bug was found");
+    for tensor in request.inputs.iter().filter(|tensor| tensor.datatype() == types::DataType::Bf16) {
+        if tensor.elements() != 2 {
+            if request.timeout.is_none() {
+                panic!("the planted bug was found");
+            }
+            std::hint::black_box(tensor.rows());
+        }
     }
 }
