@@ -7,7 +7,6 @@ mod cli;
 mod client;
 mod commands;
 mod output;
-mod settings;
 mod up;
 
 use std::process::ExitCode;

@@ -17,6 +17,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use gateway::{Security, listen};
 use rpc::{Clock, Registry};
 use serde_json::json;
+use settings::Settings;
 use store::directory::Directory;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -27,7 +28,6 @@ use types::{Code, Refusal};
 use crate::{
     cli::{self, Format, Node},
     client, commands, output,
-    settings::Settings,
 };
 use badges::Badges;
 use data::DataDir;

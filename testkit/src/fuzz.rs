@@ -7,6 +7,7 @@
 //! `testkit/fuzz`.
 
 mod bundle;
+mod config;
 mod inference;
 mod jwt;
 mod keys;
@@ -16,6 +17,7 @@ mod manifest;
 use peak_alloc::PeakAlloc;
 
 pub use bundle::{bundle, onnx};
+pub use config::config;
 pub use inference::{binary_header, grpc_frame, json_request, oip_json};
 pub use jwt::jwt;
 pub use log::{checkpoint, records};
@@ -37,7 +39,7 @@ pub struct Target {
 }
 
 /// Every target there is.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "oip_json", run: oip_json, seeds: inference::json_seeds, cost: 64 },
     Target { name: "binary_header", run: binary_header, seeds: inference::binary_seeds, cost: 64 },
     Target { name: "grpc_frame", run: grpc_frame, seeds: inference::grpc_seeds, cost: 256 },
@@ -47,6 +49,7 @@ pub const TARGETS: [Target; 9] = [
     Target { name: "checkpoint", run: checkpoint, seeds: log::checkpoint_seeds, cost: 64 },
     Target { name: "records", run: records, seeds: log::record_seeds, cost: 256 },
     Target { name: "jwt", run: jwt, seeds: jwt::seeds, cost: 64 },
+    Target { name: "config", run: config, seeds: config::seeds, cost: 256 },
 ];
 
 /// The target of this name.

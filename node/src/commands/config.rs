@@ -3,12 +3,12 @@
 use std::{fs, path::Path, path::PathBuf};
 
 use serde_json::json;
+use settings::Resolved;
 use types::Refusal;
 
 use crate::{
     cli::{Config, Format, Node},
     client, output,
-    settings::{self, Resolved},
 };
 
 pub(crate) fn run(node: &Node, verb: Config, format: Format) -> Result<(), Refusal> {

@@ -28,10 +28,7 @@ use super::{
     services::{self, GRACE, Gateway, Shared, age, socket},
     stop::Stop,
 };
-use crate::{
-    output,
-    settings::{Resolved, Settings},
-};
+use crate::output;
 
 /// Which service a process is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

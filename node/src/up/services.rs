@@ -13,12 +13,13 @@ use model_server::{process, runtime};
 use orchestrator::{Executor, Orchestrator, local::Local};
 use registry::{Parts, Registry};
 use rpc::{Clock, Supervisor, door::Badge, model_server::Renewal};
+use settings::Settings;
 use store::{Artefacts, Catalog, Log, Streams};
 use tokio::sync::oneshot;
 use types::Refusal;
 
 use super::stop::{Stop, ended};
-use crate::{output, settings::Settings};
+use crate::output;
 
 /// How long requests in flight may take when the node stops.
 pub(super) const GRACE: Duration = Duration::from_secs(10);

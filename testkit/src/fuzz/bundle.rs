@@ -56,8 +56,10 @@ pub fn bundle(data: &[u8]) {
     let free = (0..).map(|n| format!("more{n}")).find(|name| !listed.contains_key(name)).expect("there are many names");
     more.insert(free, Digest::of(b""));
     assert!(check(&more).is_err(), "a file that nobody signed was taken");
-    for (name, digest) in &listed {
-        assert!(name.split('/').all(|part| !matches!(part, "" | "..")), "`{name}` leaves the folder");
+    let inside = |name: &String| name.split('/').all(|part| !matches!(part, "" | ".."));
+    assert!(listed.keys().all(inside), "{listed:?} leaves the folder");
+    // One of them at a time: a signature takes longer than all else here.
+    if let Some((name, digest)) = listed.iter().nth(rest.len() % listed.len().max(1)) {
         let mut other = listed.clone();
         let mut bytes = digest.0;
         bytes[31] ^= 1;

@@ -15,15 +15,15 @@ use types::{
 };
 
 /// One setting.
-pub(crate) struct Key {
+pub struct Key {
     /// Its room.
-    pub(crate) table: &'static str,
+    pub table: &'static str,
     /// Its name there.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// Its default, as written.
-    pub(crate) default: &'static str,
+    pub default: &'static str,
     /// What it means, with its unit.
-    pub(crate) doc: &'static str,
+    pub doc: &'static str,
 }
 
 const fn key(table: &'static str, name: &'static str, default: &'static str, doc: &'static str) -> Key {
@@ -31,7 +31,7 @@ const fn key(table: &'static str, name: &'static str, default: &'static str, doc
 }
 
 /// Every setting, all since 0.1.
-pub(crate) const KEYS: &[Key] = &[
+pub const KEYS: &[Key] = &[
     key("node", "log", "info", "what is logged: error, warn, info, debug, or a filter like `info,gateway=debug`"),
     key("node", "log-format", "text", "how it is logged: text or json"),
     key(
@@ -75,7 +75,7 @@ pub(crate) const KEYS: &[Key] = &[
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Origin {
+pub enum Origin {
     /// It is the default.
     Default,
     /// A settings file.
@@ -99,24 +99,34 @@ impl fmt::Display for Origin {
 
 /// Every setting with its value as written, and where that came from.
 #[derive(Debug)]
-pub(crate) struct Resolved(BTreeMap<Name, (String, Origin)>);
+pub struct Resolved(BTreeMap<Name, (String, Origin)>);
 
 /// A setting's table and name.
 type Name = (&'static str, &'static str);
 
 /// Settings as typed values.
 #[derive(Debug)]
-pub(crate) struct Settings {
-    pub(crate) log: String,
-    pub(crate) log_json: bool,
-    pub(crate) listen: Vec<SocketAddr>,
-    pub(crate) names: Vec<String>,
-    pub(crate) limits: gateway::Limits,
-    pub(crate) onnxruntime: Option<PathBuf>,
-    pub(crate) sessions: usize,
-    pub(crate) sandbox: Sandbox,
-    pub(crate) life: Duration,
-    pub(crate) issuer: Option<(Issuer, KeySet)>,
+pub struct Settings {
+    /// What is logged: a level or a filter.
+    pub log: String,
+    /// Whether it is logged as JSON.
+    pub log_json: bool,
+    /// Where gateways listen; at least one.
+    pub listen: Vec<SocketAddr>,
+    /// More names for the server's certificate.
+    pub names: Vec<String>,
+    /// What gateways take.
+    pub limits: gateway::Limits,
+    /// ONNX Runtime's library, where it is not to be searched for.
+    pub onnxruntime: Option<PathBuf>,
+    /// Inferences at a time per replica, 1 to 256.
+    pub sessions: usize,
+    /// How processes are confined.
+    pub sandbox: Sandbox,
+    /// How long certificates of services last, 3 s to 1 h.
+    pub life: Duration,
+    /// Whose JSON Web Tokens are believed, and where its keys are read.
+    pub issuer: Option<(Issuer, KeySet)>,
 }
 
 fn invalid(what: String, hint: String) -> Refusal {
@@ -127,7 +137,7 @@ fn invalid(what: String, hint: String) -> Refusal {
 ///
 /// # Errors
 /// `settings_invalid` with the key, where it stands, and the nearest known key.
-pub(crate) fn resolve(
+pub fn resolve(
     file: Option<(&Path, &str)>,
     environment: impl IntoIterator<Item = (String, String)>,
     flags: &[(&'static str, &'static str, &str, String)],
@@ -203,7 +213,7 @@ fn known(table: &str, name: &str, place: &str) -> Result<&'static Key, Refusal> 
 
 impl Resolved {
     /// Every setting in the order of [`KEYS`], with its value and origin.
-    pub(crate) fn rows(&self) -> impl Iterator<Item = (&'static Key, &str, &Origin)> {
+    pub fn rows(&self) -> impl Iterator<Item = (&'static Key, &str, &Origin)> {
         KEYS.iter().filter_map(|key| {
             let (value, origin) = self.0.get(&(key.table, key.name))?;
             Some((key, value.as_str(), origin))
@@ -259,7 +269,7 @@ impl Resolved {
     }
 
     /// Every setting with its value, for a process that is given them.
-    pub(crate) fn values(&self) -> Vec<(String, String, String)> {
+    pub fn values(&self) -> Vec<(String, String, String)> {
         let value = |((table, name), (value, _)): (&Name, &(String, Origin))| {
             ((*table).to_owned(), (*name).to_owned(), value.clone())
         };
@@ -270,7 +280,7 @@ impl Resolved {
     ///
     /// # Errors
     /// `settings_invalid` for a setting that this release does not know.
-    pub(crate) fn given(values: Vec<(String, String, String)>) -> Result<Self, Refusal> {
+    pub fn given(values: Vec<(String, String, String)>) -> Result<Self, Refusal> {
         let origin = || Origin::Flag("the supervisor".into());
         let set = |(table, name, value): (String, String, String)| {
             let key = known(&table, &name, "the supervisor's settings")?;
@@ -283,7 +293,7 @@ impl Resolved {
     ///
     /// # Errors
     /// `settings_invalid` for the first value that can't be read.
-    pub(crate) fn settings(&self) -> Result<Settings, Refusal> {
+    pub fn settings(&self) -> Result<Settings, Refusal> {
         let span = |name| self.get::<Span>("gateway", name).map(|span| span.0);
         let size = |name| self.get::<ByteCount>("gateway", name).map(|size| size.0);
         let names: String = self.get("gateway", "names")?;

@@ -1,0 +1,3 @@
+//! libFuzzer runs `testkit::fuzz::config`.
+#![no_main]
+mantlet_fuzz::target!(config);
