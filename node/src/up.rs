@@ -63,7 +63,6 @@ pub(crate) async fn run(node: &Node, arguments: &cli::Up, format: Format) -> Res
     let resolved = commands::config::resolve(&dir, arguments.config.as_deref(), &flags)?;
     let settings = resolved.settings()?;
     log::start(&settings.log, settings.log_json)?;
-    let clock = Clock::System;
     let data = Arc::new(DataDir::open(dir)?);
     let plan = Plan {
         values: resolved.values(),
@@ -72,21 +71,34 @@ pub(crate) async fn run(node: &Node, arguments: &cli::Up, format: Format) -> Res
         secure: matches!(arguments.security, cli::Security::On),
         settings,
     };
-    let keeper = Keeper::open(data.clone(), plan.settings.names.clone(), plan.settings.life, clock.clone())?;
-    let (keeper, stores) = (Arc::new(keeper), Arc::new(Stores::open(&data).await?));
+    let keeper = Keeper::open(data.clone(), plan.settings.names.clone(), plan.settings.life, Clock::System)?;
+    let stores = Arc::new(Stores::open(&data).await?);
+    let outcome = serve(&plan, arguments.split, &data, (Arc::new(keeper), stores.clone()), format).await;
+    stores.close().await;
+    outcome
+}
+
+/// Runs the services over these stores until the node is told to stop.
+async fn serve(
+    plan: &Plan,
+    split: bool,
+    data: &DataDir,
+    (keeper, stores): (Arc<Keeper>, Arc<Stores>),
+    format: Format,
+) -> Result<(), Refusal> {
     // Folders are there before anybody looks for them.
     let artefacts = Arc::new(Directory::open(plan.root.join("artefacts")).await?);
-    let (running, addresses, token) = if arguments.split {
-        let (split, addresses, registry) = split::start(&plan, keeper, stores.clone()).await?;
+    let (running, addresses, token) = if split {
+        let (split, addresses, registry) = split::start(plan, keeper, stores.clone()).await?;
         (Running::Split(split), addresses, data.admin(&registry).await?)
     } else {
-        let (together, address, registry) = together(&plan, keeper, &stores, artefacts, clock).await?;
+        let (together, address, registry) = together(plan, keeper, &stores, artefacts, Clock::System).await?;
         (Running::Together(together), vec![address], data.admin(&*registry).await?)
     };
     let scheme = if plan.secure { "https" } else { "http" };
     let urls: Vec<String> = addresses.iter().map(|address| format!("{scheme}://{address}")).collect();
     data.announce(&urls, &token, plan.secure)?;
-    greet(&data, &urls, format);
+    greet(data, &urls, format);
     signalled().await?;
 
     output::note("stopping: requests in flight may end");
@@ -95,7 +107,6 @@ pub(crate) async fn run(node: &Node, arguments: &cli::Up, format: Format) -> Res
         Running::Together(together) => together.stop().await,
         Running::Split(split) => split.stop().await,
     }
-    stores.close().await;
     Ok(())
 }
 

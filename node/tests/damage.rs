@@ -311,9 +311,17 @@ async fn a_small_file_that_is_damaged_is_named() {
             None => fs::remove_file(&path).unwrap(),
         }
     }
+    // A new key can't stand in for one that is gone.
+    for name in ["ca.key", "bundle.key", "log.secret"] {
+        let (path, aside) = (node.dir().join(name), node.dir().join("aside"));
+        fs::rename(&path, &aside).unwrap();
+        let said = start_refused(&node);
+        assert!(said.contains(name) && said.contains("it is missing") && said.contains("backup"), "{name}: {said}");
+        fs::rename(&aside, &path).unwrap();
+    }
     // What the node makes anew by itself.
     for name in ["ca.pem", "admin.token", "admin.header", "client.json", "bundle.pub", "log.key"] {
-        fs::write(node.dir().join(name), b"garbage").unwrap();
+        fs::write(node.dir().join(name), b"garbage\xff").unwrap();
     }
     node.up().await;
     assert_eq!(node.json(&["callers", "list"]).as_array().unwrap().len(), 1);

@@ -18,6 +18,7 @@ use rpc::{
     supervisor::SupervisorClient,
 };
 use serde::{Deserialize, Serialize};
+use settings::{Resolved, Settings};
 use store::directory::Directory;
 use tokio::sync::oneshot;
 use types::Refusal;

@@ -34,6 +34,8 @@ const SOCKETS: usize = 70;
 pub(crate) struct DataDir {
     root: PathBuf,
     run: PathBuf,
+    /// Whether an earlier node has left its catalog here, so that its keys must be here too.
+    used: bool,
     /// Sockets of a deep directory lie elsewhere; gone with the node.
     _sockets: Option<tempfile::TempDir>,
     _lock: File,
@@ -55,7 +57,8 @@ impl DataDir {
             _ => {}
         }
         let (run, sockets) = run_dir(&root)?;
-        Ok(Self { root, run, _sockets: sockets, _lock: lock })
+        let used = root.join("catalog.db").exists();
+        Ok(Self { root, run, used, _sockets: sockets, _lock: lock })
     }
 
     /// A path inside the directory.
@@ -68,10 +71,18 @@ impl DataDir {
         self.run.clone()
     }
 
+    /// A key's file; `None` in a new directory alone, where one may be made.
+    fn key(&self, path: &Path) -> Result<Option<Zeroizing<String>>, Refusal> {
+        match read_secret(path)? {
+            None if self.used => Err(broken_key(path, &"it is missing, and the node's data is here")),
+            found => Ok(found),
+        }
+    }
+
     /// The node's CA, made when there is none yet.
     pub(crate) fn authority(&self, now: Timestamp) -> Result<Authority, Refusal> {
         let path = self.path("ca.key");
-        let authority = match read_secret(&path)? {
+        let authority = match self.key(&path)? {
             Some(secret) => Authority::parse(&secret).map_err(|error| broken_key(&path, &error))?,
             None => Authority::generate(now).map_err(|error| output::internal(&error))?,
         };
@@ -88,7 +99,7 @@ impl DataDir {
     /// The key that signs bundles, and the public one before it while that is not retired; made when there is none yet.
     pub(crate) fn bundle_keys(&self) -> Result<(signing::Key, Option<String>), Refusal> {
         let path = self.path("bundle.key");
-        let Some(text) = read_secret(&path)? else {
+        let Some(text) = self.key(&path)? else {
             let key = signing::Key::generate().map_err(|error| output::internal(&error))?;
             self.keep_bundle_keys(&key, None)?;
             return Ok((key, None));
@@ -112,7 +123,7 @@ impl DataDir {
     /// The keys that sign checkpoints, newest first; one is made when there is none yet.
     pub(crate) fn log_keys(&self) -> Result<Vec<ledger::Key>, Refusal> {
         let path = self.path("log.secret");
-        let Some(text) = read_secret(&path)? else {
+        let Some(text) = self.key(&path)? else {
             let origin = format!("{ORIGIN}/{}", hex::encode(&access::token::random()[..8]));
             let keys = vec![ledger::Key::generate(&origin).map_err(|error| output::internal(&error))?];
             self.keep_log_keys(&keys)?;
@@ -261,7 +272,9 @@ fn read_secret(path: &Path) -> Result<Option<Zeroizing<String>>, Refusal> {
             format!("close it: `chmod 600 {}`, and replace the key if others may have seen it", path.display()),
         ));
     }
-    fs::read_to_string(path).map(|text| Some(Zeroizing::new(text))).map_err(|error| unusable(path, &error))
+    // What is no text is no key either, and whoever parses it says so better.
+    let bytes = Zeroizing::new(fs::read(path).map_err(|error| unusable(path, &error))?);
+    Ok(Some(Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned())))
 }
 
 /// Writes a file whole or not at all, durably, with these permissions from the start; one that says the same stays.

@@ -68,7 +68,7 @@ fn bounded(settings: &Settings) {
     assert!(!settings.listen.is_empty());
     // Times are added to a clock.
     for span in [limits.deadline, limits.longest_deadline, limits.idle, limits.keep] {
-        assert!(std::time::Instant::now().checked_add(span).is_some(), "{limits:?}");
+        assert!(tokio::time::Instant::now().checked_add(span).is_some(), "{limits:?}");
     }
 }
 
