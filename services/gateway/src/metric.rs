@@ -31,6 +31,10 @@ impl Metrics {
         metrics::describe_counter!("mantlet_gateway_step_total", "requests that entered a step of the ring");
         metrics::describe_counter!("mantlet_gateway_refusals_total", "requests refused, by the step and code");
         metrics::describe_counter!("mantlet_gateway_answers_total", "predictions answered");
+        metrics::describe_counter!(
+            "mantlet_gateway_attempts_total",
+            "predictions sent once more: in place of a lost attempt (retry), of a silent one (rescue), or for the tail (hedge)"
+        );
         metrics::describe_histogram!(
             "mantlet_gateway_request_seconds",
             metrics::Unit::Seconds,
@@ -69,6 +73,11 @@ impl Metrics {
         if answered {
             self.answered.increment(1);
         }
+    }
+
+    /// A prediction was sent once more.
+    pub(crate) fn again(&self, kind: &'static str) {
+        metrics::counter!("mantlet_gateway_attempts_total", "kind" => kind).increment(1);
     }
 
     pub(crate) fn lost(&self) {

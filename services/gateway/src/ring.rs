@@ -1,11 +1,16 @@
 //! What the ring works with: who is known, what is routed, what is being counted.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use access::{Action, Authorizer, Identifier, Permit, Principal, Resource, jwt::Issuer};
-use parking_lot::{Mutex, RwLock};
-use rand::SeedableRng as _;
-use rand_chacha::ChaCha8Rng;
+use parking_lot::RwLock;
 use rpc::{
     Clock, Orchestrator, Registry, Supervisor,
     door::Badge,
@@ -24,6 +29,7 @@ use crate::{
     metric::Metrics,
     pipeline::{
         assess::{Limiter, Quotas},
+        balance::Pools,
         record::{Recorder, Statistics, Stores, Strangers},
     },
 };
@@ -131,10 +137,10 @@ pub struct Ring {
     pub(crate) strangers: Strangers,
     pub(crate) metrics: Metrics,
     pub(crate) render: Arc<dyn Fn() -> String + Send + Sync>,
-    pub(crate) rng: Mutex<ChaCha8Rng>,
     models: RwLock<HashMap<ModelKey, Arc<Model>>>,
     policies: RwLock<HashMap<types::Namespace, String>>,
     changed: watch::Sender<u64>,
+    doors: AtomicU64,
     badge: Badge,
 }
 
@@ -143,6 +149,7 @@ pub(crate) struct Model {
     pub(crate) route: ModelRoute,
     pub(crate) replicas: Vec<Arc<Door>>,
     pub(crate) statistics: Arc<Statistics>,
+    pub(crate) pools: Arc<Pools>,
 }
 
 impl Model {
@@ -152,11 +159,12 @@ impl Model {
     }
 }
 
-/// A replica with its connection and what this gateway has in flight there.
+/// A replica with its connection.
 pub(crate) struct Door {
+    /// This gateway's own number for it.
+    pub(crate) key: u64,
     pub(crate) replica: Replica,
     pub(crate) client: ModelServerClient,
-    pub(crate) in_flight: std::sync::atomic::AtomicU32,
 }
 
 impl Ring {
@@ -177,7 +185,6 @@ impl Ring {
             clock,
             metrics,
         } = parts;
-        let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
         let identifier = match security {
             Security::On => match &issuer {
                 Some((issuer, _)) => Identifier::new().with_issuer(issuer.clone()),
@@ -210,10 +217,10 @@ impl Ring {
             clock,
             metrics: Metrics::new(),
             render: metrics,
-            rng: Mutex::new(ChaCha8Rng::seed_from_u64(high ^ low)),
             models: RwLock::default(),
             policies: RwLock::default(),
             changed: watch::channel(0).0,
+            doors: AtomicU64::new(0),
             badge,
         })
     }
@@ -247,9 +254,13 @@ impl Ring {
                 Some(route) => {
                     let old = models.get(&key).cloned();
                     let doors = route.replicas.iter().filter_map(|replica| self.door(replica, old.as_deref()));
-                    let replicas = doors.collect();
-                    let statistics = old.map_or_else(Arc::default, |old| old.statistics.clone());
-                    models.insert(key, Arc::new(Model { route, replicas, statistics }));
+                    let replicas: Vec<_> = doors.collect();
+                    let (statistics, pools) = match old {
+                        Some(old) => (old.statistics.clone(), old.pools.clone()),
+                        None => (Arc::default(), Arc::new(Pools::new())),
+                    };
+                    pools.set(&replicas);
+                    models.insert(key, Arc::new(Model { route, replicas, statistics, pools }));
                 }
             }
         }
@@ -270,7 +281,7 @@ impl Ring {
             Ok(channel) => Some(Arc::new(Door {
                 replica: replica.clone(),
                 client: ModelServerClient::new(channel),
-                in_flight: std::sync::atomic::AtomicU32::new(0),
+                key: self.doors.fetch_add(1, Ordering::Relaxed),
             })),
             Err(error) => {
                 tracing::error!(%error, replica = replica.id, "a replica can't be reached");

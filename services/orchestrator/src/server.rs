@@ -17,8 +17,10 @@ use crate::backend::{Backend, Endpoint, Process, Spec};
 
 /// How long loading and warming up may take.
 const LOADING: Duration = Duration::from_secs(120);
-/// How often a ready model server is probed, and how long it may take to answer.
+/// How long a ready model server may take to answer a probe.
 const PROBE: Duration = Duration::from_secs(2);
+/// The time between two probes.
+const PAUSE: Duration = Duration::from_secs(1);
 /// Probes that may be missed in a row; one missed probe alone says nothing.
 const MISSES: u32 = 2;
 
@@ -136,7 +138,7 @@ impl Life {
             tokio::select! {
                 how = process.exited() => return Happened::Crashed(how),
                 grace = &mut self.drain => return end(process, grace.unwrap_or_default()).await,
-                () = tokio::time::sleep(PROBE.min(self.backend.renew_every())) => {}
+                () = tokio::time::sleep(PAUSE.min(self.backend.renew_every())) => {}
             }
             match timeout(PROBE, client.status()).await {
                 Ok(Ok(status)) if status.ready => missed = 0,

@@ -1,12 +1,13 @@
 //! balance: from a version to one of its replicas, held until one is ready or the deadline is near.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use tokio::time::timeout_at;
-use types::{Code, Refusal};
+use ::balance::{Outcome, Patience, Pool};
+use parking_lot::Mutex;
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha8Rng;
+use tokio::time::{Instant, timeout_at};
+use types::{Code, Refusal, Version};
 
 use super::Route;
 use crate::{Ring, ring::Door};
@@ -14,6 +15,10 @@ use crate::{Ring, ring::Door};
 /// A claim on a replica, counted while it lasts; made only here.
 pub struct Lease {
     door: Arc<Door>,
+    pools: Arc<Pools>,
+    version: Version,
+    began: Instant,
+    outcome: Outcome,
 }
 
 impl Lease {
@@ -25,11 +30,58 @@ impl Lease {
     pub fn replica(&self) -> &str {
         &self.door.replica.id
     }
+
+    /// Says how the attempt ended; who only drops the lease has cancelled it.
+    pub(crate) fn ended(mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.door.in_flight.fetch_sub(1, Ordering::Relaxed);
+        let (now, outcome) = (Instant::now(), self.outcome);
+        let (began, key) = (self.pools.since(self.began), self.door.key);
+        self.pools.with(self.version, now, |pool, _, now| pool.ended(&key, began, now, outcome));
+    }
+}
+
+/// What this gateway knows of a model's replicas, by version; it outlives every route.
+pub(crate) struct Pools {
+    epoch: Instant,
+    state: Mutex<(HashMap<Version, Pool<u64>>, ChaCha8Rng)>,
+}
+
+impl Pools {
+    pub(crate) fn new() -> Self {
+        let (seed, _) = uuid::Uuid::new_v4().as_u64_pair();
+        Self { epoch: Instant::now(), state: Mutex::new((HashMap::new(), ChaCha8Rng::seed_from_u64(seed))) }
+    }
+
+    /// Takes in which replicas there are now.
+    pub(crate) fn set(&self, doors: &[Arc<Door>]) {
+        let now = self.since(Instant::now());
+        let (pools, _) = &mut *self.state.lock();
+        pools.retain(|version, _| doors.iter().any(|door| door.replica.version == *version));
+        for version in doors.iter().map(|door| door.replica.version) {
+            let of_version = doors.iter().filter(|door| door.replica.version == version);
+            let keys: Vec<u64> = of_version.map(|door| door.key).collect();
+            pools.entry(version).or_insert_with(|| Pool::new(now)).set(&keys, now);
+        }
+    }
+
+    fn since(&self, at: Instant) -> Duration {
+        at.saturating_duration_since(self.epoch)
+    }
+
+    /// Works on a version's pool, unless it has gone.
+    fn with<T>(
+        &self,
+        version: Version,
+        now: Instant,
+        work: impl FnOnce(&mut Pool<u64>, &mut ChaCha8Rng, Duration) -> T,
+    ) -> Option<T> {
+        let (pools, rng) = &mut *self.state.lock();
+        pools.get_mut(&version).map(|pool| work(pool, rng, self.since(now)))
     }
 }
 
@@ -38,6 +90,7 @@ impl Drop for Lease {
 /// # Errors
 /// `deadline_exceeded` or `model_not_ready` when none became ready in time.
 pub async fn balance(ring: &Ring, route: &Route) -> Result<Lease, Refusal> {
+    route.model().pools.with(route.version(), Instant::now(), |pool, _, now| pool.budget().request(now));
     again(ring, route, &[]).await
 }
 
@@ -45,24 +98,20 @@ pub async fn balance(ring: &Ring, route: &Route) -> Result<Lease, Refusal> {
 const LOOK: Duration = Duration::from_millis(25);
 
 /// Claims a replica that was not tried yet; waits for one when there is none, and after a moment tries any.
-pub(crate) async fn again(ring: &Ring, route: &Route, tried: &[String]) -> Result<Lease, Refusal> {
+pub(crate) async fn again(ring: &Ring, route: &Route, tried: &[u64]) -> Result<Lease, Refusal> {
     let key = route.key();
-    let mut changes = ring.changes();
+    let mut changes = None;
     let mut tried = tried;
     loop {
-        changes.mark_unchanged();
         let model = ring.model(&key)?;
-        let ready: Vec<&Arc<Door>> = model
-            .replicas
-            .iter()
-            .filter(|door| door.replica.version == route.version() && !tried.contains(&door.replica.id))
-            .collect();
-        let in_flight: Vec<u32> = ready.iter().map(|door| door.in_flight.load(Ordering::Relaxed)).collect();
-        if let Some(choice) = balance::choose(&in_flight, &mut *ring.rng.lock()) {
-            let door = ready[choice].clone();
-            door.in_flight.fetch_add(1, Ordering::Relaxed);
-            return Ok(Lease { door });
+        if let Some(lease) = claim(&model, route.version(), tried) {
+            return Ok(lease);
         }
+        // Whatever changes from here on is seen; what changed before is looked at once more.
+        let Some(changes) = &mut changes else {
+            changes = Some(ring.changes());
+            continue;
+        };
         let waiting = model.route.waiting.clone();
         let changed = async {
             if tried.is_empty() {
@@ -81,8 +130,60 @@ pub(crate) async fn again(ring: &Ring, route: &Route, tried: &[String]) -> Resul
             .hint(format!("`mantlet models show {}` says why", key.1))
             .retry_after(Duration::from_secs(1)));
         }
-        if !tried.is_empty() && model.replicas.iter().all(|door| tried.contains(&door.replica.id)) {
+        if !tried.is_empty() && model.replicas.iter().all(|door| tried.contains(&door.key)) {
             tried = &[];
         }
+    }
+}
+
+/// Claims a replica that was not tried yet, if there is one right now.
+pub(crate) fn other(ring: &Ring, route: &Route, tried: &[u64]) -> Option<Lease> {
+    claim(&*ring.model(&route.key()).ok()?, route.version(), tried)
+}
+
+fn claim(model: &crate::ring::Model, version: Version, tried: &[u64]) -> Option<Lease> {
+    let began = Instant::now();
+    let key = model.pools.with(version, began, |pool, rng, now| pool.claim(tried, now, rng))??;
+    let Some(door) = model.replicas.iter().find(|door| door.key == key) else {
+        // The pool is newer than these doors; whoever claims looks again.
+        let (since, now) = (model.pools.since(began), Instant::now());
+        model.pools.with(version, now, |pool, _, now| pool.ended(&key, since, now, Outcome::Cancelled));
+        return None;
+    };
+    Some(Lease { door: door.clone(), pools: model.pools.clone(), version, began, outcome: Outcome::Cancelled })
+}
+
+/// How long to wait for the answer of a claimed replica before another one is asked.
+pub(crate) fn patience(route: &Route) -> Option<Patience> {
+    route.model().pools.with(route.version(), Instant::now(), |pool, _, _| pool.patience()).flatten()
+}
+
+/// Pays for a further attempt that may not be needed.
+pub(crate) fn hedge(route: &Route) -> bool {
+    route.model().pools.with(route.version(), Instant::now(), |pool, _, now| pool.budget().hedge(now)) == Some(true)
+}
+
+/// Pays for a further attempt beside one that is as good as lost.
+pub(crate) fn rescue(route: &Route) -> bool {
+    let paid = route.model().pools.with(route.version(), Instant::now(), |pool, _, now| pool.budget().retry(now));
+    matches!(paid, Some(Ok(())))
+}
+
+/// Pays for an attempt in place of a lost one: at once, or as soon as there is something to pay with.
+///
+/// # Errors
+/// `replica_lost` when that is after the deadline.
+pub(crate) async fn retry(route: &Route) -> Result<(), Refusal> {
+    loop {
+        let paid = route.model().pools.with(route.version(), Instant::now(), |pool, _, now| pool.budget().retry(now));
+        let Some(Err(wait)) = paid else { return Ok(()) };
+        // Requests fill the budget too.
+        let wait = Instant::now() + wait.min(LOOK);
+        if wait >= route.deadline() {
+            return Err(Refusal::new(Code::ReplicaLost, "the replica was lost, and too many attempts were repeated")
+                .hint("the model server may be crashing: look at the node's log")
+                .retry_after(Duration::from_secs(1)));
+        }
+        tokio::time::sleep_until(wait).await;
     }
 }

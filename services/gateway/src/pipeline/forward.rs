@@ -1,9 +1,12 @@
-//! forward: to the replica and back, before the deadline; a lost replica costs another attempt, not the answer.
+//! forward: to the replica and back, before the deadline; a lost replica costs another attempt, not the answer, and a
+//! silent one is not waited for while there is another.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use ::balance::{Outcome, Patience};
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use rpc::ModelServer as _;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, sleep_until};
 use types::{Code, Refusal, Version, infer::InferResponse};
 
 use super::{Lease, Route, balance};
@@ -91,26 +94,103 @@ impl Reply {
 /// # Errors
 /// `deadline_exceeded`, `replica_lost`, or the model's own refusal.
 pub async fn forward(ring: &Ring, route: Route, lease: Lease) -> Result<Reply, Refusal> {
-    let (mut lease, mut tried) = (lease, Vec::new());
-    for attempts in 1..=ATTEMPTS {
-        let answer = timeout_at(route.deadline(), lease.door().client.infer(route.request().clone())).await;
-        match answer {
-            Ok(Ok(response)) => {
-                let replica = lease.replica().to_owned();
-                return Ok(Reply { route, response, replica, attempts });
-            }
-            Ok(Err(refusal)) if refusal.code == Code::ReplicaLost && attempts < ATTEMPTS => {
-                tracing::debug!(replica = lease.replica(), attempts, %refusal, "a replica was lost while answering");
-                tried.push(lease.replica().to_owned());
-                drop(lease);
-                lease = balance::again(ring, &route, &tried).await?;
-            }
-            Ok(Err(refusal)) => return Err(refusal),
-            Err(_) => {
-                return Err(Refusal::new(Code::DeadlineExceeded, "the answer did not come before the deadline")
-                    .hint("give more time, or send fewer rows at once"));
+    let (response, replica, attempts) = race(ring, &route, lease).await?;
+    Ok(Reply { route, response, replica, attempts })
+}
+
+/// How long until it is looked again whether there is a second replica.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Asks one replica, another when it is lost or keeps us waiting; the first answer counts and the rest is cancelled.
+async fn race(ring: &Ring, route: &Route, lease: Lease) -> Result<(InferResponse, String, u32), Refusal> {
+    let mut tried = vec![lease.door().key];
+    let mut running = FuturesUnordered::new();
+    let mut attempts = 1;
+    running.push(attempt(route, lease));
+    let began = Instant::now();
+    let mut next = began + wait(route);
+    loop {
+        let wake = next.min(route.deadline());
+        tokio::select! {
+            biased;
+            Some(ended) = running.next() => match ended {
+                Ended::Answered(response, replica) => return Ok((response, replica, attempts)),
+                Ended::Refused(refusal) => return Err(refusal),
+                Ended::Lost if !running.is_empty() => {}
+                Ended::Lost if attempts == ATTEMPTS => {
+                    let what = format!("{ATTEMPTS} replicas were lost while answering");
+                    return Err(Refusal::new(Code::ReplicaLost, what));
+                }
+                Ended::Lost => {
+                    balance::retry(route).await?;
+                    let lease = balance::again(ring, route, &tried).await?;
+                    ring.metrics.again("retry");
+                    tried.push(lease.door().key);
+                    attempts += 1;
+                    running.push(attempt(route, lease));
+                    next = Instant::now() + wait(route);
+                }
+            },
+            () = sleep_until(wake) => {
+                let now = Instant::now();
+                if now >= route.deadline() {
+                    return Err(Refusal::new(Code::DeadlineExceeded, "the answer did not come before the deadline")
+                        .hint("give more time, or send fewer rows at once"));
+                }
+                if attempts < ATTEMPTS
+                    && let Some((lease, kind)) = second(ring, route, now - began, &tried)
+                {
+                    ring.metrics.again(kind);
+                    tried.push(lease.door().key);
+                    attempts += 1;
+                    running.push(attempt(route, lease));
+                }
+                next = now + wait(route).max(LOOK);
             }
         }
     }
-    Err(Refusal::new(Code::ReplicaLost, format!("{ATTEMPTS} replicas were lost while answering")))
+}
+
+/// How long the first attempt has before a second replica is thought of.
+fn wait(route: &Route) -> Duration {
+    match balance::patience(route) {
+        Some(Patience::Hedge(after) | Patience::Rescue(after)) => after,
+        None => LOOK,
+    }
+}
+
+/// A second replica for a request that has waited this long, where that is long enough and can be paid.
+fn second(ring: &Ring, route: &Route, waited: Duration, tried: &[u64]) -> Option<(Lease, &'static str)> {
+    let kind = match balance::patience(route)? {
+        Patience::Hedge(after) if waited >= after && balance::hedge(route) => "hedge",
+        Patience::Rescue(after) if waited >= after && balance::rescue(route) => "rescue",
+        _ => return None,
+    };
+    Some((balance::other(ring, route, tried)?, kind))
+}
+
+/// How an attempt ended.
+enum Ended {
+    Answered(InferResponse, String),
+    Refused(Refusal),
+    Lost,
+}
+
+async fn attempt(route: &Route, lease: Lease) -> Ended {
+    match lease.door().client.infer(route.request().clone()).await {
+        Ok(response) => {
+            let replica = lease.replica().to_owned();
+            lease.ended(Outcome::Answered);
+            Ended::Answered(response, replica)
+        }
+        Err(refusal) if refusal.code == Code::ReplicaLost => {
+            tracing::debug!(replica = lease.replica(), %refusal, "a replica was lost while answering");
+            lease.ended(Outcome::Failed);
+            Ended::Lost
+        }
+        Err(refusal) => {
+            lease.ended(Outcome::Answered);
+            Ended::Refused(refusal)
+        }
+    }
 }

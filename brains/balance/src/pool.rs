@@ -1,0 +1,245 @@
+//! The replicas of one version: which one answers, which are left out, and when a second one is asked.
+
+use std::time::Duration;
+
+use rand::{Rng, RngExt as _};
+
+use crate::{budget::Budget, ewma::PeakEwma, quantile::Quantiles};
+
+/// Failures in a row that eject a replica.
+const FAILURES: u32 = 5;
+/// How long the first ejection lasts; the n-th lasts n times as long.
+const EJECTED: Duration = Duration::from_secs(30);
+/// How long an ejection lasts at the most.
+const LONGEST: Duration = Duration::from_secs(300);
+/// Share of replicas that may be ejected; one may in any case.
+const MOST_EJECTED: f64 = 0.1;
+/// Below this share of healthy replicas all are used: then something else is wrong.
+const PANIC: f64 = 0.5;
+/// How long a new replica's share grows from a tenth to the whole.
+const SLOW_START: Duration = Duration::from_secs(10);
+/// A replica that owes answers and gave none for as long is stalled, unless its answers take long.
+const STALLED: Duration = Duration::from_secs(1);
+/// What a failure counts as, at the least: who fails fast must not look fast.
+const FAILURE: Duration = Duration::from_secs(1);
+/// Readings below which no quantile is believed.
+const ENOUGH: u32 = 20;
+/// Share of answers that come sooner than a hedge.
+const HEDGE_AT: f64 = 0.95;
+/// The soonest that a second replica is asked.
+const SOONEST: Duration = Duration::from_millis(5);
+/// The soonest that an attempt is taken for lost, and how many times the hedge's delay that is.
+const RESCUE: (Duration, u32) = (Duration::from_millis(250), 10);
+/// Requests in flight per replica up to which there are hedges: beyond that they would make the queues that they are
+/// to avoid.
+const IDLE_ENOUGH: f64 = 2.0;
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// With an answer, or a refusal that the replica itself gave.
+    Answered,
+    /// The replica was lost.
+    Failed,
+    /// Nobody waited for it any more; says little about the replica.
+    Cancelled,
+}
+
+/// When a second replica is asked, though the first may yet answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// After this time, as a hedge: for the tail.
+    Hedge(Duration),
+    /// After this time, as a rescue: the first attempt is as good as lost.
+    Rescue(Duration),
+}
+
+/// One replica, as its gateway sees it.
+#[derive(Debug, Clone)]
+struct Replica<K> {
+    key: K,
+    since: Duration,
+    in_flight: u32,
+    /// The last time that it answered, or began to owe an answer.
+    moved: Duration,
+    latency: PeakEwma,
+    failures: u32,
+    ejections: u32,
+    ejected_until: Duration,
+}
+
+/// The replicas of one version. `now` is everywhere a monotonic time since any fixed moment.
+#[derive(Debug, Clone)]
+pub struct Pool<K> {
+    replicas: Vec<Replica<K>>,
+    latencies: Quantiles,
+    budget: Budget,
+}
+
+impl<K: Clone + PartialEq> Pool<K> {
+    /// One without replicas.
+    pub fn new(now: Duration) -> Self {
+        Self { replicas: Vec::new(), latencies: Quantiles::default(), budget: Budget::new(now) }
+    }
+
+    /// Takes in which replicas there are now; those that stay keep what is known about them. O(n²) in replicas.
+    pub fn set(&mut self, keys: &[K], now: Duration) {
+        // The first ones have nobody to be slower than.
+        let since = if self.replicas.is_empty() { Duration::ZERO } else { now + SLOW_START };
+        self.replicas.retain(|replica| keys.contains(&replica.key));
+        for key in keys {
+            if !self.replicas.iter().any(|replica| replica.key == *key) {
+                self.replicas.push(Replica {
+                    key: key.clone(),
+                    since,
+                    in_flight: 0,
+                    moved: now,
+                    latency: PeakEwma::default(),
+                    failures: 0,
+                    ejections: 0,
+                    ejected_until: Duration::ZERO,
+                });
+            }
+        }
+    }
+
+    /// How many replicas there are.
+    pub fn len(&self) -> usize {
+        self.replicas.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.replicas.is_empty()
+    }
+
+    /// Requests in flight at all of them.
+    pub fn in_flight(&self) -> u32 {
+        self.replicas.iter().map(|replica| replica.in_flight).sum()
+    }
+
+    /// Claims a replica that is not among `tried`: the better of two drawn at random, by latency times requests in flight.
+    ///
+    /// `None` when there is none. Whoever claims one says later how it ended: [`Pool::ended`]. O(n), no allocation.
+    pub fn claim(&mut self, tried: &[K], now: Duration, rng: &mut impl Rng) -> Option<K> {
+        let all = self.replicas.len() as f64;
+        let healthy = self.replicas.iter().filter(|replica| replica.healthy(now)).count();
+        let panics = (healthy as f64) < all * PANIC;
+        let left = |replica: &Replica<K>, anyone: bool| {
+            !tried.contains(&replica.key) && (anyone || panics || replica.healthy(now))
+        };
+        // Rather one that is left out than none.
+        let anyone = !self.replicas.iter().any(|replica| left(replica, false));
+        let count = self.replicas.iter().filter(|replica| left(replica, anyone)).count();
+        let nth = |n: usize| {
+            let mut places = (0..self.replicas.len()).filter(|place| left(&self.replicas[*place], anyone));
+            places.nth(n)
+        };
+        let place = match count {
+            0 => return None,
+            1 => nth(0)?,
+            _ => {
+                let first = rng.random_range(0..count);
+                let second = (first + rng.random_range(1..count)) % count;
+                let (first, second) = (nth(first)?, nth(second)?);
+                let unknown = self.typical(now);
+                let score = |place: usize| self.replicas[place].score(unknown, now);
+                if score(second) < score(first) { second } else { first }
+            }
+        };
+        let replica = &mut self.replicas[place];
+        if replica.in_flight == 0 {
+            replica.moved = now;
+        }
+        replica.in_flight += 1;
+        Some(replica.key.clone())
+    }
+
+    /// An attempt at this replica, begun at `began`, has ended. O(n).
+    pub fn ended(&mut self, key: &K, began: Duration, now: Duration, outcome: Outcome) {
+        let latency = now.saturating_sub(began);
+        if outcome == Outcome::Answered {
+            self.latencies.observe(latency);
+        }
+        let ejected = self.replicas.iter().filter(|replica| replica.ejected_until > now).count();
+        let most = ((self.replicas.len() as f64 * MOST_EJECTED) as usize).max(1);
+        let Some(replica) = self.replicas.iter_mut().find(|replica| replica.key == *key) else { return };
+        replica.in_flight = replica.in_flight.saturating_sub(1);
+        match outcome {
+            Outcome::Answered => {
+                replica.moved = now;
+                replica.failures = 0;
+                replica.latency.observe(latency, now);
+            }
+            Outcome::Failed => {
+                replica.failures += 1;
+                replica.latency.observe(latency.max(FAILURE), now);
+                if replica.failures >= FAILURES && replica.ejected_until <= now && ejected < most {
+                    replica.ejections += 1;
+                    replica.ejected_until = now + (EJECTED * replica.ejections).min(LONGEST);
+                    replica.failures = 0;
+                }
+            }
+            // It took at least as long.
+            Outcome::Cancelled => {
+                if replica.latency.seconds(now).is_some_and(|seconds| latency.as_secs_f64() > seconds) {
+                    replica.latency.observe(latency, now);
+                }
+            }
+        }
+    }
+
+    /// How long to wait for a replica's answer before a second one is asked; `None` without a second one.
+    ///
+    /// At the live 95th percentile while the replicas are idle enough (Dean and Barroso, «The tail at scale», CACM 2013),
+    /// far beyond it otherwise, when the attempt must be taken for lost.
+    pub fn patience(&self) -> Option<Patience> {
+        if self.replicas.len() < 2 {
+            return None;
+        }
+        let usual = (self.latencies.count() >= ENOUGH).then(|| self.latencies.at(HEDGE_AT)).flatten();
+        let Some(usual) = usual else { return Some(Patience::Rescue(STALLED)) };
+        let load = f64::from(self.in_flight()) / self.replicas.len() as f64;
+        Some(if load <= IDLE_ENOUGH {
+            Patience::Hedge(usual.max(SOONEST))
+        } else {
+            Patience::Rescue((usual * RESCUE.1).max(RESCUE.0))
+        })
+    }
+
+    /// What further attempts are paid from.
+    pub fn budget(&mut self) -> &mut Budget {
+        &mut self.budget
+    }
+
+    /// The lowest latency that is known: what is supposed of a replica that nothing is known of.
+    fn typical(&self, now: Duration) -> f64 {
+        let known = self.replicas.iter().filter_map(|replica| replica.latency.seconds(now));
+        let lowest = known.fold(f64::INFINITY, f64::min);
+        if lowest.is_finite() { lowest.max(1e-6) } else { 1e-3 }
+    }
+}
+
+impl<K> Replica<K> {
+    fn healthy(&self, now: Duration) -> bool {
+        self.ejected_until <= now && !self.stalled(now)
+    }
+
+    /// Whether it owes answers and has given none for much longer than it usually takes.
+    fn stalled(&self, now: Duration) -> bool {
+        let silent = now.saturating_sub(self.moved);
+        let usual = self.latency.seconds(self.moved).unwrap_or(0.0);
+        self.in_flight > 0 && silent > STALLED && silent.as_secs_f64() > 10.0 * usual
+    }
+
+    /// What one more request would wait here, in seconds, the more the newer the replica is.
+    fn score(&self, unknown: f64, now: Duration) -> f64 {
+        let silent = if self.in_flight > 0 { now.saturating_sub(self.moved).as_secs_f64() } else { 0.0 };
+        let latency = self.latency.seconds(now).unwrap_or(unknown).max(unknown).max(silent);
+        let young = self.since.saturating_sub(now).as_secs_f64() / SLOW_START.as_secs_f64();
+        latency * f64::from(self.in_flight + 1) / (1.0 - 0.9 * young.clamp(0.0, 1.0))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,227 @@
+use proptest::prelude::*;
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha8Rng;
+
+use super::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+fn rng(seed: u64) -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(seed)
+}
+
+fn pool(replicas: usize) -> Pool<usize> {
+    let mut pool = Pool::new(Duration::ZERO);
+    pool.set(&(0..replicas).collect::<Vec<_>>(), Duration::ZERO);
+    pool
+}
+
+/// What may happen to a pool.
+#[derive(Debug, Clone)]
+enum Event {
+    Pass(u64),
+    Claim(Vec<usize>),
+    End(prop::sample::Index, Outcome),
+    Set(Vec<usize>),
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let outcome = prop::sample::select(vec![Outcome::Answered, Outcome::Failed, Outcome::Cancelled]);
+    let some = || prop::collection::vec(0..6_usize, 0..6);
+    prop::collection::vec(
+        prop_oneof![
+            3 => (0..20_000_u64).prop_map(Event::Pass),
+            8 => some().prop_map(Event::Claim),
+            6 => (any::<prop::sample::Index>(), outcome).prop_map(|(at, outcome)| Event::End(at, outcome)),
+            1 => some().prop_map(Event::Set),
+        ],
+        1..300,
+    )
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_a_claim_is_one_of_those_asked_for_and_counts_stay_right(events in events(), seed: u64) {
+        let (mut pool, mut rng, mut now) = (pool(3), rng(seed), Duration::ZERO);
+        let mut there = vec![0, 1, 2];
+        let mut open: Vec<(usize, Duration)> = Vec::new();
+        for event in events {
+            match event {
+                Event::Pass(millis) => now += Duration::from_millis(millis),
+                Event::Claim(tried) => {
+                    let claimed = pool.claim(&tried, now, &mut rng);
+                    let possible = there.iter().any(|key| !tried.contains(key));
+                    prop_assert_eq!(claimed.is_some(), possible);
+                    if let Some(key) = claimed {
+                        prop_assert!(there.contains(&key) && !tried.contains(&key));
+                        open.push((key, now));
+                    }
+                }
+                Event::End(at, outcome) if !open.is_empty() => {
+                    let (key, began) = open.swap_remove(at.index(open.len()));
+                    pool.ended(&key, began, now, outcome);
+                }
+                Event::End(..) => {}
+                Event::Set(keys) => {
+                    pool.set(&keys, now);
+                    open.retain(|(key, _)| keys.contains(key));
+                    there = keys;
+                    there.sort_unstable();
+                    there.dedup();
+                }
+            }
+            prop_assert_eq!(pool.len(), there.len());
+            prop_assert_eq!(pool.in_flight() as usize, open.len());
+            let ejected = pool.replicas.iter().filter(|replica| replica.ejected_until > now).count();
+            // Those that went away may leave more than the share behind, never more than one at a time was ejected.
+            prop_assert!(ejected <= 1, "{ejected} of {}", pool.len());
+        }
+    }
+
+    #[test]
+    fn the_single_worst_is_never_claimed_while_there_is_another(
+        latencies in prop::collection::vec(1..1_000_u64, 2..12),
+        claims in prop::collection::vec(0..12_usize, 0..40),
+        seed: u64,
+    ) {
+        let mut pool = pool(latencies.len());
+        let mut rng = rng(seed);
+        for (key, millis) in latencies.iter().enumerate() {
+            pool.replicas[key].latency.observe(MS * u32::try_from(*millis).unwrap(), Duration::ZERO);
+        }
+        claims.iter().for_each(|key| pool.replicas[key % latencies.len()].in_flight += 1);
+        let unknown = pool.typical(Duration::ZERO);
+        let scores: Vec<f64> =
+            pool.replicas.iter().map(|replica| replica.score(unknown, Duration::ZERO)).collect();
+        let worst = scores.iter().copied().fold(0.0, f64::max);
+        let claimed = pool.claim(&[], Duration::ZERO, &mut rng).unwrap();
+        let alone = scores.iter().filter(|score| **score == worst).count() == 1;
+        prop_assert!(!alone || scores[claimed] < worst, "{claimed} of {scores:?}");
+    }
+
+    #[test]
+    fn the_same_seed_claims_the_same(replicas in 0..8_usize, tried in prop::collection::vec(0..8_usize, 0..4), seed: u64) {
+        let once = pool(replicas).claim(&tried, MS, &mut rng(seed));
+        prop_assert_eq!(once, pool(replicas).claim(&tried, MS, &mut rng(seed)));
+    }
+}
+
+/// Claims and ends this many one after another; `takes` says how long a replica takes and how it ends.
+fn run(pool: &mut Pool<usize>, from: Duration, times: u32, takes: impl Fn(usize) -> (Duration, Outcome)) -> Vec<u32> {
+    let mut rng = rng(7);
+    let mut shares = vec![0; pool.len()];
+    for n in 0..times {
+        let now = from + MS * n;
+        let key = pool.claim(&[], now, &mut rng).unwrap();
+        shares[key] += 1;
+        let (latency, outcome) = takes(key);
+        pool.ended(&key, now, now + latency, outcome);
+    }
+    shares
+}
+
+#[test]
+fn equal_replicas_get_equal_shares() {
+    let shares = run(&mut pool(4), Duration::ZERO, 4_000, |_| (MS, Outcome::Answered));
+    assert!(shares.iter().all(|share| share.abs_diff(1_000) < 100), "{shares:?}");
+    // Balls into bins: what is never answered spreads all the same.
+    let mut open = pool(16);
+    let mut rng = rng(7);
+    (0..16_000).for_each(|_| {
+        open.claim(&[], Duration::ZERO, &mut rng).unwrap();
+    });
+    assert!(open.replicas.iter().all(|replica| replica.in_flight.abs_diff(1_000) <= 4));
+}
+
+#[test]
+fn a_slow_replica_gets_little_and_is_looked_at_again() {
+    let mut pool = pool(4);
+    let slow = |key| (if key == 0 { MS * 50 } else { MS }, Outcome::Answered);
+    let shares = run(&mut pool, Duration::ZERO, 4_000, slow);
+    assert!(shares[0] <= 20, "{shares:?}");
+    let later = run(&mut pool, Duration::from_secs(120), 4_000, |_| (MS, Outcome::Answered));
+    assert!(later[0] > 500, "{later:?}");
+}
+
+#[test]
+fn who_fails_fast_is_no_sink_and_is_ejected_then_tried_again() {
+    let mut pool = pool(3);
+    let fails = |key| if key == 0 { (Duration::ZERO, Outcome::Failed) } else { (MS * 20, Outcome::Answered) };
+    let shares = run(&mut pool, Duration::ZERO, 1_000, fails);
+    assert!(shares[0] <= 5, "{shares:?}");
+    let mut pool = self::pool(3);
+    for _ in 0..FAILURES {
+        pool.ended(&0, Duration::ZERO, MS, Outcome::Failed);
+    }
+    assert!(!pool.replicas[0].healthy(MS * 2));
+    let only = |pool: &mut Pool<usize>, now| (0..100).all(|seed| pool.claim(&[], now, &mut rng(seed)) != Some(0));
+    assert!(only(&mut pool, MS * 2));
+    assert!(pool.replicas[0].healthy(EJECTED + MS * 2), "it is in again");
+    for _ in 0..FAILURES {
+        pool.ended(&0, EJECTED, EJECTED + MS, Outcome::Failed);
+    }
+    assert!(!pool.replicas[0].healthy(EJECTED * 2), "the second time lasts longer");
+}
+
+#[test]
+fn one_is_ejected_at_a_time_and_when_most_are_ill_all_are_used() {
+    let mut pool = pool(3);
+    for key in 0..3 {
+        (0..FAILURES).for_each(|_| pool.ended(&key, Duration::ZERO, MS, Outcome::Failed));
+    }
+    assert_eq!(pool.replicas.iter().filter(|replica| replica.ejected_until > MS).count(), 1);
+    // Two of three owe answers for long, and the third is ejected: any may be claimed.
+    pool.replicas[1].in_flight = 1;
+    pool.replicas[2].in_flight = 1;
+    let late = Duration::from_secs(29);
+    let claimed: Vec<_> = (0..64).filter_map(|seed| pool.clone().claim(&[], late, &mut rng(seed))).collect();
+    assert!((0..3).all(|key| claimed.contains(&key)), "{claimed:?}");
+}
+
+#[test]
+fn a_silent_replica_is_left_out_until_it_answers() {
+    let mut pool = pool(3);
+    run(&mut pool, Duration::ZERO, 100, |_| (MS, Outcome::Answered));
+    let began = Duration::from_secs(1);
+    while pool.claim(&[1, 2], began, &mut rng(1)).is_none() {}
+    let later = began + STALLED + MS;
+    assert!((0..64).all(|seed| pool.clone().claim(&[], later, &mut rng(seed)) != Some(0)));
+    assert_eq!(pool.clone().claim(&[1, 2], later, &mut rng(1)), Some(0), "rather one that is left out than none");
+    pool.ended(&0, began, later, Outcome::Answered);
+    assert!(pool.replicas[0].healthy(later));
+}
+
+#[test]
+fn a_new_replica_begins_with_little() {
+    let mut pool = pool(2);
+    run(&mut pool, Duration::ZERO, 500, |_| (MS, Outcome::Answered));
+    pool.set(&[0, 1, 2], Duration::from_secs(1));
+    let mut shares = [0_u32; 3];
+    let mut rng = rng(3);
+    let mut claims = |pool: &mut Pool<usize>, now| {
+        shares = [0; 3];
+        for _ in 0..300 {
+            shares[pool.claim(&[], now, &mut rng).unwrap()] += 1;
+        }
+        (0..3).for_each(|key| pool.replicas[key].in_flight = 0);
+        shares[2]
+    };
+    let young = claims(&mut pool, Duration::from_secs(1));
+    let grown = claims(&mut pool, Duration::from_secs(12));
+    assert!(young < 30 && grown > 80, "{young} {grown}");
+}
+
+#[test]
+fn patience_needs_a_second_replica_and_readings() {
+    assert_eq!(pool(1).patience(), None);
+    let mut pool = pool(2);
+    assert_eq!(pool.patience(), Some(Patience::Rescue(STALLED)));
+    run(&mut pool, Duration::ZERO, 100, |_| (MS * 20, Outcome::Answered));
+    let Some(Patience::Hedge(after)) = pool.patience() else { panic!("{:?}", pool.patience()) };
+    assert!(after >= MS * 20 && after < MS * 25, "{after:?}");
+    for seed in 0..10 {
+        pool.claim(&[], Duration::from_secs(1), &mut rng(seed));
+    }
+    let Some(Patience::Rescue(after)) = pool.patience() else { panic!("{:?}", pool.patience()) };
+    assert!(after >= RESCUE.0, "{after:?}");
+}
