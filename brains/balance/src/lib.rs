@@ -10,7 +10,10 @@
 
 pub mod budget;
 pub mod ewma;
+pub mod gate;
+pub mod limit;
 pub mod pool;
 pub mod quantile;
 
+pub use gate::Gate;
 pub use pool::{Outcome, Patience, Pool};

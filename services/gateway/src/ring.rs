@@ -29,7 +29,7 @@ use crate::{
     metric::Metrics,
     pipeline::{
         assess::{Limiter, Quotas},
-        balance::Pools,
+        balance::{Admission, Place, Pools},
         record::{Recorder, Statistics, Stores, Strangers},
     },
 };
@@ -131,6 +131,7 @@ pub struct Ring {
     pub(crate) limits: Limits,
     pub(crate) clock: Clock,
     pub(crate) limiter: Limiter,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) quotas: Quotas,
     pub(crate) name: String,
     pub(crate) recorder: Recorder,
@@ -140,7 +141,7 @@ pub struct Ring {
     models: RwLock<HashMap<ModelKey, Arc<Model>>>,
     policies: RwLock<HashMap<types::Namespace, String>>,
     changed: watch::Sender<u64>,
-    doors: AtomicU64,
+    numbers: AtomicU64,
     badge: Badge,
 }
 
@@ -150,6 +151,8 @@ pub(crate) struct Model {
     pub(crate) replicas: Vec<Arc<Door>>,
     pub(crate) statistics: Arc<Statistics>,
     pub(crate) pools: Arc<Pools>,
+    /// Where it stands before the gate.
+    pub(crate) place: Place,
 }
 
 impl Model {
@@ -210,6 +213,7 @@ impl Ring {
             authorizer,
             limits,
             limiter: Limiter::default(),
+            admission: Admission::new(),
             quotas: Quotas::default(),
             name: stores.gateway.clone(),
             recorder: Recorder::start(stores, limits.events),
@@ -220,7 +224,7 @@ impl Ring {
             models: RwLock::default(),
             policies: RwLock::default(),
             changed: watch::channel(0).0,
-            doors: AtomicU64::new(0),
+            numbers: AtomicU64::new(0),
             badge,
         })
     }
@@ -249,18 +253,24 @@ impl Ring {
             let mut models = self.models.write();
             match route {
                 None => {
-                    models.remove(&key);
+                    if let Some(gone) = models.remove(&key) {
+                        self.admission.forget(gone.place);
+                    }
                 }
                 Some(route) => {
                     let old = models.get(&key).cloned();
                     let doors = route.replicas.iter().filter_map(|replica| self.door(replica, old.as_deref()));
                     let replicas: Vec<_> = doors.collect();
-                    let (statistics, pools) = match old {
-                        Some(old) => (old.statistics.clone(), old.pools.clone()),
-                        None => (Arc::default(), Arc::new(Pools::new())),
+                    let (statistics, pools, place) = match old {
+                        Some(old) => (old.statistics.clone(), old.pools.clone(), old.place),
+                        None => {
+                            let neighbour = models.iter().find(|((namespace, _), _)| *namespace == key.0);
+                            let namespace = neighbour.map_or_else(|| self.number(), |(_, model)| model.place.0);
+                            (Arc::default(), Arc::new(Pools::new()), (namespace, self.number()))
+                        }
                     };
                     pools.set(&replicas);
-                    models.insert(key, Arc::new(Model { route, replicas, statistics, pools }));
+                    models.insert(key, Arc::new(Model { route, replicas, statistics, pools, place }));
                 }
             }
         }
@@ -272,6 +282,11 @@ impl Ring {
         self.models.write().clear();
     }
 
+    /// A number that nothing else has here.
+    fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
     fn door(&self, replica: &Replica, old: Option<&Model>) -> Option<Arc<Door>> {
         let kept = old.and_then(|old| old.replicas.iter().find(|door| door.replica == *replica));
         if let Some(kept) = kept {
@@ -281,7 +296,7 @@ impl Ring {
             Ok(channel) => Some(Arc::new(Door {
                 replica: replica.clone(),
                 client: ModelServerClient::new(channel),
-                key: self.doors.fetch_add(1, Ordering::Relaxed),
+                key: self.number(),
             })),
             Err(error) => {
                 tracing::error!(%error, replica = replica.id, "a replica can't be reached");

@@ -59,7 +59,7 @@ impl Cleared {
 /// Lets a request through that keeps the limits and fits the model.
 ///
 /// # Errors
-/// `model_not_found`, `quota_exceeded`, `rate_limited`, `concurrency_limited`, what is wrong with the body, `input_mismatch`,
+/// `model_not_found`, `quota_exceeded`, `rate_limited`, `concurrency_limited`, `overloaded`, what is wrong with the body, `input_mismatch`,
 /// `input_value_refused`, `output_unknown`.
 pub async fn assess(ring: &Ring, permit: Permit, head: &Head, body: &mut dyn Body) -> Result<Cleared, Refusal> {
     let Resource::Model(namespace, name) = permit.resource() else {
@@ -72,6 +72,7 @@ pub async fn assess(ring: &Ring, permit: Permit, head: &Head, body: &mut dyn Bod
     let shared = ring.quotas.admit(namespace)?;
     let own = ring.limiter.admit((principal.home(), principal.caller()), &key, &spec.limits)?;
     let admitted = (own, shared);
+    ring.admission.peek(model.place, head.deadline)?;
     let read = timeout_at(head.deadline, body.request(spec.limits.body.0)).await;
     let request = read.unwrap_or_else(|_| Err(slow(head.deadline - head.received)))?;
     payload::check(&request, &spec.inputs, model.route.metadata.as_ref())?;

@@ -1,16 +1,19 @@
-//! balance: from a version to one of its replicas, held until one is ready or the deadline is near.
+//! balance: from a version to one of its replicas, once the machine has room; held until one is ready or the deadline
+//! is near.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+mod admit;
+mod pools;
 
-use ::balance::{Outcome, Patience, Pool};
-use parking_lot::Mutex;
-use rand::SeedableRng as _;
-use rand_chacha::ChaCha8Rng;
+use std::{sync::Arc, time::Duration};
+
+use ::balance::{Outcome, Patience};
 use tokio::time::{Instant, timeout_at};
 use types::{Code, Refusal, Version};
 
 use super::Route;
 use crate::{Ring, ring::Door};
+pub(crate) use admit::{Admission, Pass, Place};
+pub(crate) use pools::Pools;
 
 /// A claim on a replica, counted while it lasts; made only here.
 pub struct Lease {
@@ -19,6 +22,8 @@ pub struct Lease {
     version: Version,
     began: Instant,
     outcome: Outcome,
+    /// The request's place in flight, with its first lease.
+    pass: Option<Pass>,
 }
 
 impl Lease {
@@ -29,6 +34,15 @@ impl Lease {
     /// The replica's id.
     pub fn replica(&self) -> &str {
         &self.door.replica.id
+    }
+
+    pub(crate) fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// The place in flight, which the whole request has and not the attempt.
+    pub(crate) fn pass(&mut self) -> Option<Pass> {
+        self.pass.take()
     }
 
     /// Says how the attempt ended; who only drops the lease has cancelled it.
@@ -45,53 +59,16 @@ impl Drop for Lease {
     }
 }
 
-/// What this gateway knows of a model's replicas, by version; it outlives every route.
-pub(crate) struct Pools {
-    epoch: Instant,
-    state: Mutex<(HashMap<Version, Pool<u64>>, ChaCha8Rng)>,
-}
-
-impl Pools {
-    pub(crate) fn new() -> Self {
-        let (seed, _) = uuid::Uuid::new_v4().as_u64_pair();
-        Self { epoch: Instant::now(), state: Mutex::new((HashMap::new(), ChaCha8Rng::seed_from_u64(seed))) }
-    }
-
-    /// Takes in which replicas there are now.
-    pub(crate) fn set(&self, doors: &[Arc<Door>]) {
-        let now = self.since(Instant::now());
-        let (pools, _) = &mut *self.state.lock();
-        pools.retain(|version, _| doors.iter().any(|door| door.replica.version == *version));
-        for version in doors.iter().map(|door| door.replica.version) {
-            let of_version = doors.iter().filter(|door| door.replica.version == version);
-            let keys: Vec<u64> = of_version.map(|door| door.key).collect();
-            pools.entry(version).or_insert_with(|| Pool::new(now)).set(&keys, now);
-        }
-    }
-
-    fn since(&self, at: Instant) -> Duration {
-        at.saturating_duration_since(self.epoch)
-    }
-
-    /// Works on a version's pool, unless it has gone.
-    fn with<T>(
-        &self,
-        version: Version,
-        now: Instant,
-        work: impl FnOnce(&mut Pool<u64>, &mut ChaCha8Rng, Duration) -> T,
-    ) -> Option<T> {
-        let (pools, rng) = &mut *self.state.lock();
-        pools.get_mut(&version).map(|pool| work(pool, rng, self.since(now)))
-    }
-}
-
 /// Claims a replica of the routed version.
 ///
 /// # Errors
-/// `deadline_exceeded` or `model_not_ready` when none became ready in time.
+/// `overloaded` when it can't be answered in time; `deadline_exceeded` or `model_not_ready` when no replica became ready.
 pub async fn balance(ring: &Ring, route: &Route) -> Result<Lease, Refusal> {
+    let pass = ring.admission.enter(route.model().place, route.request().rows(), route.deadline()).await?;
     route.model().pools.with(route.version(), Instant::now(), |pool, _, now| pool.budget().request(now));
-    again(ring, route, &[]).await
+    let mut lease = again(ring, route, &[]).await?;
+    lease.pass = Some(pass);
+    Ok(lease)
 }
 
 /// How often a request that has tried every replica looks again.
@@ -150,7 +127,14 @@ fn claim(model: &crate::ring::Model, version: Version, tried: &[u64]) -> Option<
         model.pools.with(version, now, |pool, _, now| pool.ended(&key, since, now, Outcome::Cancelled));
         return None;
     };
-    Some(Lease { door: door.clone(), pools: model.pools.clone(), version, began, outcome: Outcome::Cancelled })
+    Some(Lease {
+        door: door.clone(),
+        pools: model.pools.clone(),
+        version,
+        began,
+        outcome: Outcome::Cancelled,
+        pass: None,
+    })
 }
 
 /// How long to wait for the answer of a claimed replica before another one is asked.

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ::balance::{Outcome, Patience};
+use ::balance::{Outcome, Patience, gate::Served};
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use rpc::ModelServer as _;
 use tokio::time::{Instant, sleep_until};
@@ -93,8 +93,12 @@ impl Reply {
 ///
 /// # Errors
 /// `deadline_exceeded`, `replica_lost`, or the model's own refusal.
-pub async fn forward(ring: &Ring, route: Route, lease: Lease) -> Result<Reply, Refusal> {
-    let (response, replica, attempts) = race(ring, &route, lease).await?;
+pub async fn forward(ring: &Ring, route: Route, mut lease: Lease) -> Result<Reply, Refusal> {
+    let pass = lease.pass();
+    let (Answer { response, replica, latency }, attempts) = race(ring, &route, lease).await?;
+    if let Some(pass) = pass {
+        pass.served(Served { latency, compute: response.compute, batch: route.request().rows() });
+    }
     Ok(Reply { route, response, replica, attempts })
 }
 
@@ -102,7 +106,7 @@ pub async fn forward(ring: &Ring, route: Route, lease: Lease) -> Result<Reply, R
 const LOOK: Duration = Duration::from_millis(250);
 
 /// Asks one replica, another when it is lost or keeps us waiting; the first answer counts and the rest is cancelled.
-async fn race(ring: &Ring, route: &Route, lease: Lease) -> Result<(InferResponse, String, u32), Refusal> {
+async fn race(ring: &Ring, route: &Route, lease: Lease) -> Result<(Answer, u32), Refusal> {
     let mut tried = vec![lease.door().key];
     let mut running = FuturesUnordered::new();
     let mut attempts = 1;
@@ -114,7 +118,7 @@ async fn race(ring: &Ring, route: &Route, lease: Lease) -> Result<(InferResponse
         tokio::select! {
             biased;
             Some(ended) = running.next() => match ended {
-                Ended::Answered(response, replica) => return Ok((response, replica, attempts)),
+                Ended::Answered(answer) => return Ok((answer, attempts)),
                 Ended::Refused(refusal) => return Err(refusal),
                 Ended::Lost if !running.is_empty() => {}
                 Ended::Lost if attempts == ATTEMPTS => {
@@ -169,9 +173,16 @@ fn second(ring: &Ring, route: &Route, waited: Duration, tried: &[u64]) -> Option
     Some((balance::other(ring, route, tried)?, kind))
 }
 
+/// An attempt's answer.
+struct Answer {
+    response: InferResponse,
+    replica: String,
+    latency: Duration,
+}
+
 /// How an attempt ended.
 enum Ended {
-    Answered(InferResponse, String),
+    Answered(Answer),
     Refused(Refusal),
     Lost,
 }
@@ -179,9 +190,9 @@ enum Ended {
 async fn attempt(route: &Route, lease: Lease) -> Ended {
     match lease.door().client.infer(route.request().clone()).await {
         Ok(response) => {
-            let replica = lease.replica().to_owned();
+            let (replica, latency) = (lease.replica().to_owned(), lease.began().elapsed());
             lease.ended(Outcome::Answered);
-            Ended::Answered(response, replica)
+            Ended::Answered(Answer { response, replica, latency })
         }
         Err(refusal) if refusal.code == Code::ReplicaLost => {
             tracing::debug!(replica = lease.replica(), %refusal, "a replica was lost while answering");
