@@ -75,6 +75,12 @@ fn split(data: &[u8], ways: u8) -> Option<(u8, &[u8])> {
     data.split_first().map(|(way, rest)| (way % ways, rest))
 }
 
+/// Whether this is no JSON, and not one of the few such inputs that are worth a signature: making and checking one takes
+/// a thousand times longer than finding out.
+fn dull(data: &[u8]) -> bool {
+    data.len() % 16 != 0 && serde_json::from_slice::<serde::de::IgnoredAny>(data).is_err()
+}
+
 /// A seed to be read in this way.
 fn seed(way: u8, rest: impl AsRef<[u8]>) -> Vec<u8> {
     [&[way], rest.as_ref()].concat()

@@ -8,7 +8,7 @@ use p256::ecdsa::{Signature, SigningKey, signature::Signer as _};
 use serde_json::{Value, json};
 use types::{Role, Timestamp};
 
-use super::{keys, seed, split};
+use super::{dull, keys, seed, split};
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 const ROLES: [Role; 2] = [Role::Caller, Role::Labeller];
@@ -89,6 +89,9 @@ pub fn jwt(data: &[u8]) {
         _ => {
             let end = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
             let (header, claims) = (&rest[..end], rest.get(end + 1..).unwrap_or_default());
+            if dull(header) || dull(claims) {
+                return;
+            }
             match VERIFIER.verify(&sign(header, claims), NOW) {
                 Ok(bearer) => believable(&bearer, header, claims),
                 Err(Unbelieved::Refused(refusal)) => assert!(!refusal.message.is_empty()),

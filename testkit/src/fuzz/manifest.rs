@@ -8,7 +8,10 @@ pub fn manifest(data: &[u8]) {
     let Ok(manifest) = Manifest::from_yaml(text) else { return };
     let json = serde_json::to_string_pretty(&manifest).expect("a manifest can be written");
     assert_eq!(Manifest::from_json(json.as_bytes()).as_ref(), Ok(&manifest), "{json}");
-    assert_eq!(Manifest::from_yaml(&json).as_ref(), Ok(&manifest), "{json}");
+    // JSON takes all characters as they are, YAML only those that can be printed.
+    if !json.chars().any(|c| c.is_control() && c != '\n') && !json.contains(['\u{fffe}', '\u{ffff}', '\u{feff}']) {
+        assert_eq!(Manifest::from_yaml(&json).as_ref(), Ok(&manifest), "{json}");
+    }
     let _ = manifest.refuse_unsupported();
 }
 
@@ -25,6 +28,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
         "  source: {onnx: m}\n  inputs: [{name: x, type: FP64, range: [-.inf, .inf]}]\n",
         "  source: {onnx: m}\n  limits: {rate: 0.0000000001/s}\n  slo: {availability: 0.1234567890123456%}\n",
         "  source: &a {onnx: m}\n  # a comment\n  capture:\n    keep: !!str 1h\n    redact: [&b x, *b]\n",
+        "  source: {bundle: \"\\x8a\"}\n",
     ];
     rests.map(|rest| format!("{head}{rest}").into_bytes()).into_iter().chain([json]).collect()
 }
