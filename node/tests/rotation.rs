@@ -1,63 +1,12 @@
 //! Certificates, keys and policies change while requests are on their way, and none of those fails.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: failing loudly is their job")]
 
-use std::{
-    fs,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{fs, time::Duration};
 
 use serde_json::json;
-use testkit::{Node, node::Client, onnx, setup};
-use tokio::task::JoinSet;
+use testkit::{Node, load::Load, node::PATIENCE, onnx, setup};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_mantlet");
-
-/// Asks for predictions 32 at a time until it is dropped or told to stop.
-struct Load {
-    asking: JoinSet<Vec<String>>,
-    stop: Arc<AtomicBool>,
-    answered: Arc<AtomicU64>,
-}
-
-impl Load {
-    fn start(client: &Client) -> Self {
-        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let mut asking = JoinSet::new();
-        for _ in 0..32 {
-            let (client, stop, answered) = (client.clone(), stop.clone(), answered.clone());
-            asking.spawn(async move {
-                let body =
-                    json!({ "inputs": [{ "name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4] }] });
-                let mut failed = Vec::new();
-                while !stop.load(Ordering::Relaxed) {
-                    match client
-                        .try_send(client.request(reqwest::Method::POST, "/v2/models/add/infer").json(&body))
-                        .await
-                    {
-                        Ok((200, _)) => drop(answered.fetch_add(1, Ordering::Relaxed)),
-                        other => failed.push(format!("{other:?}")),
-                    }
-                }
-                failed
-            });
-        }
-        Self { asking, stop, answered }
-    }
-
-    /// How many were answered, and what failed.
-    async fn end(mut self) -> (u64, Vec<String>) {
-        self.stop.store(true, Ordering::Relaxed);
-        let mut failed = Vec::new();
-        while let Some(asked) = self.asking.join_next().await {
-            failed.extend(asked.unwrap());
-        }
-        (self.answered.load(Ordering::Relaxed), failed)
-    }
-}
 
 /// Waits until something holds.
 async fn until(what: &str, node: &Node, holds: impl Fn() -> bool) {
@@ -80,7 +29,7 @@ async fn certificates_rotate_and_policies_change_under_load_without_a_failed_req
     fs::write(node.dir().join("mantlet.toml"), settings).unwrap();
     node.up().await;
     node.deploy("add", &onnx::add(10.0));
-    let load = Load::start(&node.client());
+    let load = Load::start(&node.client(), "add", 10.0, 32, PATIENCE);
     let count = |what: &str| node.log().matches(what).count();
     let policy = node.file(
         "a.cedar",
