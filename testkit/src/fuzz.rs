@@ -78,7 +78,7 @@ fn split(data: &[u8], ways: u8) -> Option<(u8, &[u8])> {
 /// Whether this is no JSON, and not one of the few such inputs that are worth a signature: making and checking one takes
 /// a thousand times longer than finding out.
 fn dull(data: &[u8]) -> bool {
-    data.len() % 16 != 0 && serde_json::from_slice::<serde::de::IgnoredAny>(data).is_err()
+    !data.len().is_multiple_of(16) && serde_json::from_slice::<serde::de::IgnoredAny>(data).is_err()
 }
 
 /// A seed to be read in this way.
