@@ -1,11 +1,18 @@
-//! Model servers are killed and frozen under load, and no prediction fails.
-#![expect(clippy::unwrap_used, reason = "helpers of tests: failing loudly is their job")]
+//! Model servers are killed, frozen and cut off under load: no prediction fails, or next to none, and few are repeated.
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests: failing loudly is their job")]
 
-use std::time::Duration;
+use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use testkit::{Node, load::Load, node::PATIENCE, onnx, setup};
+use testkit::{
+    Node,
+    load::Load,
+    node::PATIENCE,
+    onnx,
+    proxy::{Fault, Proxy},
+    setup,
+};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_mantlet");
 /// What a client waits at the most.
@@ -29,19 +36,24 @@ async fn whole(node: &Node, replicas: usize, gone: u32) {
     }
 }
 
-/// Sends this signal to a model server in the middle of the load, again and again.
-async fn strike(replicas: usize, signal: Signal) {
-    let mut node = Node::new(BINARY);
-    node.up().await;
+/// A node that serves `add` with so many replicas.
+async fn serving(replicas: usize) -> Node {
+    let node = Node::start(BINARY).await;
     let manifest = json!({
         "apiVersion": "mantlet.dev/v1",
         "kind": "Model",
         "metadata": { "name": "add" },
         "spec": { "source": { "onnx": "model.onnx" }, "scale": { "min": replicas } },
     });
-    let client = node.client();
-    assert_eq!(client.deploy(&onnx::add(10.0), &manifest).await.unwrap().0, 200);
+    assert_eq!(node.client().deploy(&onnx::add(10.0), &manifest).await.unwrap().0, 200);
     whole(&node, replicas, 0).await;
+    node
+}
+
+/// Sends this signal to a model server in the middle of the load, again and again.
+async fn strike(replicas: usize, signal: Signal) {
+    let node = serving(replicas).await;
+    let client = node.client();
     let load = Load::start(&client, "add", 10.0, 64, CLIENT);
     load.more(200).await;
     for round in 0..rounds() {
@@ -87,4 +99,80 @@ async fn no_prediction_fails_when_the_only_model_server_freezes() {
         return setup::skip("faults", "ONNX Runtime's library is not set up: cargo xtask setup");
     }
     strike(1, Signal::STOP).await;
+}
+
+/// Predictions in each cell of the matrix: `MANTLET_REQUESTS`, or some hundreds.
+fn requests() -> u64 {
+    std::env::var("MANTLET_REQUESTS").ok().and_then(|text| text.parse().ok()).unwrap_or(400)
+}
+
+/// Sockets of model servers.
+fn sockets(node: &Node) -> BTreeSet<PathBuf> {
+    let found = fs::read_dir(node.dir().join("run")).unwrap().map(|entry| entry.unwrap().path());
+    found.filter(|path| path.extension().is_some_and(|end| end == "sock")).collect()
+}
+
+/// Predictions answered, and attempts beside the first ones, as the node counts them.
+async fn counted(node: &Node) -> (f64, f64) {
+    let client = node.client();
+    let text = client.request(reqwest::Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
+    let sum = |name: &str| {
+        let lines = text.lines().filter(|line| line.starts_with(name));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    };
+    (sum("mantlet_gateway_answers_total"), sum("mantlet_gateway_attempts_total"))
+}
+
+/// One cell: so many of three replicas have this fault, while requests come with a deadline of 2 s.
+async fn cell(fault: Fault, ill: usize) {
+    // Nobody has asked yet, so the gateway has no connections; the orchestrator has its own.
+    let node = serving(3).await;
+    let proxies: Vec<Proxy> = sockets(&node).iter().take(ill).map(|socket| Proxy::before(socket).unwrap()).collect();
+    assert_eq!(proxies.len(), ill);
+    let load = Load::start(&node.client(), "add", 10.0, 16, Duration::from_secs(2));
+    for proxy in &proxies {
+        proxy.connected(1).await;
+    }
+    load.more(200).await;
+    let before = counted(&node).await;
+    proxies.iter().for_each(|proxy| proxy.set(fault));
+    load.more(requests()).await;
+    let after = counted(&node).await;
+    let (_, failed) = load.end().await;
+    let (answered, repeated) = (after.0 - before.0, after.1 - before.1);
+    let told = format!("{fault:?} at {ill} of 3: {answered} answered, {} failed, {repeated} repeated", failed.len());
+    let wrong = format!("{told}: {:?}\n{}", failed.first(), node.log());
+    // Those in flight when it begins are few among many, and many among few.
+    assert!(failed.len() as f64 <= (answered * 0.001).max(4.0), "{wrong}");
+    // What the budget has saved up beside a tenth of the requests.
+    assert!(repeated <= answered * 0.1 + 128.0 + 60.0, "{wrong}");
+    if requests() >= 10_000 {
+        assert!(repeated <= answered * 0.2, "{wrong}");
+        eprintln!("{told}");
+    }
+}
+
+macro_rules! matrix {
+    ($($name:ident: $fault:expr;)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                if setup::onnxruntime().is_none() {
+                    return setup::skip("faults", "ONNX Runtime's library is not set up: cargo xtask setup");
+                }
+                for ill in [1, 2] {
+                    cell($fault, ill).await;
+                }
+            }
+        )*
+    };
+}
+
+matrix! {
+    latency_is_worked_around: Fault::Latency(Duration::from_millis(100), Duration::ZERO);
+    jitter_is_worked_around: Fault::Latency(Duration::ZERO, Duration::from_millis(200));
+    resets_are_worked_around: Fault::Reset;
+    a_partition_is_worked_around: Fault::Partition;
+    half_open_connections_are_worked_around: Fault::HalfOpen;
+    slow_readers_are_worked_around: Fault::Bandwidth(2_000);
 }

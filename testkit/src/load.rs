@@ -22,7 +22,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Asks `model`, which adds `term`, this many times at once. What takes longer than `patience` has failed.
+    /// Asks `model`, which adds `term`, this many times at once, each with `patience` as its deadline.
     pub fn start(client: &Client, model: &str, term: f64, clients: u64, patience: Duration) -> Self {
         let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let mut asking = JoinSet::new();
@@ -38,8 +38,10 @@ impl Load {
                     }
                     let tensor =
                         json!({ "name": "x", "shape": [1, 4], "datatype": "FP32", "data": [value, 0, 1, value] });
-                    let request = client.request(Method::POST, &path).timeout(patience);
-                    let sent = client.try_send(request.json(&json!({ "inputs": [tensor] }))).await;
+                    let request = client.request(Method::POST, &path).timeout(patience * 2);
+                    let deadline = u64::try_from(patience.as_micros()).unwrap_or(u64::MAX);
+                    let body = json!({ "inputs": [tensor], "parameters": { "timeout": deadline } });
+                    let sent = client.try_send(request.json(&body)).await;
                     let wanted = json!([value + term, term, 1.0 + term, value + term]);
                     match sent {
                         Ok((200, answer)) if answer["outputs"][0]["data"] == wanted => {

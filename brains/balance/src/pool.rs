@@ -6,20 +6,18 @@ use rand::{Rng, RngExt as _};
 
 use crate::{budget::Budget, ewma::PeakEwma, quantile::Quantiles};
 
-/// Failures in a row that eject a replica.
-const FAILURES: u32 = 5;
-/// How long the first ejection lasts; the n-th lasts n times as long.
-const EJECTED: Duration = Duration::from_secs(30);
-/// How long an ejection lasts at the most.
-const LONGEST: Duration = Duration::from_secs(300);
-/// Share of replicas that may be ejected; one may in any case.
-const MOST_EJECTED: f64 = 0.1;
-/// Below this share of healthy replicas all are used: then something else is wrong.
+/// How long a replica is left out after a failure; twice as long after each further one in a row.
+const EJECTED: Duration = Duration::from_secs(1);
+/// How long it is left out at the most.
+const LONGEST: Duration = Duration::from_secs(64);
+/// When more than this share is silent, silence alone says nothing: then all may be used, the best of them first.
 const PANIC: f64 = 0.5;
 /// How long a new replica's share grows from a tenth to the whole.
 const SLOW_START: Duration = Duration::from_secs(10);
-/// A replica that owes answers and gave none for as long is stalled, unless its answers take long.
+/// A replica of which nothing is known, that owes answers and gave none for as long, is stalled.
 const STALLED: Duration = Duration::from_secs(1);
+/// How many times its usual latency is long for a replica.
+const LONG: f64 = 4.0;
 /// What a failure counts as, at the least: who fails fast must not look fast.
 const FAILURE: Duration = Duration::from_secs(1);
 /// Readings below which no quantile is believed.
@@ -29,7 +27,7 @@ const HEDGE_AT: f64 = 0.95;
 /// The soonest that a second replica is asked.
 const SOONEST: Duration = Duration::from_millis(5);
 /// The soonest that an attempt is taken for lost, and how many times the hedge's delay that is.
-const RESCUE: (Duration, u32) = (Duration::from_millis(250), 10);
+const RESCUE: (Duration, u32) = (Duration::from_millis(250), 5);
 /// Requests in flight per replica up to which there are hedges: beyond that they would make the queues that they are
 /// to avoid.
 const IDLE_ENOUGH: f64 = 2.0;
@@ -63,8 +61,8 @@ struct Replica<K> {
     /// The last time that it answered, or began to owe an answer.
     moved: Duration,
     latency: PeakEwma,
+    /// Failures in a row.
     failures: u32,
-    ejections: u32,
     ejected_until: Duration,
 }
 
@@ -96,7 +94,6 @@ impl<K: Clone + PartialEq> Pool<K> {
                     moved: now,
                     latency: PeakEwma::default(),
                     failures: 0,
-                    ejections: 0,
                     ejected_until: Duration::ZERO,
                 });
             }
@@ -122,11 +119,13 @@ impl<K: Clone + PartialEq> Pool<K> {
     ///
     /// `None` when there is none. Whoever claims one says later how it ended: [`Pool::ended`]. O(n), no allocation.
     pub fn claim(&mut self, tried: &[K], now: Duration, rng: &mut impl Rng) -> Option<K> {
-        let all = self.replicas.len() as f64;
-        let healthy = self.replicas.iter().filter(|replica| replica.healthy(now)).count();
-        let panics = (healthy as f64) < all * PANIC;
+        let working = self.replicas.iter().filter(|replica| replica.works(now));
+        let (count, silent) = working.fold((0.0, 0.0), |(count, silent), replica| {
+            (count + 1.0, silent + f64::from(u8::from(replica.stalled(now))))
+        });
+        let panics = silent > count * PANIC;
         let left = |replica: &Replica<K>, anyone: bool| {
-            !tried.contains(&replica.key) && (anyone || panics || replica.healthy(now))
+            !tried.contains(&replica.key) && (anyone || replica.works(now) && (panics || !replica.stalled(now)))
         };
         // Rather one that is left out than none.
         let anyone = !self.replicas.iter().any(|replica| left(replica, false));
@@ -138,6 +137,13 @@ impl<K: Clone + PartialEq> Pool<K> {
         let place = match count {
             0 => return None,
             1 => nth(0)?,
+            // Two drawn of many that may be lost would often both be; then the best of all answers.
+            _ if panics => {
+                let unknown = self.typical(now);
+                let score = |place: &usize| self.replicas[*place].score(unknown, now);
+                let places = (0..self.replicas.len()).filter(|place| left(&self.replicas[*place], anyone));
+                places.min_by(|a, b| score(a).total_cmp(&score(b)))?
+            }
             _ => {
                 let first = rng.random_range(0..count);
                 let second = (first + rng.random_range(1..count)) % count;
@@ -161,8 +167,6 @@ impl<K: Clone + PartialEq> Pool<K> {
         if outcome == Outcome::Answered {
             self.latencies.observe(latency);
         }
-        let ejected = self.replicas.iter().filter(|replica| replica.ejected_until > now).count();
-        let most = ((self.replicas.len() as f64 * MOST_EJECTED) as usize).max(1);
         let Some(replica) = self.replicas.iter_mut().find(|replica| replica.key == *key) else { return };
         replica.in_flight = replica.in_flight.saturating_sub(1);
         match outcome {
@@ -171,14 +175,10 @@ impl<K: Clone + PartialEq> Pool<K> {
                 replica.failures = 0;
                 replica.latency.observe(latency, now);
             }
-            Outcome::Failed => {
-                replica.failures += 1;
-                replica.latency.observe(latency.max(FAILURE), now);
-                if replica.failures >= FAILURES && replica.ejected_until <= now && ejected < most {
-                    replica.ejections += 1;
-                    replica.ejected_until = now + (EJECTED * replica.ejections).min(LONGEST);
-                    replica.failures = 0;
-                }
+            Outcome::Failed => replica.fail(latency, now),
+            // It gave nothing to anybody all the time, and that was long for it.
+            Outcome::Cancelled if replica.moved <= began && replica.is_long(latency, began) => {
+                replica.fail(latency, now)
             }
             // It took at least as long.
             Outcome::Cancelled => {
@@ -221,15 +221,27 @@ impl<K: Clone + PartialEq> Pool<K> {
 }
 
 impl<K> Replica<K> {
-    fn healthy(&self, now: Duration) -> bool {
-        self.ejected_until <= now && !self.stalled(now)
+    /// Whether it did not fail lately. Once its time is over, one request at a time finds out whether it works again.
+    fn works(&self, now: Duration) -> bool {
+        self.failures == 0 || (self.ejected_until <= now && self.in_flight == 0)
+    }
+
+    fn fail(&mut self, latency: Duration, now: Duration) {
+        self.failures += 1;
+        self.latency.observe(latency.max(FAILURE), now);
+        let times = 1_u32 << (self.failures - 1).min(6);
+        self.ejected_until = now + (EJECTED * times).min(LONGEST);
     }
 
     /// Whether it owes answers and has given none for much longer than it usually takes.
     fn stalled(&self, now: Duration) -> bool {
-        let silent = now.saturating_sub(self.moved);
-        let usual = self.latency.seconds(self.moved).unwrap_or(0.0);
-        self.in_flight > 0 && silent > STALLED && silent.as_secs_f64() > 10.0 * usual
+        self.in_flight > 0 && self.is_long(now.saturating_sub(self.moved), self.moved)
+    }
+
+    /// Whether an answer begun then should have come in this time.
+    fn is_long(&self, time: Duration, began: Duration) -> bool {
+        let usual = self.latency.seconds(began).map_or(STALLED, |usual| Duration::from_secs_f64(usual * LONG));
+        time >= usual.clamp(RESCUE.0, STALLED.max(usual))
     }
 
     /// What one more request would wait here, in seconds, the more the newer the replica is.

@@ -112,7 +112,7 @@ async fn race(ring: &Ring, route: &Route, lease: Lease) -> Result<(Answer, u32),
     let mut attempts = 1;
     running.push(attempt(route, lease));
     let began = Instant::now();
-    let mut next = began + wait(route);
+    let mut next = began + wait(route, began);
     loop {
         let wake = next.min(route.deadline());
         tokio::select! {
@@ -132,7 +132,8 @@ async fn race(ring: &Ring, route: &Route, lease: Lease) -> Result<(Answer, u32),
                     tried.push(lease.door().key);
                     attempts += 1;
                     running.push(attempt(route, lease));
-                    next = Instant::now() + wait(route);
+                    let now = Instant::now();
+                    next = now + wait(route, now);
                 }
             },
             () = sleep_until(wake) => {
@@ -142,30 +143,40 @@ async fn race(ring: &Ring, route: &Route, lease: Lease) -> Result<(Answer, u32),
                         .hint("give more time, or send fewer rows at once"));
                 }
                 if attempts < ATTEMPTS
-                    && let Some((lease, kind)) = second(ring, route, now - began, &tried)
+                    && let Some((lease, kind)) = second(ring, route, began, &tried)
                 {
                     ring.metrics.again(kind);
                     tried.push(lease.door().key);
                     attempts += 1;
                     running.push(attempt(route, lease));
                 }
-                next = now + wait(route).max(LOOK);
+                next = now + wait(route, now).max(LOOK);
             }
         }
     }
 }
 
-/// How long the first attempt has before a second replica is thought of.
-fn wait(route: &Route) -> Duration {
-    match balance::patience(route) {
+/// How long an attempt has from now on before a second replica is thought of.
+fn wait(route: &Route, now: Instant) -> Duration {
+    match patience(route, now) {
         Some(Patience::Hedge(after) | Patience::Rescue(after)) => after,
         None => LOOK,
     }
 }
 
-/// A second replica for a request that has waited this long, where that is long enough and can be paid.
-fn second(ring: &Ring, route: &Route, waited: Duration, tried: &[u64]) -> Option<(Lease, &'static str)> {
-    let kind = match balance::patience(route)? {
+/// As the pool says, and half of the time that is left at the most: what comes after the deadline helps nobody.
+fn patience(route: &Route, now: Instant) -> Option<Patience> {
+    let half = route.deadline().saturating_duration_since(now) / 2;
+    balance::patience(route).map(|patience| match patience {
+        Patience::Hedge(after) => Patience::Hedge(after.min(half)),
+        Patience::Rescue(after) => Patience::Rescue(after.min(half)),
+    })
+}
+
+/// A second replica for a request that has waited since then, where that is long enough and can be paid.
+fn second(ring: &Ring, route: &Route, began: Instant, tried: &[u64]) -> Option<(Lease, &'static str)> {
+    let waited = began.elapsed();
+    let kind = match patience(route, began)? {
         Patience::Hedge(after) if waited >= after && balance::hedge(route) => "hedge",
         Patience::Rescue(after) if waited >= after && balance::rescue(route) => "rescue",
         _ => return None,
