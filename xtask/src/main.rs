@@ -1,11 +1,13 @@
-//! `cargo xtask`: set-up, tests, checks and demos of this workspace.
+//! `cargo xtask`: set-up, tests, checks, benches and demos of this workspace.
 //!
 //! Each verb is a module: [`setup`] fetches what the others need, [`test`] is what CI runs, [`tidy`] holds the
 //! house rules that a program can check, [`fuzz`] looks for inputs that break a
-//! parser, [`demo`] shows the whole thing at work. [`shell`] runs commands.
+//! parser, [`bench`] measures a promise beside other people's software, [`demo`] shows the whole thing at
+//! work. [`shell`] runs commands.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool prints")]
 
+mod bench;
 mod demo;
 mod fuzz;
 mod setup;
@@ -21,7 +23,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{setup::Environment, workspace::Workspace};
 
-/// Set-up, tests, checks and demos of Mantlet.
+/// Set-up, tests, checks, benches and demos of Mantlet.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Arguments {
@@ -41,6 +43,8 @@ enum Verb {
     Gen,
     /// Runs libFuzzer over every parser of untrusted bytes, and prints what it reached.
     Fuzz(fuzz::Options),
+    /// Measures a promise beside other people's software, prints a table, writes target/bench/NAME.json.
+    Bench(bench::Options),
     /// Builds Mantlet, starts a node, deploys the healthcare example, predicts, verifies the ledger.
     Demo {
         /// Stops the node and exits once everything has been shown.
@@ -80,6 +84,7 @@ fn carry_out(verb: Verb) -> Result<bool> {
         Verb::Tidy => tidy::run(&workspace),
         Verb::Gen => generate(&workspace).map(|()| true),
         Verb::Fuzz(options) => fuzz::run(&workspace, &options),
+        Verb::Bench(options) => bench::run(&workspace, &options).map(|()| true),
         Verb::Demo { once } => demo::run(&workspace, once).map(|()| true),
     }
 }

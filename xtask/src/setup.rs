@@ -30,7 +30,7 @@ pub(crate) struct Environment {
     /// The virtual environment's Python.
     python: PathBuf,
     /// ONNX Runtime's shared library.
-    library: PathBuf,
+    pub library: PathBuf,
     /// Test data that is not part of the repository, where there is any.
     pub data: Option<PathBuf>,
     /// The search path, our own tools first.

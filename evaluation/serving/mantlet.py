@@ -1,0 +1,48 @@
+"""Starts Mantlet: as it comes, or with `--security off`. Not a script."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from process import Process, run
+from questions import Question
+from server import Server
+from subject import Settings, Tools
+
+INFER = "/v2/models/model/infer"
+
+
+def start(tools: Tools, question: Question, folder: Path, _: Settings) -> Server:
+    """A node with one model, and a caller with a token."""
+    return _start(tools, question, folder, [])
+
+
+def start_open(tools: Tools, question: Question, folder: Path, _: Settings) -> Server:
+    """The same over plain HTTP, for everybody."""
+    return _start(tools, question, folder, ["--security", "off"])
+
+
+def _start(tools: Tools, question: Question, folder: Path, security: list[str]) -> Server:
+    data_dir = folder / "data"
+    command = [tools.mantlet, "--data-dir", str(data_dir)]
+    environment = {**os.environ, "MANTLET_MODEL_SERVER__ONNXRUNTIME": tools.onnxruntime}
+    process = Process(
+        [*command, "up", "--listen", "127.0.0.1:0", *security], folder / "node.log", env=environment
+    )
+    try:
+        process.wait_until((data_dir / "client.json").exists)
+        run([*command, "deploy", str(question.model.path), "--name", "model", "--wait"], "deploy")
+        headers = question.headers
+        if not security:
+            added = run(
+                [*command, "callers", "add", "bench", "--role", "caller", "--output", "json"],
+                "caller",
+            )
+            headers["authorization"] = f"Bearer {json.loads(added)['token']}"
+        url = json.loads((data_dir / "client.json").read_text())["url"] + INFER
+        return Server(question, folder, [process], url, question.body, headers)
+    except BaseException:
+        process.stop()
+        raise
