@@ -1,3 +1,5 @@
+//! The gate: whatever happens, everybody is answered once; who is fair, who is first, who is refused.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The pool: whatever happens, counts stay right; who is avoided, and how it comes back.
+
 use proptest::prelude::*;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
