@@ -1,5 +1,4 @@
 //! Certificates, keys and policies change while requests are on their way, and none of those fails.
-#![expect(clippy::unwrap_used, reason = "helpers of tests: failing loudly is their job")]
 
 use std::{fs, time::Duration};
 

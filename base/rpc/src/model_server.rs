@@ -122,6 +122,8 @@ impl Control for Controlled {
 const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 /// Metadata that carries the model's own time, in microseconds.
 const COMPUTE: &str = "mantlet-compute-us";
+/// Metadata that carries how long the request waited at its replica, in microseconds.
+const QUEUED: &str = "mantlet-queued-us";
 
 /// Serves a model server to other processes: its control part, and the Open Inference Protocol's `ModelInfer`.
 pub fn model_server_router(inner: Arc<dyn ModelServer>, renew: Renew) -> axum::Router {
@@ -150,10 +152,14 @@ async fn answer(
     let request = oip::read_request(request)?;
     let (model, version, id) = (request.model.clone(), request.version, request.id.clone());
     let response = inner.infer(request).await?;
-    let compute = u64::try_from(response.compute.as_micros()).unwrap_or(u64::MAX);
+    let times = [(COMPUTE, Some(response.compute)), (QUEUED, response.queued)];
     let mut answer =
         tonic::Response::new(oip::write_response(model.as_str(), version.map_or(0, |v| v.0), id.as_deref(), response));
-    answer.metadata_mut().insert(COMPUTE, compute.into());
+    for (name, time) in times {
+        if let Some(time) = time {
+            answer.metadata_mut().insert(name, u64::try_from(time.as_micros()).unwrap_or(u64::MAX).into());
+        }
+    }
     Ok(answer)
 }
 
@@ -205,8 +211,12 @@ impl ModelServer for ModelServerClient {
         let codec = tonic_prost::ProstCodec::<ModelInferRequest, oip::proto::ModelInferResponse>::default();
         let answer =
             grpc.unary(tonic::Request::new(message), path, codec).await.map_err(|status| remote::refusal(&status))?;
-        let compute = answer.metadata().get(COMPUTE).and_then(|value| value.to_str().ok()?.parse().ok());
+        let time = |name| {
+            let micros = answer.metadata().get(name).and_then(|value| value.to_str().ok()?.parse().ok());
+            micros.map(Duration::from_micros)
+        };
+        let (compute, queued) = (time(COMPUTE).unwrap_or_default(), time(QUEUED));
         let outputs = oip::read_outputs(answer.into_inner())?;
-        Ok(InferResponse { outputs, compute: Duration::from_micros(compute.unwrap_or(0)) })
+        Ok(InferResponse { outputs, compute, queued })
     }
 }

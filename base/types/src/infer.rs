@@ -35,6 +35,8 @@ pub struct InferResponse {
     pub outputs: Vec<Tensor>,
     /// Time the model itself took.
     pub compute: Duration,
+    /// Time it waited at its replica before that; nothing where a server does not say.
+    pub queued: Option<Duration>,
 }
 
 /// What a model declares of one input or output.

@@ -28,6 +28,8 @@ pub struct Served {
     pub latency: Duration,
     /// The model's own time, for the whole batch; nothing where it is not told.
     pub compute: Duration,
+    /// How long it waited at its replica, where that is told.
+    pub queued: Option<Duration>,
     /// Rows of the batch.
     pub batch: u64,
 }
@@ -42,6 +44,8 @@ pub struct Limit {
     /// Its mean deviation.
     deviation: f64,
     compute: f64,
+    /// The mean of what a replica's queue does to a request: waiting and computing, or the whole latency.
+    inside: f64,
     /// The overhead that is believed, and the lowest since it was last looked at.
     overhead: (f64, f64),
     turned: Duration,
@@ -59,6 +63,7 @@ impl Default for Limit {
             latency: None,
             deviation: 0.0,
             compute: 0.0,
+            inside: 0.0,
             overhead: (f64::INFINITY, f64::INFINITY),
             turned: Duration::ZERO,
             probe: None,
@@ -93,7 +98,10 @@ impl Limit {
         self.latency = Some(mean + FRESH * (latency - mean));
         self.deviation += FRESH * ((latency - mean).abs() - self.deviation);
         self.compute += FRESH * (compute - self.compute);
-        self.overhead.1 = self.overhead.1.min(latency - compute);
+        // A slow network is no queue: who is told what waiting took looks at nothing else.
+        let inside = served.queued.map_or(latency, |queued| queued.as_secs_f64() + compute);
+        self.inside += FRESH * (inside - self.inside);
+        self.overhead.1 = self.overhead.1.min(inside - compute);
         self.busiest = self.busiest.max(in_flight);
         match self.probe {
             Some(until) if now >= until => self.look(now),
@@ -104,7 +112,7 @@ impl Limit {
     }
 
     fn step(&mut self, now: Duration) {
-        let mean = self.latency.unwrap_or(0.0).max(1e-6);
+        let mean = self.inside.max(1e-6);
         let unqueued = self.compute + self.overhead.0.min(self.overhead.1);
         let gradient = ((unqueued * TOLERATED.0 + TOLERATED.1) / mean).clamp(0.5, 1.0);
         let more = if gradient < 1.0 { 0.0 } else { self.limit.sqrt() };
@@ -151,7 +159,7 @@ mod tests {
             let latency = service * (f64::from(in_flight) / workers).max(1.0) + 0.000_3;
             let compute = if told { service } else { 0.0 };
             let [latency, compute] = [latency, compute].map(Duration::from_secs_f64);
-            limit.observe(Served { latency, compute, batch: 1 }, in_flight, now);
+            limit.observe(Served { latency, compute, queued: None, batch: 1 }, in_flight, now);
         }
     }
 
@@ -163,6 +171,21 @@ mod tests {
             let busy = f64::from(limit.current()) / workers;
             assert!((1.0..=6.0).contains(&busy), "{busy} times {workers} of {service} s");
         }
+    }
+
+    #[test]
+    fn a_slow_network_is_no_queue() {
+        let mut limit = Limit::default();
+        for tick in 0..10_000 {
+            let latency = Duration::from_millis(tick % 200 + 1);
+            let (compute, queued) = (Duration::from_micros(100), Some(Duration::from_micros(50)));
+            limit.observe(
+                Served { latency, compute, queued, batch: 1 },
+                limit.current(),
+                Duration::from_millis(tick * 10),
+            );
+        }
+        assert!(limit.current() > 500, "{}", limit.current());
     }
 
     #[test]
@@ -183,7 +206,8 @@ mod tests {
     fn what_nobody_reaches_does_not_grow() {
         let mut limit = Limit::default();
         for tick in 0..1_000 {
-            let served = Served { latency: Duration::from_millis(1), compute: Duration::ZERO, batch: 1 };
+            let latency = Duration::from_millis(1);
+            let served = Served { latency, compute: Duration::ZERO, queued: None, batch: 1 };
             limit.observe(served, 1, Duration::from_millis(tick * 60));
         }
         assert_eq!(limit.current(), FIRST as u32);
@@ -196,7 +220,7 @@ mod tests {
             for (latency, compute, in_flight, millis) in readings {
                 now += Duration::from_millis(millis);
                 let [latency, compute] = [latency, compute].map(|micros| Duration::from_micros(micros.into()));
-                limit.observe(Served { latency, compute, batch: 1 }, in_flight, now);
+                limit.observe(Served { latency, compute, queued: None, batch: 1 }, in_flight, now);
                 prop_assert!((2..=4_096).contains(&limit.current()));
             }
         }

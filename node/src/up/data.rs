@@ -27,6 +27,10 @@ const ORIGIN: &str = "mantlet.dev/node";
 const ADMIN: &str = "admin";
 /// How the text of a public key begins.
 const PUBLIC: &str = "-----BEGIN PUBLIC KEY-----";
+/// How often a lock is tried.
+const TRIES: u32 = 40;
+/// The time between two tries.
+const LOOK: std::time::Duration = std::time::Duration::from_millis(50);
 /// Longest path of a socket's folder: a Unix socket's whole path has room for about 100 bytes.
 const SOCKETS: usize = 70;
 
@@ -230,14 +234,16 @@ fn lock(root: &Path) -> Result<File, Refusal> {
         .mode(0o600)
         .open(&path)
         .map_err(|error| unusable(root, &error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => {
-            Err(Refusal::new(Code::DataDirLocked, format!("another node uses {}", root.display()))
-                .hint("stop it first, or name another directory: --data-dir DIR"))
+    // A node that was killed may leave a child that is about to become a model server; it lets go in a moment.
+    for _ in 0..TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(fs::TryLockError::WouldBlock) => std::thread::sleep(LOOK),
+            Err(fs::TryLockError::Error(error)) => return Err(unusable(&path, &error)),
         }
-        Err(fs::TryLockError::Error(error)) => Err(unusable(&path, &error)),
     }
+    Err(Refusal::new(Code::DataDirLocked, format!("another node uses {}", root.display()))
+        .hint("stop it first, or name another directory: --data-dir DIR"))
 }
 
 fn run_dir(root: &Path) -> Result<(PathBuf, Option<tempfile::TempDir>), Refusal> {

@@ -104,13 +104,15 @@ impl ModelServer for Engine {
     async fn infer(&self, request: InferRequest) -> Result<InferResponse, Refusal> {
         let loaded = self.loaded()?;
         let in_flight = InFlight::enter(&self.in_flight)?;
+        let came = Instant::now();
         let permit = loaded.free.acquire().await;
         permit.map_err(|_| Refusal::new(Code::ModelNotReady, "the model was unloaded"))?.forget();
         let running = Running::take(loaded.clone())?;
+        let queued = came.elapsed();
         let response = off_the_runtime(move || running.infer(&request)).await?;
         drop(in_flight);
         self.answered.fetch_add(1, Ordering::Relaxed);
-        response
+        response.map(|response| InferResponse { queued: Some(queued), ..response })
     }
 }
 
@@ -274,7 +276,7 @@ fn run(session: &mut Session, metadata: &ModelMetadata, request: &InferRequest) 
             .ok_or_else(|| Refusal::new(Code::InferenceFailed, format!("the model gave no output `{}`", spec.name)))?;
         values::from_runtime(&spec.name, value, &spec.classes)
     });
-    Ok(InferResponse { outputs: outputs.collect::<Result<_, _>>()?, compute })
+    Ok(InferResponse { outputs: outputs.collect::<Result<_, _>>()?, compute, queued: None })
 }
 
 fn failure(error: &ort::Error) -> Refusal {

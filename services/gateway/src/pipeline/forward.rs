@@ -97,7 +97,8 @@ pub async fn forward(ring: &Ring, route: Route, mut lease: Lease) -> Result<Repl
     let pass = lease.pass();
     let (Answer { response, replica, latency }, attempts) = race(ring, &route, lease).await?;
     if let Some(pass) = pass {
-        pass.served(Served { latency, compute: response.compute, batch: route.request().rows() });
+        let InferResponse { compute, queued, .. } = response;
+        pass.served(Served { latency, compute, queued, batch: route.request().rows() });
     }
     Ok(Reply { route, response, replica, attempts })
 }

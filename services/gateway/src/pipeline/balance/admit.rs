@@ -224,7 +224,8 @@ mod tests {
     async fn who_can_t_be_answered_in_time_hears_so_with_a_time() {
         let admission = Admission::new();
         let pass = admission.enter(PLACE, 1, soon()).await.unwrap();
-        pass.served(Served { latency: Duration::from_secs(2), compute: Duration::from_secs(2), batch: 1 });
+        let took = Duration::from_secs(2);
+        pass.served(Served { latency: took, compute: took, queued: None, batch: 1 });
         let passes = fill(&admission).await;
         let refusal = admission.enter(PLACE, 1, Instant::now() + Duration::from_secs(1)).await.err().unwrap();
         assert_eq!(refusal.code, Code::Overloaded);
