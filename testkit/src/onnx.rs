@@ -93,29 +93,54 @@ struct Dimension {
 }
 
 const FLOAT: i32 = 1;
+const INT64: i32 = 7;
 
-fn value(name: &str, dims: &[i64]) -> Value {
+fn value(name: &str, elem_type: i32, dims: &[i64]) -> Value {
     let dimension = |d: &i64| Dimension { value: (*d >= 0).then_some(*d), parameter: (*d < 0).then(|| "n".into()) };
     let shape = Shape { dim: dims.iter().map(dimension).collect() };
-    Value { name: name.into(), kind: Some(Kind { tensor: Some(Tensor { elem_type: FLOAT, shape: Some(shape) }) }) }
+    Value { name: name.into(), kind: Some(Kind { tensor: Some(Tensor { elem_type, shape: Some(shape) }) }) }
+}
+
+fn operation(op_type: &str, input: &[&str], output: &str) -> Operation {
+    let input = input.iter().map(|name| (*name).to_owned()).collect();
+    Operation { input, output: vec![output.into()], op_type: op_type.into() }
+}
+
+fn floats(name: &str, values: &[f32]) -> Weights {
+    let dims = vec![i64::try_from(values.len()).unwrap_or(0)];
+    Weights { dims, data_type: FLOAT, float_data: values.to_vec(), name: name.into() }
+}
+
+fn model(node: Vec<Operation>, initializer: Vec<Weights>, input: Value, output: Value) -> Vec<u8> {
+    let graph = Graph { node, name: "add".into(), initializer, input: vec![input], output: vec![output] };
+    let opset_import = vec![Opset { domain: String::new(), version: 13 }];
+    Model { ir_version: 8, graph: Some(graph), opset_import }.encode_to_vec()
 }
 
 /// A model with one FP32 input `x` and one output `y` of shape `[-1, 4]`, where `y = x + offset`; each offset is
 /// another file.
 pub fn add(offset: f32) -> Vec<u8> {
-    let graph = Graph {
-        node: vec![Operation {
-            input: vec!["x".into(), "offset".into()],
-            output: vec!["y".into()],
-            op_type: "Add".into(),
-        }],
-        name: "add".into(),
-        initializer: vec![Weights { dims: vec![1], data_type: FLOAT, float_data: vec![offset], name: "offset".into() }],
-        input: vec![value("x", &[-1, 4])],
-        output: vec![value("y", &[-1, 4])],
-    };
-    let opset_import = vec![Opset { domain: String::new(), version: 13 }];
-    Model { ir_version: 8, graph: Some(graph), opset_import }.encode_to_vec()
+    let nodes = vec![operation("Add", &["x", "offset"], "y")];
+    model(nodes, vec![floats("offset", &[offset])], value("x", FLOAT, &[-1, 4]), value("y", FLOAT, &[-1, 4]))
+}
+
+/// As [`add`], but `y = x - mean(x)` over all rows: a row's answer depends on its neighbours.
+pub fn centre() -> Vec<u8> {
+    let nodes = vec![operation("ReduceMean", &["x"], "mean"), operation("Sub", &["x", "mean"], "y")];
+    model(nodes, Vec::new(), value("x", FLOAT, &[-1, 4]), value("y", FLOAT, &[-1, 4]))
+}
+
+/// As [`add`], for one row exactly.
+pub fn add_to_one(offset: f32) -> Vec<u8> {
+    let nodes = vec![operation("Add", &["x", "offset"], "y")];
+    model(nodes, vec![floats("offset", &[offset])], value("x", FLOAT, &[1, 4]), value("y", FLOAT, &[1, 4]))
+}
+
+/// A model with an INT64 input `x` and an FP32 output `y` of shape `[-1]`: 0 to 3 become 0, 10, 20, 30, and anything
+/// beyond fails.
+pub fn look_up() -> Vec<u8> {
+    let nodes = vec![operation("Gather", &["table", "x"], "y")];
+    model(nodes, vec![floats("table", &[0.0, 10.0, 20.0, 30.0])], value("x", INT64, &[-1]), value("y", FLOAT, &[-1]))
 }
 
 /// The request that [`add`] answers with `offset + 1 … offset + 4`.

@@ -44,6 +44,9 @@ pub struct ServerStatus {
     pub in_flight: u32,
     /// Inferences answered since the start.
     pub answered: u64,
+    /// Inferences in flight that wait for a session.
+    #[serde(default)]
+    pub queued: u32,
 }
 
 /// A new certificate for a running model server.
@@ -124,6 +127,8 @@ const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 const COMPUTE: &str = "mantlet-compute-us";
 /// Metadata that carries how long the request waited at its replica, in microseconds.
 const QUEUED: &str = "mantlet-queued-us";
+/// Metadata that carries the rows of the batch that the answer was computed in.
+const BATCH: &str = "mantlet-batch";
 
 /// Serves a model server to other processes: its control part, and the Open Inference Protocol's `ModelInfer`.
 pub fn model_server_router(inner: Arc<dyn ModelServer>, renew: Renew) -> axum::Router {
@@ -153,6 +158,7 @@ async fn answer(
     let (model, version, id) = (request.model.clone(), request.version, request.id.clone());
     let response = inner.infer(request).await?;
     let times = [(COMPUTE, Some(response.compute)), (QUEUED, response.queued)];
+    let batch = response.batch;
     let mut answer =
         tonic::Response::new(oip::write_response(model.as_str(), version.map_or(0, |v| v.0), id.as_deref(), response));
     for (name, time) in times {
@@ -160,6 +166,7 @@ async fn answer(
             answer.metadata_mut().insert(name, u64::try_from(time.as_micros()).unwrap_or(u64::MAX).into());
         }
     }
+    answer.metadata_mut().insert(BATCH, batch.into());
     Ok(answer)
 }
 
@@ -200,6 +207,7 @@ impl ModelServer for ModelServerClient {
     }
 
     async fn infer(&self, request: InferRequest) -> Result<InferResponse, Refusal> {
+        let rows = request.rows();
         let message = oip::write_request(request);
         let mut grpc = tonic::client::Grpc::new(self.channel.clone())
             .max_decoding_message_size(remote::MESSAGE)
@@ -211,12 +219,11 @@ impl ModelServer for ModelServerClient {
         let codec = tonic_prost::ProstCodec::<ModelInferRequest, oip::proto::ModelInferResponse>::default();
         let answer =
             grpc.unary(tonic::Request::new(message), path, codec).await.map_err(|status| remote::refusal(&status))?;
-        let time = |name| {
-            let micros = answer.metadata().get(name).and_then(|value| value.to_str().ok()?.parse().ok());
-            micros.map(Duration::from_micros)
-        };
-        let (compute, queued) = (time(COMPUTE).unwrap_or_default(), time(QUEUED));
+        let noted = |name| answer.metadata().get(name).and_then(|value| value.to_str().ok()?.parse().ok());
+        let (compute, queued) = (noted(COMPUTE).unwrap_or(0), noted(QUEUED).map(Duration::from_micros));
+        // The release before says nothing, and batches nothing.
+        let batch = noted(BATCH).unwrap_or(rows);
         let outputs = oip::read_outputs(answer.into_inner())?;
-        Ok(InferResponse { outputs, compute, queued })
+        Ok(InferResponse { outputs, compute: Duration::from_micros(compute), queued, batch })
     }
 }

@@ -33,10 +33,12 @@ impl InferRequest {
 pub struct InferResponse {
     /// Named outputs, in the model's order.
     pub outputs: Vec<Tensor>,
-    /// Time the model itself took.
+    /// Time the model itself took, for the whole batch.
     pub compute: Duration,
     /// Time it waited at its replica before that; nothing where a server does not say.
     pub queued: Option<Duration>,
+    /// Rows of the batch it was computed in, its own among them.
+    pub batch: u64,
 }
 
 /// What a model declares of one input or output.

@@ -5,9 +5,12 @@
 //! [`Budget`](budget::Budget) bounds what is sent more than once. The gateway counts what it has in flight itself, so
 //! nothing here is stale, and drawing keeps several gateways from all choosing the same replica.
 //!
+//! [`batch`] decides inside a replica which waiting requests run together.
+//!
 //! Does not know about: sockets, who asks, clocks: `now` is a monotonic time that the caller hands in. `README.md` beside
 //! this crate lists the wanted properties; each is a property test.
 
+pub mod batch;
 pub mod budget;
 pub mod ewma;
 pub mod gate;

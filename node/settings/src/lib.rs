@@ -69,7 +69,12 @@ pub const KEYS: &[Key] = &[
         "auto",
         "confine model servers, and services of `up --split`: auto as far as the kernel can, required or not at all, off",
     ),
-    key("model-server", "sessions", "0", "inferences at a time per replica; 0 is one per core, at most 8"),
+    key(
+        "model-server",
+        "sessions",
+        "0",
+        "inferences at a time per replica; 0: one per core (at most 8) or one on all cores, as is faster",
+    ),
 ];
 
 /// Where a value came from.
@@ -119,8 +124,10 @@ pub struct Settings {
     pub limits: gateway::Limits,
     /// ONNX Runtime's library, where it is not to be searched for.
     pub onnxruntime: Option<PathBuf>,
-    /// Inferences at a time per replica, 1 to 256.
+    /// Inferences at a time per replica, at most 256; 0 for what is fastest.
     pub sessions: usize,
+    /// Cores of this machine that a node may use.
+    pub cores: usize,
     /// How processes are confined.
     pub sandbox: Sandbox,
     /// How long certificates of services last, 3 s to 1 h.
@@ -298,7 +305,6 @@ impl Resolved {
         let size = |name| self.get::<ByteCount>("gateway", name).map(|size| size.0);
         let names: String = self.get("gateway", "names")?;
         let library: PathBuf = self.get("model-server", "onnxruntime")?;
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let sessions: usize = self.get("model-server", "sessions")?;
         let format: String = self.get("node", "log-format")?;
         if !matches!(format.as_str(), "text" | "json") {
@@ -334,7 +340,8 @@ impl Resolved {
                 keep_bytes: size("keep-bytes")?,
             },
             onnxruntime: (!library.as_os_str().is_empty()).then_some(library),
-            sessions: if sessions == 0 { cores.min(8) } else { sessions.min(256) },
+            sessions: sessions.min(256),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
         })
     }
 }

@@ -98,7 +98,8 @@ fn local(shared: &Shared, settings: &Settings, badge: Badge) -> Result<Local, Re
     if let Some(lacking) = settings.sandbox.accept(&lacking)? {
         tracing::warn!(lacking, "model servers are confined in part: this kernel can't do all");
     }
-    let (sessions, sandbox, life) = (settings.sessions, settings.sandbox, settings.life);
+    let (sessions, cores) = (settings.sessions, settings.cores);
+    let (sandbox, life) = (settings.sandbox, settings.life);
     // Whatever a model server must never see: it tries to, and says so.
     let forbidden = ["catalog.db", "ca.key", "artefacts/bundles"].map(|name| shared.root.join(name)).to_vec();
     let bundles = shared.artefacts.clone();
@@ -109,6 +110,7 @@ fn local(shared: &Shared, settings: &Settings, badge: Badge) -> Result<Local, Re
             ca: shown.ca,
             library: library.as_ref().map_err(Clone::clone)?.path.clone(),
             sessions,
+            cores,
             memory: spec.memory.0,
             sandbox,
             bundle: bundles.path(spec.digest),

@@ -1,15 +1,20 @@
 //! One process that verifies, loads and runs a model.
 //!
-//! [`process`] is the child process's `main`; [`bundle`] checks what is loaded, [`engine`] runs it on ONNX
-//! Runtime, [`runtime`] finds the library and refuses one that would phone home. One replica per process.
+//! [`process`] is the child process's `main`; [`bundle`] checks what is loaded, [`engine`] answers with it: `load`
+//! makes sessions of ONNX Runtime and tries the model, `batcher` queues requests for them, `inference` runs a batch.
+//! [`runtime`] finds the library and refuses one that would phone home. One replica per process.
 //!
 //! Does not know about: callers, policies, other replicas, where its bundle came from.
 
+mod batcher;
 pub mod bundle;
 pub mod engine;
+mod inference;
+mod load;
 pub mod process;
 pub mod runtime;
 mod strings;
+mod trial;
 mod values;
 
-pub use engine::Engine;
+pub use engine::{Engine, Sessions};

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use types::{Code, Refusal};
 use zeroize::Zeroizing;
 
-use crate::Engine;
+use crate::{Engine, Sessions};
 
 /// Services that may call a model server.
 const PEERS: &[&str] = &["gateway", "orchestrator"];
@@ -33,8 +33,10 @@ pub struct Settings {
     pub ca: String,
     /// ONNX Runtime's library.
     pub library: PathBuf,
-    /// How many inferences run at a time.
+    /// How many inferences run at a time; 0 for what is fastest.
     pub sessions: usize,
+    /// Cores it may count on; a confined process can't see every limit on them.
+    pub cores: usize,
     /// Private memory it may take beyond an empty model server's, in bytes.
     pub memory: u64,
     /// Whether it confines itself.
@@ -110,7 +112,11 @@ pub fn confine(settings: &Path) -> Result<Settings, Refusal> {
 /// What kept it from serving.
 pub async fn run(settings: Settings, parent: u32) -> Result<(), Refusal> {
     let listener = rpc::child::unix_listener()?;
-    let engine = Engine::new(&settings.library, settings.sessions)?;
+    let sessions = match settings.sessions {
+        0 => Sessions::Fastest { cores: settings.cores },
+        number => Sessions::Exactly(number),
+    };
+    let engine = Arc::new(Engine::new(&settings.library, sessions)?);
     let shown = Renewal { chain: settings.chain, key: settings.key, ca: settings.ca };
     let badge = Badge::new(shown.tls()?);
     let shown = badge.clone();
@@ -118,10 +124,11 @@ pub async fn run(settings: Settings, parent: u32) -> Result<(), Refusal> {
         shown.replace(renewal.tls()?);
         Ok(())
     };
-    let router = model_server_router(Arc::new(engine), Arc::new(renew));
+    let router = model_server_router(engine.clone(), Arc::new(renew));
     let times = (Duration::from_millis(settings.age_ms), Duration::from_millis(settings.grace_ms));
     rpc::door::serve(listener, badge, rpc::door::for_services(PEERS, router), rpc::child::stopped(parent)?, times)
         .await;
+    engine.stop();
     Ok(())
 }
 

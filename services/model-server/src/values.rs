@@ -53,45 +53,69 @@ pub(crate) fn spec(name: &str, dtype: &ValueType) -> Option<TensorSpec> {
     Some(TensorSpec { name: name.to_owned(), datatype, shape, classes: Vec::new() })
 }
 
-/// A tensor as an input value. Copies the elements once into memory of their own alignment.
-pub(crate) fn to_runtime(tensor: &Tensor) -> Result<SessionInputValue<'static>, Refusal> {
-    match tensor.datatype() {
+/// Tensors that differ in their first dimension at most, joined along it, as one input value. Copies the elements once
+/// into memory of their own alignment.
+pub(crate) fn to_runtime(parts: &[&Tensor]) -> Result<SessionInputValue<'static>, Refusal> {
+    let Some(first) = parts.first() else { return Err(Refusal::new(Code::Internal, "an input without tensors")) };
+    match first.datatype() {
         DataType::Bool => {
-            let values: Vec<bool> = tensor.data().iter().map(|byte| *byte != 0).collect();
-            make(tensor, values)
+            let values = parts.iter().flat_map(|part| part.data().iter().map(|byte| *byte != 0)).collect();
+            make::<bool>(parts, values)
         }
-        DataType::Uint8 => numbers::<u8>(tensor),
-        DataType::Uint16 => numbers::<u16>(tensor),
-        DataType::Uint32 => numbers::<u32>(tensor),
-        DataType::Uint64 => numbers::<u64>(tensor),
-        DataType::Int8 => numbers::<i8>(tensor),
-        DataType::Int16 => numbers::<i16>(tensor),
-        DataType::Int32 => numbers::<i32>(tensor),
-        DataType::Int64 => numbers::<i64>(tensor),
-        DataType::Fp16 => numbers::<half::f16>(tensor),
-        DataType::Bf16 => numbers::<half::bf16>(tensor),
-        DataType::Fp32 => numbers::<f32>(tensor),
-        DataType::Fp64 => numbers::<f64>(tensor),
-        DataType::Bytes => Ok(strings::to_runtime(tensor)?.into_dyn().into()),
+        DataType::Uint8 => numbers::<u8>(parts),
+        DataType::Uint16 => numbers::<u16>(parts),
+        DataType::Uint32 => numbers::<u32>(parts),
+        DataType::Uint64 => numbers::<u64>(parts),
+        DataType::Int8 => numbers::<i8>(parts),
+        DataType::Int16 => numbers::<i16>(parts),
+        DataType::Int32 => numbers::<i32>(parts),
+        DataType::Int64 => numbers::<i64>(parts),
+        DataType::Fp16 => numbers::<half::f16>(parts),
+        DataType::Bf16 => numbers::<half::bf16>(parts),
+        DataType::Fp32 => numbers::<f32>(parts),
+        DataType::Fp64 => numbers::<f64>(parts),
+        DataType::Bytes if parts.len() == 1 => Ok(strings::to_runtime(first)?.into_dyn().into()),
+        DataType::Bytes => {
+            let words = parts.iter().flat_map(|part| part.iter_bytes());
+            let joined = Tensor::from_elements(first.name(), shape(parts), words)?;
+            Ok(strings::to_runtime(&joined)?.into_dyn().into())
+        }
     }
 }
 
-fn numbers<T>(tensor: &Tensor) -> Result<SessionInputValue<'static>, Refusal>
+/// The shape of tensors joined along the first axis.
+fn shape(parts: &[&Tensor]) -> Vec<i64> {
+    let mut shape = parts.first().map(|first| first.shape().to_vec()).unwrap_or_default();
+    if let ([_, _, ..], Some(rows)) = (parts, shape.first_mut()) {
+        *rows = parts.iter().filter_map(|part| part.shape().first()).fold(0, |sum, rows| sum.saturating_add(*rows));
+    }
+    shape
+}
+
+fn numbers<T>(parts: &[&Tensor]) -> Result<SessionInputValue<'static>, Refusal>
 where
     T: bytemuck::Pod + PrimitiveTensorElementType + std::fmt::Debug + Clone + 'static,
 {
     // Raw bytes may start anywhere, so they are copied to where a T may stand.
-    let mut values = vec![T::zeroed(); tensor.elements()];
-    bytemuck::cast_slice_mut::<T, u8>(&mut values).copy_from_slice(tensor.data());
-    make(tensor, values)
+    let mut values = vec![T::zeroed(); parts.iter().map(|part| part.elements()).sum()];
+    let mut rest = bytemuck::cast_slice_mut::<T, u8>(&mut values);
+    for part in parts {
+        let Some((here, after)) = std::mem::take(&mut rest).split_at_mut_checked(part.data().len()) else {
+            return Err(Refusal::new(Code::Internal, format!("input `{}` is joined with other types", part.name())));
+        };
+        here.copy_from_slice(part.data());
+        rest = after;
+    }
+    make(parts, values)
 }
 
-fn make<T>(tensor: &Tensor, values: Vec<T>) -> Result<SessionInputValue<'static>, Refusal>
+fn make<T>(parts: &[&Tensor], values: Vec<T>) -> Result<SessionInputValue<'static>, Refusal>
 where
     T: PrimitiveTensorElementType + std::fmt::Debug + Clone + 'static,
 {
-    let made = RuntimeTensor::from_array((tensor.shape().to_vec(), values)).map_err(|error| {
-        Refusal::new(Code::InferenceFailed, format!("input `{}`: {}", tensor.name(), error.message()))
+    let made = RuntimeTensor::from_array((shape(parts), values)).map_err(|error| {
+        let name = parts.first().map_or("", |first| first.name());
+        Refusal::new(Code::InferenceFailed, format!("input `{name}`: {}", error.message()))
     })?;
     Ok(made.into_dyn().into())
 }

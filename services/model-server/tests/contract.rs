@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fs, sync::Arc};
 
 use access::signing::{Key, MANIFEST_FILE, MODEL_FILE, SIGNATURE_FILE, root};
-use model_server::Engine;
+use model_server::{Engine, Sessions};
 use rpc::{
     ModelServer,
     model_server::{Load, ModelServerClient, model_server_router},
@@ -74,6 +74,7 @@ async fn suite(server: &dyn ModelServer) {
     assert_eq!(answer.outputs[0].shape(), [2, 4]);
     assert_eq!(&values[..4], [11.0, 12.0, 13.0, 14.0]);
     assert!(values[4].is_nan());
+    assert_eq!(answer.batch, 2, "alone, and carried over the wire");
     let wrong = InferRequest { inputs: vec![], ..request(&[]) };
     assert_eq!(code(server.infer(wrong).await), Code::InferenceFailed);
     let many = (0..64).map(|n| server.infer(request(&[f32::from(n as u8); 4])));
@@ -82,7 +83,7 @@ async fn suite(server: &dyn ModelServer) {
     }
 
     let status = server.status().await.unwrap();
-    assert_eq!((status.ready, status.in_flight), (true, 0));
+    assert_eq!((status.ready, status.in_flight, status.queued), (true, 0, 0));
     server.unload(Version(9)).await.unwrap();
     assert!(server.status().await.unwrap().ready, "another version's unload changes nothing");
     server.unload(Version(1)).await.unwrap();
@@ -112,7 +113,7 @@ fn engine(test: &str) -> Option<Engine> {
         setup::skip(test, "ONNX Runtime's library is not set up: cargo xtask setup");
         return None;
     };
-    Some(Engine::new(&library, 2).unwrap())
+    Some(Engine::new(&library, Sessions::Exactly(2)).unwrap())
 }
 
 #[tokio::test]

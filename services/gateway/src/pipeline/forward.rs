@@ -97,8 +97,8 @@ pub async fn forward(ring: &Ring, route: Route, mut lease: Lease) -> Result<Repl
     let pass = lease.pass();
     let (Answer { response, replica, latency }, attempts) = race(ring, &route, lease).await?;
     if let Some(pass) = pass {
-        let InferResponse { compute, queued, .. } = response;
-        pass.served(Served { latency, compute, queued, batch: route.request().rows() });
+        let InferResponse { compute, queued, batch, .. } = response;
+        pass.served(Served { latency, compute, queued, batch });
     }
     Ok(Reply { route, response, replica, attempts })
 }

@@ -142,6 +142,7 @@ impl Record {
             Ok(reply) => {
                 self.event.replica = Some(reply.replica().to_owned());
                 self.event.attempts = reply.attempts();
+                self.event.batch = reply.response().batch;
                 let manifest = &reply.model().route.manifest.spec.capture;
                 self.event.output = capture::capture(&reply.response().outputs, manifest, &mut self.room);
                 let (took, compute) = (self.started.elapsed(), reply.response().compute);
