@@ -71,38 +71,6 @@ async fn strike(replicas: usize, signal: Signal) {
     assert!(answered > 200 * rounds() as u64, "{answered}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_prediction_fails_when_one_of_three_model_servers_is_killed() {
-    if setup::onnxruntime().is_none() {
-        return setup::skip("faults", "ONNX Runtime's library is not set up: cargo xtask setup");
-    }
-    strike(3, Signal::KILL).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn no_prediction_fails_when_the_only_model_server_is_killed() {
-    if setup::onnxruntime().is_none() {
-        return setup::skip("faults", "ONNX Runtime's library is not set up: cargo xtask setup");
-    }
-    strike(1, Signal::KILL).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn no_prediction_fails_when_one_of_three_model_servers_freezes() {
-    if setup::onnxruntime().is_none() {
-        return setup::skip("faults", "ONNX Runtime's library is not set up: cargo xtask setup");
-    }
-    strike(3, Signal::STOP).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn no_prediction_fails_when_the_only_model_server_freezes() {
-    if setup::onnxruntime().is_none() {
-        return setup::skip("faults", "ONNX Runtime's library is not set up: cargo xtask setup");
-    }
-    strike(1, Signal::STOP).await;
-}
-
 /// Predictions in each cell of the matrix: `MANTLET_REQUESTS`, or some hundreds.
 fn requests() -> u64 {
     std::env::var("MANTLET_REQUESTS").ok().and_then(|text| text.parse().ok()).unwrap_or(400)
@@ -154,27 +122,36 @@ async fn cell(fault: Fault, ill: usize) {
     }
 }
 
-macro_rules! matrix {
-    ($($name:ident: $fault:expr;)*) => {
+macro_rules! faults {
+    ($($name:ident: $strikes:expr;)*) => {
         $(
             #[tokio::test(flavor = "multi_thread")]
             async fn $name() {
                 if setup::onnxruntime().is_none() {
                     return setup::skip("faults", "ONNX Runtime's library is not set up: cargo xtask setup");
                 }
-                for ill in [1, 2] {
-                    cell($fault, ill).await;
-                }
+                $strikes.await;
             }
         )*
     };
 }
 
-matrix! {
-    latency_is_worked_around: Fault::Latency(Duration::from_millis(100), Duration::ZERO);
-    jitter_is_worked_around: Fault::Latency(Duration::ZERO, Duration::from_millis(200));
-    resets_are_worked_around: Fault::Reset;
-    a_partition_is_worked_around: Fault::Partition;
-    half_open_connections_are_worked_around: Fault::HalfOpen;
-    slow_readers_are_worked_around: Fault::Bandwidth(2_000);
+faults! {
+    no_prediction_fails_when_one_of_three_model_servers_is_killed: strike(3, Signal::KILL);
+    no_prediction_fails_when_the_only_model_server_is_killed: strike(1, Signal::KILL);
+    no_prediction_fails_when_one_of_three_model_servers_freezes: strike(3, Signal::STOP);
+    no_prediction_fails_when_the_only_model_server_freezes: strike(1, Signal::STOP);
+    latency_is_worked_around: matrix(Fault::Latency(Duration::from_millis(100), Duration::ZERO));
+    jitter_is_worked_around: matrix(Fault::Latency(Duration::ZERO, Duration::from_millis(200)));
+    resets_are_worked_around: matrix(Fault::Reset);
+    a_partition_is_worked_around: matrix(Fault::Partition);
+    half_open_connections_are_worked_around: matrix(Fault::HalfOpen);
+    slow_readers_are_worked_around: matrix(Fault::Bandwidth(2_000));
+}
+
+/// This fault at one and at two of three replicas.
+async fn matrix(fault: Fault) {
+    for ill in [1, 2] {
+        cell(fault, ill).await;
+    }
 }

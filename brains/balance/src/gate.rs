@@ -49,7 +49,6 @@ pub struct Ticket<N, M> {
     pub id: u64,
     namespace: N,
     model: M,
-    rows: u64,
     cost: f64,
 }
 
@@ -83,6 +82,13 @@ struct Model {
     waiting: u32,
     /// Seconds of CPU per row.
     cost: Option<f64>,
+}
+
+impl Model {
+    /// Whether one more may be in flight.
+    fn below(&self) -> bool {
+        self.in_flight < self.limit.current()
+    }
 }
 
 #[derive(Debug)]
@@ -151,7 +157,7 @@ impl<N: Ord + Clone, M: Ord + Clone> Gate<N, M> {
     /// When that is too long for its deadline: how long.
     pub fn peek(&self, namespace: &N, model: &M, deadline: Duration, now: Duration) -> Result<(), Duration> {
         let Some(known) = self.models.get(model) else { return Ok(()) };
-        if known.in_flight < known.limit.current() && self.in_flight < self.room() {
+        if known.below() && self.in_flight < self.room() {
             return Ok(());
         }
         let wait = self.wait(namespace, known);
@@ -162,8 +168,8 @@ impl<N: Ord + Clone, M: Ord + Clone> Gate<N, M> {
     pub fn enter(&mut self, ask: Ask<N, M>, now: Duration) -> (Entry<N, M>, Verdicts) {
         let model = self.models.entry(ask.model.clone()).or_default();
         let cost = ask.rows.max(1) as f64 * model.cost.unwrap_or(UNKNOWN);
-        let below = model.in_flight < model.limit.current() && model.waiting == 0;
-        let ticket = Ticket { id: self.next, namespace: ask.namespace, model: ask.model, rows: ask.rows.max(1), cost };
+        let below = model.below() && model.waiting == 0;
+        let ticket = Ticket { id: self.next, namespace: ask.namespace, model: ask.model, cost };
         self.next += 1;
         if below && self.has_room(cost) && !self.crowded() {
             self.admit(&ticket);
@@ -232,7 +238,7 @@ impl<N: Ord + Clone, M: Ord + Clone> Gate<N, M> {
     }
 
     fn below(&self, model: &M) -> bool {
-        self.models.get(model).is_none_or(|model| model.in_flight < model.limit.current())
+        self.models.get(model).is_none_or(Model::below)
     }
 
     /// How long a request of this namespace for this model would wait: behind its model's queue by Little's law, behind its
@@ -243,7 +249,7 @@ impl<N: Ord + Clone, M: Ord + Clone> Gate<N, M> {
         let own = self.shares.get(namespace).map_or(0.0, |share| share.cost);
         let active = self.shares.values().filter(|share| !share.waiting.is_empty()).count().max(1);
         let behind_namespace = own * active as f64 / self.cores;
-        let wait = if f64::from(model.in_flight) < f64::from(model.limit.current()) { 0.0 } else { behind_model };
+        let wait = if model.below() { 0.0 } else { behind_model };
         Duration::from_secs_f64(wait.max(behind_namespace).clamp(0.0, 3_600.0))
     }
 

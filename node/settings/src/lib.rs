@@ -30,6 +30,12 @@ const fn key(table: &'static str, name: &'static str, default: &'static str, doc
     Key { table, name, default, doc }
 }
 
+/// The environment's name of a setting.
+pub fn variable(table: &str, name: &str) -> String {
+    let upper = |text: &str| text.to_ascii_uppercase().replace('-', "_");
+    format!("MANTLET_{}__{}", upper(table), upper(name))
+}
+
 /// Every setting, all since 0.1.
 pub const KEYS: &[Key] = &[
     key("node", "log", "info", "what is logged: error, warn, info, debug, or a filter like `info,gateway=debug`"),
@@ -400,13 +406,8 @@ mod tests {
              | setting | environment | default | about |\n|---|---|---|---|\n",
         );
         for Key { table, name, default, doc } in KEYS {
-            let upper = |text: &str| text.to_ascii_uppercase().replace('-', "_");
             let default = if default.is_empty() { "—".to_owned() } else { format!("`{default}`") };
-            page.push_str(&format!(
-                "| `{table}.{name}` | `MANTLET_{}__{}` | {default} | {doc} |\n",
-                upper(table),
-                upper(name)
-            ));
+            page.push_str(&format!("| `{table}.{name}` | `{}` | {default} | {doc} |\n", variable(table, name)));
         }
         testkit::reference::check("settings.md", &page);
     }

@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, path::Path, time::Duration};
 
-use settings::{KEYS, Resolved, Settings};
+use settings::{KEYS, Resolved, Settings, variable};
 use types::{Code, Refusal};
 
 use super::{seed, split};
@@ -39,12 +39,6 @@ fn from_file(text: &str) -> Result<Resolved, Refusal> {
 
 fn from_environment(variables: impl IntoIterator<Item = (String, String)>) -> Result<Resolved, Refusal> {
     settings::resolve(None, variables, &[])
-}
-
-/// The environment's name of a setting.
-fn variable(table: &str, name: &str) -> String {
-    let upper = |text: &str| text.to_ascii_uppercase().replace('-', "_");
-    format!("MANTLET_{}__{}", upper(table), upper(name))
 }
 
 fn variables(text: &str) -> impl Iterator<Item = (String, String)> {

@@ -6,7 +6,7 @@ mod pools;
 
 use std::{sync::Arc, time::Duration};
 
-use ::balance::{Outcome, Patience};
+use ::balance::{Outcome, Patience, Pool};
 use tokio::time::{Instant, timeout_at};
 use types::{Code, Refusal, Version};
 
@@ -65,7 +65,7 @@ impl Drop for Lease {
 /// `overloaded` when it can't be answered in time; `deadline_exceeded` or `model_not_ready` when no replica became ready.
 pub async fn balance(ring: &Ring, route: &Route) -> Result<Lease, Refusal> {
     let pass = ring.admission.enter(route.model().place, route.request().rows(), route.deadline()).await?;
-    route.model().pools.with(route.version(), Instant::now(), |pool, _, now| pool.budget().request(now));
+    pool(route, |pool, now| pool.budget().request(now));
     let mut lease = again(ring, route, &[]).await?;
     lease.pass = Some(pass);
     Ok(lease)
@@ -137,20 +137,24 @@ fn claim(model: &crate::ring::Model, version: Version, tried: &[u64]) -> Option<
     })
 }
 
+/// Works on the routed version's pool, unless it has gone.
+fn pool<T>(route: &Route, work: impl FnOnce(&mut Pool<u64>, Duration) -> T) -> Option<T> {
+    route.model().pools.with(route.version(), Instant::now(), |pool, _, now| work(pool, now))
+}
+
 /// How long to wait for the answer of a claimed replica before another one is asked.
 pub(crate) fn patience(route: &Route) -> Option<Patience> {
-    route.model().pools.with(route.version(), Instant::now(), |pool, _, _| pool.patience()).flatten()
+    pool(route, |pool, _| pool.patience()).flatten()
 }
 
 /// Pays for a further attempt that may not be needed.
 pub(crate) fn hedge(route: &Route) -> bool {
-    route.model().pools.with(route.version(), Instant::now(), |pool, _, now| pool.budget().hedge(now)) == Some(true)
+    pool(route, |pool, now| pool.budget().hedge(now)) == Some(true)
 }
 
 /// Pays for a further attempt beside one that is as good as lost.
 pub(crate) fn rescue(route: &Route) -> bool {
-    let paid = route.model().pools.with(route.version(), Instant::now(), |pool, _, now| pool.budget().retry(now));
-    matches!(paid, Some(Ok(())))
+    matches!(pool(route, |pool, now| pool.budget().retry(now)), Some(Ok(())))
 }
 
 /// Pays for an attempt in place of a lost one: at once, or as soon as there is something to pay with.
@@ -159,8 +163,7 @@ pub(crate) fn rescue(route: &Route) -> bool {
 /// `replica_lost` when that is after the deadline.
 pub(crate) async fn retry(route: &Route) -> Result<(), Refusal> {
     loop {
-        let paid = route.model().pools.with(route.version(), Instant::now(), |pool, _, now| pool.budget().retry(now));
-        let Some(Err(wait)) = paid else { return Ok(()) };
+        let Some(Err(wait)) = pool(route, |pool, now| pool.budget().retry(now)) else { return Ok(()) };
         // Requests fill the budget too.
         let wait = Instant::now() + wait.min(LOOK);
         if wait >= route.deadline() {
