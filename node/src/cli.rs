@@ -104,6 +104,22 @@ pub(crate) enum Verb {
     Models(Models),
     /// Let an earlier version of a model answer again.
     Rollback(Rollback),
+    /// Want another number of replicas of a model.
+    Scale {
+        /// The model.
+        name: ModelName,
+        /// How many; `manifest` leaves it to the manifest again.
+        #[arg(value_parser = parse_replicas)]
+        replicas: Replicas,
+    },
+    /// Say what happens next, why, and what happened lately; or what a deploy would do.
+    Plan {
+        /// A manifest or an ONNX file: what if it were deployed?
+        file: Option<PathBuf>,
+        /// The model's name, for an ONNX file.
+        #[arg(long)]
+        name: Option<ModelName>,
+    },
     /// Delete a model with all its versions.
     Delete {
         /// The model.
@@ -273,6 +289,20 @@ pub(crate) enum ModelsVerb {
     },
     /// Print the JSON Schema of a manifest.
     Schema,
+}
+
+/// How many replicas somebody wants.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Replicas(pub(crate) Option<u32>);
+
+fn parse_replicas(text: &str) -> Result<Replicas, String> {
+    match text {
+        "manifest" => Ok(Replicas(None)),
+        number => match number.parse() {
+            Ok(number) => Ok(Replicas(Some(number))),
+            Err(_) => Err("write a number, or `manifest`".into()),
+        },
+    }
 }
 
 /// Goes back to an earlier version.

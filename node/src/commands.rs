@@ -10,6 +10,7 @@ mod history;
 mod keys;
 mod models;
 mod namespaces;
+mod plan;
 mod policy;
 mod predict;
 mod publishers;
@@ -37,6 +38,8 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Refusal> {
         Verb::Predict(arguments) => predict::run(&Client::find(&node)?, &arguments, output).await,
         Verb::Models(arguments) => models::run(&node, arguments.verb, output).await,
         Verb::Rollback(arguments) => models::rollback(&Client::find(&node)?, &arguments, output).await,
+        Verb::Scale { name, replicas } => plan::scale(&Client::find(&node)?, &name, replicas, output).await,
+        Verb::Plan { file, name } => plan::run(&Client::find(&node)?, file.as_deref(), name, output).await,
         Verb::Delete { name } => models::delete(&Client::find(&node)?, &name, output).await,
         Verb::Callers(verb) => callers::run(&Client::find(&node)?, verb, output).await,
         Verb::Namespaces(verb) => namespaces::run(&Client::find(&node)?, verb, output).await,

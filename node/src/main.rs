@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     let child = match &cli.verb {
         cli::Verb::ModelServer { settings, parent } => up::log::start("info", false)
             .and_then(|()| model_server::process::confine(settings))
-            .map(|settings| Some(Child::ModelServer(settings, *parent))),
+            .map(|(settings, gauge)| Some(Child::ModelServer(settings, gauge, *parent))),
         cli::Verb::Service { settings, parent } => {
             up::child::prepare(settings).map(|prepared| Some(Child::Service(Box::new(prepared), *parent)))
         }
@@ -39,7 +39,9 @@ fn main() -> ExitCode {
         Err(error) => return output::fail(&output::internal(&error), format),
     };
     let outcome = match child {
-        Some(Child::ModelServer(settings, parent)) => runtime.block_on(model_server::process::run(settings, parent)),
+        Some(Child::ModelServer(settings, gauge, parent)) => {
+            runtime.block_on(model_server::process::run(settings, gauge, parent))
+        }
         Some(Child::Service(prepared, parent)) => runtime.block_on(up::child::run(*prepared, parent)),
         None => runtime.block_on(commands::run(cli)),
     };
@@ -53,6 +55,6 @@ fn main() -> ExitCode {
 
 /// A process that another one started.
 enum Child {
-    ModelServer(model_server::process::Settings, u32),
+    ModelServer(model_server::process::Settings, Option<model_server::Gauge>, u32),
     Service(Box<up::child::Prepared>, u32),
 }

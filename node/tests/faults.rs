@@ -56,7 +56,7 @@ async fn serving(replicas: usize) -> Node {
 async fn strike(replicas: usize, signal: Signal) {
     let node = serving(replicas).await;
     let client = node.client();
-    let load = Load::start(&client, "add", 10.0, 64, CLIENT);
+    let load = Load::start(&client, "add", |_| 10.0, 64, CLIENT);
     load.more(200).await;
     for round in 0..rounds() {
         let servers = node.model_servers();
@@ -99,7 +99,7 @@ async fn cell(fault: Fault, ill: usize) {
     let node = serving(3).await;
     let proxies: Vec<Proxy> = sockets(&node).iter().take(ill).map(|socket| Proxy::before(socket).unwrap()).collect();
     assert_eq!(proxies.len(), ill);
-    let load = Load::start(&node.client(), "add", 10.0, CLIENTS, Duration::from_secs(2));
+    let load = Load::start(&node.client(), "add", |_| 10.0, CLIENTS, Duration::from_secs(2));
     for proxy in &proxies {
         proxy.connected(1).await;
     }

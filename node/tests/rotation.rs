@@ -28,7 +28,7 @@ async fn certificates_rotate_and_policies_change_under_load_without_a_failed_req
     fs::write(node.dir().join("mantlet.toml"), settings).unwrap();
     node.up().await;
     node.deploy("add", &onnx::add(10.0));
-    let load = Load::start(&node.client(), "add", 10.0, 32, PATIENCE);
+    let load = Load::start(&node.client(), "add", |_| 10.0, 32, PATIENCE);
     let count = |what: &str| node.log().matches(what).count();
     let policy = node.file(
         "a.cedar",

@@ -155,10 +155,10 @@ async fn limits_of_the_manifest_hold() {
     let padded = json!({ "inputs": onnx::add_request()["inputs"], "id": "x".repeat(100) });
     assert_eq!(code(&client.infer("small", &padded).await), (413, "body_too_large"));
     let mut unsupported = manifest.clone();
-    unsupported["spec"]["slo"] = json!({ "p99": "5ms" });
+    unsupported["spec"]["slo"] = json!({ "availability": "99.9%" });
     let refused = client.deploy(&onnx::add(2.0), &unsupported).await.unwrap();
     assert_eq!(code(&refused), (422, "not_supported_yet"));
-    assert!(refused.1["detail"].as_str().unwrap().contains("spec.slo"));
+    assert!(refused.1["detail"].as_str().unwrap().contains("spec.slo.availability"));
     drop(node);
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::node::Client;
@@ -21,9 +21,16 @@ pub struct Load {
     answered: Arc<AtomicU64>,
 }
 
+fn is_right(answer: &Value, value: f64, term: fn(u64) -> f64) -> bool {
+    let version = answer["model_version"].as_str().and_then(|version| version.parse().ok());
+    let wanted = |term: f64| json!([value + term, term, 1.0 + term, value + term]);
+    version.is_some_and(|version| answer["outputs"][0]["data"] == wanted(term(version)))
+}
+
 impl Load {
-    /// Asks `model`, which adds `term`, this many times at once, each with `patience` as its deadline.
-    pub fn start(client: &Client, model: &str, term: f64, clients: u64, patience: Duration) -> Self {
+    /// Asks `model`, a version of which adds `term(version)`, this many times at once, each with `patience` as its
+    /// deadline.
+    pub fn start(client: &Client, model: &str, term: fn(u64) -> f64, clients: u64, patience: Duration) -> Self {
         let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let mut asking = JoinSet::new();
         for number in 0..clients {
@@ -42,9 +49,8 @@ impl Load {
                     let deadline = u64::try_from(patience.as_micros()).unwrap_or(u64::MAX);
                     let body = json!({ "inputs": [tensor], "parameters": { "timeout": deadline } });
                     let sent = client.try_send(request.json(&body)).await;
-                    let wanted = json!([value + term, term, 1.0 + term, value + term]);
                     match sent {
-                        Ok((200, answer)) if answer["outputs"][0]["data"] == wanted => {
+                        Ok((200, answer)) if is_right(&answer, value, term) => {
                             answered.fetch_add(1, Ordering::Relaxed);
                         }
                         other => failed.push(format!("{value}: {other:?}")),

@@ -136,6 +136,12 @@ pub fn add_to_one(offset: f32) -> Vec<u8> {
     model(nodes, vec![floats("offset", &[offset])], value("x", FLOAT, &[1, 4]), value("y", FLOAT, &[1, 4]))
 }
 
+/// As [`add`], but what is added is another number each time.
+pub fn dice() -> Vec<u8> {
+    let nodes = vec![operation("RandomUniformLike", &["x"], "eyes"), operation("Add", &["x", "eyes"], "y")];
+    model(nodes, Vec::new(), value("x", FLOAT, &[-1, 4]), value("y", FLOAT, &[-1, 4]))
+}
+
 /// A model with an INT64 input `x` and an FP32 output `y` of shape `[-1]`: 0 to 3 become 0, 10, 20, 30, and anything
 /// beyond fails.
 pub fn look_up() -> Vec<u8> {

@@ -33,12 +33,24 @@ pub struct Load {
     pub path: PathBuf,
     /// Public keys it may be signed with, PEM.
     pub keys: Vec<String>,
+    /// What it takes and gives, where that is known from before: then it is loaded when first asked for.
+    #[serde(default)]
+    pub known: Option<ModelMetadata>,
+}
+
+/// Lets go of a version.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Unload {
+    /// Its model.
+    pub model: ModelName,
+    /// Its version.
+    pub version: Version,
 }
 
 /// How a model server is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerStatus {
-    /// Whether a model is loaded and warmed up.
+    /// Whether all that it holds answers as it should.
     pub ready: bool,
     /// Inferences in flight.
     pub in_flight: u32,
@@ -47,6 +59,12 @@ pub struct ServerStatus {
     /// Inferences in flight that wait for a session.
     #[serde(default)]
     pub queued: u32,
+    /// Models that are in memory.
+    #[serde(default)]
+    pub loaded: u32,
+    /// Models that were put out of memory so far, to make room for others.
+    #[serde(default)]
+    pub unloaded: u64,
 }
 
 /// A new certificate for a running model server.
@@ -71,14 +89,14 @@ impl Renewal {
     }
 }
 
-/// A process that holds one replica.
+/// A process that holds replicas of one namespace.
 #[async_trait]
 pub trait ModelServer: Send + Sync {
     /// Verifies, loads and warms up a bundle; returns what it takes and gives.
     async fn load(&self, load: Load) -> Result<ModelMetadata, Refusal>;
 
-    /// Lets go of the bundle.
-    async fn unload(&self, version: Version) -> Result<(), Refusal>;
+    /// Lets go of a version, once its inferences in flight have ended.
+    async fn unload(&self, unload: Unload) -> Result<(), Refusal>;
 
     /// How it is.
     async fn status(&self) -> Result<ServerStatus, Refusal>;
@@ -93,7 +111,7 @@ service! {
         /// As [`ModelServer::load`].
         fn load(Load) -> ModelMetadata;
         /// As [`ModelServer::unload`].
-        fn unload(Version) -> ();
+        fn unload(Unload) -> ();
         /// As [`ModelServer::status`].
         fn status(()) -> ServerStatus;
         /// Shows another certificate from now on.
@@ -111,7 +129,7 @@ impl Control for Controlled {
     async fn load(&self, request: Load) -> Result<ModelMetadata, Refusal> {
         self.0.load(request).await
     }
-    async fn unload(&self, request: Version) -> Result<(), Refusal> {
+    async fn unload(&self, request: Unload) -> Result<(), Refusal> {
         self.0.unload(request).await
     }
     async fn status(&self, (): ()) -> Result<ServerStatus, Refusal> {
@@ -198,8 +216,8 @@ impl ModelServer for ModelServerClient {
         self.control.load(load).await
     }
 
-    async fn unload(&self, version: Version) -> Result<(), Refusal> {
-        self.control.unload(version).await
+    async fn unload(&self, unload: Unload) -> Result<(), Refusal> {
+        self.control.unload(unload).await
     }
 
     async fn status(&self) -> Result<ServerStatus, Refusal> {

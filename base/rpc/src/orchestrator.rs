@@ -44,6 +44,21 @@ pub struct Submit {
     pub action: String,
 }
 
+/// Wants so many replicas of a model, whatever its manifest starts with.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Scale {
+    /// The model it is about.
+    pub namespace: Namespace,
+    /// The model it is about.
+    pub model: ModelName,
+    /// How many; `None` leaves it to the manifest again.
+    pub replicas: Option<u32>,
+    /// Who wants it.
+    pub author: String,
+    /// Why.
+    pub reason: String,
+}
+
 /// An accepted wish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Submitted {
@@ -118,6 +133,53 @@ pub struct Waiting {
     pub since: Timestamp,
 }
 
+/// Asks what would happen.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PlanOf {
+    /// In which namespace.
+    pub namespace: Namespace,
+    /// What if this were deployed; as things are when left out.
+    #[serde(default)]
+    pub deploy: Option<Manifest>,
+}
+
+/// What would happen, what waits, and what happened lately.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outlook {
+    /// Steps to come if each goes well, in rounds: those of one are taken together.
+    pub rounds: Vec<Vec<Action>>,
+    /// Models that are not as wanted though there is nothing to do right now, and why.
+    pub waiting: Vec<(ModelName, Waiting)>,
+    /// The latest steps, newest first.
+    pub recent: Vec<Taken>,
+}
+
+/// A step, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Action {
+    /// `start`, `load`, `route`, `unroute`, `unload` or `drain`.
+    pub step: String,
+    /// The model it is about.
+    pub model: Option<ModelName>,
+    /// Its version.
+    pub version: Option<Version>,
+    /// The model server it is about.
+    pub server: Option<String>,
+    /// Why.
+    pub why: String,
+}
+
+/// A step that was taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    /// The step.
+    pub action: Action,
+    /// When it was begun.
+    pub begun: Timestamp,
+    /// How it ended; nothing while it goes on.
+    pub outcome: Option<String>,
+}
+
 /// Names a namespace, or a model in it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StatusOf {
@@ -135,6 +197,10 @@ service! {
     pub trait Orchestrator, client OrchestratorClient, router orchestrator_router, path "mantlet.Orchestrator" {
         /// Submits a wish.
         fn submit(Submit) -> Submitted;
+        /// Wants another number of replicas.
+        fn scale(Scale) -> Submitted;
+        /// What would happen, and why.
+        fn plan(PlanOf) -> Outlook;
         /// What is so.
         fn status(StatusOf) -> Vec<Status>;
         /// Follows the routes.

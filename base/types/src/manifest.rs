@@ -213,7 +213,7 @@ pub struct Scale {
     /// At least this many; 1 by default.
     #[serde(default = "one")]
     pub min: u32,
-    /// At most this many; `min` by default.
+    /// At most this many, whoever asks for more; any number by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<u32>,
 }
@@ -235,6 +235,9 @@ pub struct Resources {
     /// Address space a model server may take beyond what an empty one takes; 4GiB by default.
     #[serde(default = "default_memory")]
     pub memory: ByteCount,
+    /// Whether it is always in memory, in a model server of its own, however many models there are.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub pinned: bool,
 }
 
 fn default_memory() -> ByteCount {
@@ -243,7 +246,7 @@ fn default_memory() -> ByteCount {
 
 impl Default for Resources {
     fn default() -> Self {
-        Self { memory: default_memory() }
+        Self { memory: default_memory(), pinned: false }
     }
 }
 
@@ -539,12 +542,10 @@ impl Manifest {
         let spec = &self.spec;
         let field = if !matches!(spec.source, Source::Onnx(_)) {
             "spec.source: only `onnx` acts"
-        } else if spec.slo != Slo::default() {
-            "spec.slo"
+        } else if spec.slo.availability.is_some() {
+            "spec.slo.availability"
         } else if spec.scale.min == 0 {
             "spec.scale.min: 0"
-        } else if spec.scale.max.is_some_and(|max| max != spec.scale.min) {
-            "spec.scale.max: only max = min acts"
         } else if spec.rollout != Rollout::default() {
             "spec.rollout"
         } else if spec.learning != Learning::default() {
@@ -558,9 +559,15 @@ impl Manifest {
             .hint("leave the field out, or set it to its default"))
     }
 
-    /// How many replicas are wanted.
+    /// How many replicas are wanted where nobody says otherwise.
     pub fn replicas(&self) -> u32 {
         self.spec.scale.min
+    }
+
+    /// So many replicas, within what the manifest allows; where it names no most, that is any number.
+    pub fn bounded(&self, replicas: u32) -> u32 {
+        let Scale { min, max } = self.spec.scale;
+        replicas.clamp(min, max.unwrap_or(MAX_REPLICAS).max(min))
     }
 }
 

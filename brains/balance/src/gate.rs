@@ -17,6 +17,10 @@ pub use crate::limit::Served;
 
 /// Work in flight per core, in seconds: enough to keep it busy, and to make batches of.
 pub(crate) const ROOM: f64 = 0.02;
+/// A request in flight counts no more than this against the room, so that each core has two however much they cost.
+const MOST: f64 = ROOM / 2.0;
+/// A namespace with nothing in flight has room for one, until the work in flight is so many times what it should be.
+const CROWD: f64 = 4.0;
 /// Requests that may wait.
 const WAITING: usize = 4_096;
 /// What a row is supposed to cost before any was seen.
@@ -50,6 +54,13 @@ pub struct Ticket<N, M> {
     namespace: N,
     model: M,
     cost: f64,
+}
+
+impl<N, M> Ticket<N, M> {
+    /// What it counts against the room.
+    fn weight(&self) -> f64 {
+        self.cost.min(MOST)
+    }
 }
 
 /// What the gate says.
@@ -168,10 +179,11 @@ impl<N: Ord + Clone, M: Ord + Clone> Gate<N, M> {
     pub fn enter(&mut self, ask: Ask<N, M>, now: Duration) -> (Entry<N, M>, Verdicts) {
         let model = self.models.entry(ask.model.clone()).or_default();
         let cost = ask.rows.max(1) as f64 * model.cost.unwrap_or(UNKNOWN);
-        let below = model.below() && model.waiting == 0;
+        let (below, next) = (model.below(), model.waiting == 0);
         let ticket = Ticket { id: self.next, namespace: ask.namespace, model: ask.model, cost };
         self.next += 1;
-        if below && self.has_room(cost) && !self.crowded() {
+        let next = next && !self.crowded() && self.has_room(&ticket);
+        if below && (next || self.is_first(&ticket)) {
             self.admit(&ticket);
             return (Entry::Admitted(ticket), Vec::new());
         }
@@ -193,7 +205,7 @@ impl<N: Ord + Clone, M: Ord + Clone> Gate<N, M> {
 
     /// Gives a place back that was in flight; `served` where there was an answer. Says who goes on.
     pub fn leave(&mut self, ticket: &Ticket<N, M>, served: Option<Served>, now: Duration) -> Verdicts {
-        self.in_flight = (self.in_flight - ticket.cost).max(0.0);
+        self.in_flight = (self.in_flight - ticket.weight()).max(0.0);
         if let Some(share) = self.shares.get_mut(&ticket.namespace) {
             share.in_flight = share.in_flight.saturating_sub(1);
         }
@@ -226,9 +238,15 @@ impl<N: Ord + Clone, M: Ord + Clone> Gate<N, M> {
         self.cores * ROOM
     }
 
-    /// Whether so much more may be in flight; what is more than all the room goes alone.
-    fn has_room(&self, cost: f64) -> bool {
-        self.in_flight + cost <= self.room() || self.in_flight <= 1e-9
+    /// Whether one more may be in flight.
+    fn has_room(&self, ticket: &Ticket<N, M>) -> bool {
+        self.in_flight + ticket.weight() <= self.room() + 1e-9 || self.is_first(ticket)
+    }
+
+    /// Whether its namespace has nothing in flight, and there are not too many of those.
+    fn is_first(&self, ticket: &Ticket<N, M>) -> bool {
+        let nothing = self.shares.get(&ticket.namespace).is_none_or(|share| share.in_flight == 0);
+        nothing && self.in_flight < CROWD * self.room()
     }
 
     /// Whether somebody waits whose model would let it in: then it waits for room, and comes first.
@@ -266,7 +284,7 @@ impl<N: Ord + Clone, M: Ord + Clone> Gate<N, M> {
         share.had = start + ticket.cost;
         share.in_flight += 1;
         self.virtual_time = start;
-        self.in_flight += ticket.cost;
+        self.in_flight += ticket.weight();
         if let Some(model) = self.models.get_mut(&ticket.model) {
             model.in_flight += 1;
         }
@@ -309,14 +327,10 @@ impl<N: Ord + Clone, M: Ord + Clone> Gate<N, M> {
             let Some((_, name, place)) = ready.min_by(|a, b| a.0.total_cmp(&b.0)) else { break };
             let name = name.clone();
             let waiting = self.shares.get(&name).and_then(|share| share.waiting.get(place));
-            let Some((cost, deadline, model)) =
-                waiting.map(|waiting| (waiting.ticket.cost, waiting.deadline, &waiting.ticket.model))
-            else {
-                break;
-            };
-            let latency = self.models.get(model).map_or(Duration::ZERO, |model| model.limit.at_most());
-            let late = now + latency > deadline;
-            if !late && !self.has_room(cost) {
+            let Some(Waiting { ticket, deadline, .. }) = waiting else { break };
+            let latency = self.models.get(&ticket.model).map_or(Duration::ZERO, |model| model.limit.at_most());
+            let late = now + latency > *deadline;
+            if !late && !self.has_room(ticket) {
                 break;
             }
             let Some(waiting) = self.take(&name, place) else { break };

@@ -47,6 +47,11 @@ impl Crashes {
         self.recent.iter().filter(|crash| !crash.was_ready && now.since(crash.at) < LOOP_WINDOW).count()
     }
 
+    /// Whether any happened before the server was ready: then this version is the suspect.
+    pub fn any_before_ready(&self) -> bool {
+        self.recent.iter().any(|crash| !crash.was_ready)
+    }
+
     /// Whether they are too many to go on.
     pub fn is_loop(&self, now: Timestamp) -> bool {
         self.lately(now) >= LOOP

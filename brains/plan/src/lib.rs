@@ -8,15 +8,17 @@
 
 mod backoff;
 pub mod check;
+mod foresee;
 mod planner;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 use types::{Digest, ModelName, Namespace, Refusal, Timestamp, Version};
 
 pub use backoff::{Crashes, LOOP, LOOP_WINDOW};
-pub use planner::plan;
+pub use foresee::foresee;
+pub use planner::{SHARING, plan};
 
 /// A model, by namespace and name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -32,6 +34,15 @@ pub struct ModelId {
 #[serde(transparent)]
 pub struct ServerId(pub String);
 
+/// A copy of a version, wherever it lies.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Replica {
+    /// Of which model.
+    pub model: ModelId,
+    /// Of which version.
+    pub version: Version,
+}
+
 /// What is wanted of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wish {
@@ -41,13 +52,24 @@ pub struct Wish {
     pub digest: Digest,
     /// How many replicas.
     pub replicas: u32,
+    /// What each of them needs.
+    pub needs: Needs,
 }
 
-/// How far a model server is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What a replica needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Needs {
+    /// Memory it may take, in bytes.
+    pub memory: u64,
+    /// Whether it is always loaded, and so alone.
+    pub pinned: bool,
+}
+
+/// How far a replica is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// It starts, loads and warms up.
+    /// It loads and warms up.
     Starting,
     /// It answers.
     Ready,
@@ -55,15 +77,27 @@ pub enum State {
     Draining,
 }
 
+/// How many replicas a model server holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Room {
+    /// One: whatever it does hurts nobody else.
+    One,
+    /// Many of one namespace, the least recently used of which give up their memory for others.
+    Many,
+}
+
 /// A model server that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
-    /// Whose replica it holds.
-    pub model: ModelId,
-    /// Of which version.
-    pub version: Version,
-    /// How far it is.
-    pub state: State,
+    /// Whose replicas it holds.
+    pub namespace: Namespace,
+    /// How many it may hold.
+    pub room: Room,
+    /// Whether it ends what it has and goes.
+    pub draining: bool,
+    /// What it holds.
+    pub replicas: BTreeMap<Replica, State>,
 }
 
 /// What went wrong with a version so far.
@@ -75,6 +109,21 @@ pub struct Trouble {
     pub refused: Option<Refusal>,
 }
 
+/// How replicas are spread over model servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spread {
+    /// Model servers that hold one replica each, at most; replicas beyond share.
+    pub alone: u32,
+    /// Memory that those who share a server may take together, in bytes; who may take more stays alone.
+    pub shared: u64,
+}
+
+impl Default for Spread {
+    fn default() -> Self {
+        Self { alone: 8, shared: 4 << 30 }
+    }
+}
+
 /// Everything a plan is made from.
 #[derive(Debug, Clone, Default)]
 pub struct Inputs {
@@ -82,33 +131,53 @@ pub struct Inputs {
     pub wishes: BTreeMap<ModelId, Wish>,
     /// What is there.
     pub servers: BTreeMap<ServerId, Server>,
-    /// Which version answers now, and its bundle.
-    pub current: BTreeMap<ModelId, (Version, Digest)>,
+    /// Which version answers now.
+    pub current: BTreeMap<ModelId, Current>,
     /// What went wrong so far.
-    pub trouble: BTreeMap<(ModelId, Version), Trouble>,
+    pub trouble: BTreeMap<Replica, Trouble>,
+    /// How to spread them.
+    pub spread: Spread,
+}
+
+/// The version of a model that answers now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Current {
+    /// Its number.
+    pub version: Version,
+    /// Its bundle.
+    pub digest: Digest,
+    /// What each of its replicas needs.
+    pub needs: Needs,
 }
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
-    /// Start a model server and load this version into it.
+    /// Start an empty model server.
     Start {
         /// The new server's id.
         server: ServerId,
-        /// Whose replica.
-        model: ModelId,
-        /// Of which version.
-        version: Version,
+        /// Whose replicas it will hold.
+        namespace: Namespace,
+        /// How many.
+        room: Room,
+        /// Memory they may take together, in bytes.
+        memory: u64,
+    },
+    /// Load this version into it.
+    Load {
+        /// Which server.
+        server: ServerId,
+        /// What.
+        replica: Replica,
         /// From which bundle.
         digest: Digest,
     },
     /// Let this version answer from now on.
     Route {
-        /// Of which model.
-        model: ModelId,
-        /// Which version.
-        version: Version,
+        /// Which.
+        replica: Replica,
         /// Its bundle.
         digest: Digest,
     },
@@ -117,11 +186,84 @@ pub enum Step {
         /// Of which model.
         model: ModelId,
     },
+    /// Let this replica end what it has, then let go of it.
+    Unload {
+        /// Which server.
+        server: ServerId,
+        /// What.
+        replica: Replica,
+    },
     /// Let this server end what it has, then stop it.
     Drain {
         /// Which.
         server: ServerId,
     },
+}
+
+/// Why a step is taken, for people by `Display`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// Fewer replicas are there than wanted.
+    Missing {
+        /// There.
+        there: u32,
+        /// Wanted.
+        wanted: u32,
+    },
+    /// It answers until the version wanted is ready, and lost a replica.
+    Holding {
+        /// The version wanted.
+        wanted: Version,
+    },
+    /// Nothing answers yet.
+    First,
+    /// As many of its replicas are ready as the version before has.
+    Enough {
+        /// Ready.
+        ready: u32,
+    },
+    /// Another version answers.
+    Replaced {
+        /// Which.
+        by: Version,
+    },
+    /// More replicas are there than wanted.
+    Surplus {
+        /// There.
+        there: u32,
+        /// Wanted.
+        wanted: u32,
+    },
+    /// Nobody wants the model any more.
+    Unwanted,
+    /// Nothing is left in it.
+    Empty,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing { there, wanted } => write!(f, "{there} of {wanted} replicas are there"),
+            Self::Holding { wanted } => write!(f, "it answers until {wanted} is ready"),
+            Self::First => write!(f, "nothing answers yet"),
+            Self::Enough { ready: 1 } => write!(f, "1 replica is ready, as many as answer now"),
+            Self::Enough { ready } => write!(f, "{ready} replicas are ready, as many as answer now"),
+            Self::Replaced { by } => write!(f, "{by} answers instead"),
+            Self::Surplus { there, wanted } => write!(f, "{there} replicas are there and {wanted} are wanted"),
+            Self::Unwanted => write!(f, "nobody wants the model any more"),
+            Self::Empty => write!(f, "nothing is left in it"),
+        }
+    }
+}
+
+/// A step with its reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Planned {
+    /// What to do.
+    pub step: Step,
+    /// Why.
+    pub why: Why,
 }
 
 /// What to do, in order.
@@ -132,7 +274,7 @@ pub struct Plan {
     /// The plan it follows.
     pub parent: u64,
     /// The steps.
-    pub steps: Vec<Step>,
+    pub steps: Vec<Planned>,
 }
 
 /// Why a model is not as wanted, though nothing is to be done right now.

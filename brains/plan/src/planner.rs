@@ -1,18 +1,42 @@
-//! The planner: what is missing is started, what is ready is routed, what is left over is drained.
+//! The planner: what is missing is loaded, what is ready is routed, what is left over is let go.
 //!
-//! For each model: the wanted version gets its replicas; once one is ready it answers; only then is the version
-//! before drained. While the wanted version is not ready, the answering one keeps its own replicas, restarts
-//! included: a version that can't be loaded never takes the last one down.
+//! For each model: the wanted version gets its replicas; once as many are ready as the version before has, it
+//! answers; only then is the version before let go. While the wanted version is not ready, the answering one keeps
+//! its own replicas, lost ones replaced: a version that can't be loaded never takes the last one down.
+//!
+//! A replica gets a model server of its own while there are few of those; beyond, replicas of a namespace share.
+//! Two copies of one version never share a server, and a version that crashed before is always alone.
 
-use types::{Digest, Timestamp, Version};
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Inputs, ModelId, Plan, Report, Server, ServerId, State, Step, WaitingOn, Wish};
+use types::{Namespace, Timestamp, Version};
+
+use crate::{
+    Current, Inputs, ModelId, Needs, Plan, Planned, Replica, Report, Room, ServerId, State, Step, WaitingOn, Why, Wish,
+};
+
+/// Replicas in one model server, at most: all of them are lost together.
+pub const SHARING: usize = 256;
 
 /// Plans from what is wanted and what is there; `name` gives ids for new model servers.
 ///
-/// Takes O(models + servers · log servers).
+/// Takes O((models + replicas) · log).
 pub fn plan(inputs: &Inputs, parent: u64, now: Timestamp, name: &mut dyn FnMut() -> ServerId) -> (Plan, Report) {
-    let mut planner = Planner { inputs, now, name, steps: Vec::new(), report: Report::default() };
+    let mut planner = Planner {
+        inputs,
+        now,
+        name,
+        there: BTreeMap::new(),
+        seats: Seats::of(inputs),
+        steps: Vec::new(),
+        report: Report::default(),
+    };
+    for (id, server) in &inputs.servers {
+        for (replica, state) in &server.replicas {
+            let state = if server.draining { State::Draining } else { *state };
+            planner.there.entry(&replica.model).or_default().push((id, replica.version, state));
+        }
+    }
     for (model, wish) in &inputs.wishes {
         planner.model(model, wish);
     }
@@ -25,60 +49,79 @@ struct Planner<'a> {
     inputs: &'a Inputs,
     now: Timestamp,
     name: &'a mut dyn FnMut() -> ServerId,
-    steps: Vec<Step>,
+    /// Each model's replicas.
+    there: BTreeMap<&'a ModelId, Vec<(&'a ServerId, Version, State)>>,
+    seats: Seats,
+    steps: Vec<Planned>,
     report: Report,
 }
 
-impl Planner<'_> {
-    fn model(&mut self, model: &ModelId, wish: &Wish) {
-        let ready = self.count(model, wish.version, State::Ready);
+impl<'a> Planner<'a> {
+    fn model(&mut self, model: &'a ModelId, wish: &Wish) {
         let current = self.inputs.current.get(model).copied();
-        self.keep_up(model, wish.version, wish.digest, wish.replicas, true);
-        if ready == 0 && wish.replicas > 0 {
-            // Whoever answers now keeps answering.
-            if let Some((version, digest)) = current.filter(|(version, _)| *version != wish.version) {
-                self.keep_up(model, version, digest, wish.replicas, false);
-                self.drain(|server| server.version != version && server.version != wish.version, model);
-                return;
-            }
-        }
-        if current.map(|(version, _)| version) != Some(wish.version) && (ready > 0 || current.is_none()) {
-            self.steps.push(Step::Route { model: model.clone(), version: wish.version, digest: wish.digest });
-        }
-        self.drain(|server| server.version != wish.version, model);
-    }
-
-    /// Starts what is missing of a version and drains what is too much.
-    fn keep_up(&mut self, model: &ModelId, version: Version, digest: Digest, replicas: u32, report: bool) {
-        let (ready, starting) = (self.count(model, version, State::Ready), self.count(model, version, State::Starting));
-        let there = ready + starting;
-        if there > replicas {
-            self.drain_surplus(model, version, there - replicas);
-            return;
-        }
-        let waiting = self.blocked(model, version);
-        let blocked = waiting.is_some();
-        let waiting = waiting.or_else(|| (starting > 0).then_some(WaitingOn::Starting(starting)));
-        if let Some(waiting) = waiting
-            && ready < replicas
-            && report
-        {
+        let wanted = Current { version: wish.version, digest: wish.digest, needs: wish.needs };
+        let missing = |there| Why::Missing { there, wanted: wish.replicas };
+        if let Some(waiting) = self.keep_up(model, wanted, wish.replicas, missing) {
             self.report.waiting.insert(model.clone(), waiting);
         }
-        if blocked || there == replicas {
+        let ready = self.count(model, wish.version, State::Ready);
+        let before = current.filter(|current| current.version != wish.version);
+        let answering = before.map_or(0, |before| self.count(model, before.version, State::Ready));
+        let enough = ready >= wish.replicas.min(answering.max(1));
+        if let Some(before) = before.filter(|_| !enough) {
+            // Whoever answers now keeps answering.
+            self.keep_up(model, before, wish.replicas, |_| Why::Holding { wanted: wish.version });
+            self.let_go(model, Why::Replaced { by: wish.version }, |version| {
+                version != before.version && version != wish.version
+            });
             return;
         }
-        for _ in there..replicas {
-            let server = (self.name)();
-            self.steps.push(Step::Start { server, model: model.clone(), version, digest });
+        if current.is_none_or(|current| current.version != wish.version) {
+            let why = if current.is_none() { Why::First } else { Why::Enough { ready } };
+            let replica = Replica { model: model.clone(), version: wish.version };
+            self.push(Step::Route { replica, digest: wish.digest }, why);
         }
-        if report {
-            self.report.waiting.insert(model.clone(), WaitingOn::Starting(replicas - ready));
+        self.let_go(model, Why::Replaced { by: wish.version }, |version| version != wish.version);
+    }
+
+    /// Loads what is missing of a version and lets go of what is too much; says why some are not ready.
+    fn keep_up(&mut self, model: &ModelId, of: Current, replicas: u32, why: impl Fn(u32) -> Why) -> Option<WaitingOn> {
+        let ready = self.count(model, of.version, State::Ready);
+        let starting = self.count(model, of.version, State::Starting);
+        let there = ready + starting;
+        if there > replicas {
+            self.let_go_surplus(model, of.version, there, replicas);
+            return None;
         }
+        let waiting = self.blocked(model, of.version);
+        let missing = if waiting.is_some() { 0 } else { replicas - there };
+        for _ in 0..missing {
+            self.load(model, of, why(there));
+        }
+        let starting = starting + missing;
+        waiting.or((starting > 0).then_some(WaitingOn::Starting(starting))).filter(|_| ready < replicas)
+    }
+
+    fn load(&mut self, model: &ModelId, Current { version, digest, needs }: Current, why: Why) {
+        let replica = Replica { model: model.clone(), version };
+        let crashed = self.inputs.trouble.get(&replica).is_some_and(|trouble| trouble.crashes.any_before_ready());
+        let room = if crashed || self.seats.is_alone(&replica, needs, self.inputs) { Room::One } else { Room::Many };
+        let server = match (room, self.seats.shared(&replica)) {
+            (Room::Many, Some(server)) => server,
+            (room, _) => {
+                let server = (self.name)();
+                let memory = if room == Room::One { needs.memory } else { self.inputs.spread.shared };
+                let namespace = model.namespace.clone();
+                self.push(Step::Start { server: server.clone(), namespace, room, memory }, why);
+                server
+            }
+        };
+        self.seats.take(&server, room, &replica);
+        self.push(Step::Load { server, replica, digest }, why);
     }
 
     fn blocked(&mut self, model: &ModelId, version: Version) -> Option<WaitingOn> {
-        let trouble = self.inputs.trouble.get(&(model.clone(), version))?;
+        let trouble = self.inputs.trouble.get(&Replica { model: model.clone(), version })?;
         if let Some(refusal) = &trouble.refused {
             return Some(WaitingOn::Refused(refusal.clone()));
         }
@@ -92,44 +135,124 @@ impl Planner<'_> {
     }
 
     fn count(&self, model: &ModelId, version: Version, state: State) -> u32 {
-        let fits = |server: &&Server| server.model == *model && server.version == version && server.state == state;
-        u32::try_from(self.inputs.servers.values().filter(fits).count()).unwrap_or(u32::MAX)
+        let there = self.there.get(model).map(Vec::as_slice).unwrap_or_default();
+        let fits = |(_, of, is): &&(&ServerId, Version, State)| *of == version && *is == state;
+        u32::try_from(there.iter().filter(fits).count()).unwrap_or(u32::MAX)
     }
 
     /// Those that are not ready yet go first.
-    fn drain_surplus(&mut self, model: &ModelId, version: Version, surplus: u32) {
-        let mut of_version: Vec<(bool, &ServerId)> = self
-            .inputs
-            .servers
-            .iter()
-            .filter(|(_, s)| s.model == *model && s.version == version && s.state != State::Draining)
-            .map(|(id, s)| (s.state == State::Ready, id))
-            .collect();
-        of_version.sort();
-        let drained = of_version.into_iter().take(surplus as usize);
-        self.steps.extend(drained.map(|(_, id)| Step::Drain { server: id.clone() }));
-    }
-
-    fn drain(&mut self, which: impl Fn(&Server) -> bool, model: &ModelId) {
-        let drained = self
-            .inputs
-            .servers
-            .iter()
-            .filter(|(_, server)| server.model == *model && server.state != State::Draining && which(server))
-            .map(|(id, _)| Step::Drain { server: id.clone() });
-        self.steps.extend(drained);
-    }
-
-    /// Models that nobody wants any more.
-    fn leftovers(&mut self) {
-        for model in self.inputs.current.keys().filter(|model| !self.inputs.wishes.contains_key(*model)) {
-            self.steps.push(Step::Unroute { model: model.clone() });
+    fn let_go_surplus(&mut self, model: &ModelId, version: Version, there: u32, wanted: u32) {
+        let mut of_version: Vec<_> = self.there.get(model).into_iter().flatten().copied().collect();
+        of_version.retain(|(_, of, state)| *of == version && *state != State::Draining);
+        of_version.sort_by_key(|(server, _, state)| (*state, *server));
+        for (server, ..) in of_version.into_iter().take((there - wanted) as usize) {
+            self.release(server, model, version, Why::Surplus { there, wanted });
         }
-        let unwanted =
-            self.inputs.servers.iter().filter(|(_, server)| {
-                server.state != State::Draining && !self.inputs.wishes.contains_key(&server.model)
-            });
-        self.steps.extend(unwanted.map(|(id, _)| Step::Drain { server: id.clone() }));
+    }
+
+    fn let_go(&mut self, model: &ModelId, why: Why, which: impl Fn(Version) -> bool) {
+        let there: Vec<_> = self.there.get(model).into_iter().flatten().copied().collect();
+        for (server, version, state) in there {
+            if state != State::Draining && which(version) {
+                self.release(server, model, version, why);
+            }
+        }
+    }
+
+    /// A server that holds one replica goes with it.
+    fn release(&mut self, server: &ServerId, model: &ModelId, version: Version, why: Why) {
+        let step = match self.inputs.servers.get(server).map(|server| server.room) {
+            Some(Room::Many) => {
+                Step::Unload { server: server.clone(), replica: Replica { model: model.clone(), version } }
+            }
+            _ => Step::Drain { server: server.clone() },
+        };
+        self.push(step, why);
+    }
+
+    /// Models that nobody wants any more, and servers that hold nothing any more.
+    fn leftovers(&mut self) {
+        let unwanted = |model: &ModelId| !self.inputs.wishes.contains_key(model);
+        let unrouted: Vec<_> = self.inputs.current.keys().filter(|model| unwanted(model)).cloned().collect();
+        let models: Vec<&ModelId> = self.there.keys().copied().filter(|model| unwanted(model)).collect();
+        for model in unrouted {
+            self.push(Step::Unroute { model }, Why::Unwanted);
+        }
+        for model in models {
+            self.let_go(model, Why::Unwanted, |_| true);
+        }
+        for (id, server) in &self.inputs.servers {
+            if !server.draining && self.seats.is_empty(id) {
+                self.push(Step::Drain { server: id.clone() }, Why::Empty);
+            }
+        }
+    }
+
+    fn push(&mut self, step: Step, why: Why) {
+        self.steps.push(Planned { step, why });
+    }
+}
+
+/// Who sits where, with what this plan loads.
+struct Seats {
+    servers: BTreeMap<ServerId, Seat>,
+    /// Replicas that are alone in theirs.
+    alone: BTreeMap<Replica, u32>,
+}
+
+struct Seat {
+    room: Room,
+    namespace: Namespace,
+    open: bool,
+    replicas: BTreeSet<Replica>,
+}
+
+impl Seats {
+    fn of(inputs: &Inputs) -> Self {
+        let mut seats = Self { servers: BTreeMap::new(), alone: BTreeMap::new() };
+        for (id, server) in &inputs.servers {
+            let (room, replicas) = (server.room, server.replicas.keys().cloned().collect());
+            if let (Room::One, false, Some(replica)) = (room, server.draining, server.replicas.keys().next()) {
+                *seats.alone.entry(replica.clone()).or_default() += 1;
+            }
+            let seat = Seat { room, namespace: server.namespace.clone(), open: !server.draining, replicas };
+            seats.servers.insert(id.clone(), seat);
+        }
+        seats
+    }
+
+    /// Whether a replica gets a server of its own: a new version does where the one before has.
+    fn is_alone(&self, replica: &Replica, needs: Needs, inputs: &Inputs) -> bool {
+        let before = |of: &Replica| of.model == replica.model && of.version != replica.version;
+        let taken: u32 = self.alone.iter().filter(|(of, _)| !before(of)).map(|(_, servers)| servers).sum();
+        let needed = needs.pinned || needs.memory > inputs.spread.shared;
+        needed || taken < inputs.spread.alone || self.alone.keys().any(before)
+    }
+
+    /// A shared server with room for it: the one that holds the fewest.
+    fn shared(&self, replica: &Replica) -> Option<ServerId> {
+        let fits = |seat: &Seat| {
+            seat.room == Room::Many
+                && seat.open
+                && seat.namespace == replica.model.namespace
+                && seat.replicas.len() < SHARING
+                && !seat.replicas.contains(replica)
+        };
+        let fitting = self.servers.iter().filter(|(_, seat)| fits(seat));
+        fitting.min_by_key(|(id, seat)| (seat.replicas.len(), *id)).map(|(id, _)| id.clone())
+    }
+
+    fn take(&mut self, server: &ServerId, room: Room, replica: &Replica) {
+        if room == Room::One {
+            *self.alone.entry(replica.clone()).or_default() += 1;
+        }
+        let namespace = replica.model.namespace.clone();
+        let seat = || Seat { room, namespace, open: true, replicas: BTreeSet::new() };
+        self.servers.entry(server.clone()).or_insert_with(seat).replicas.insert(replica.clone());
+    }
+
+    fn is_empty(&self, server: &ServerId) -> bool {
+        self.servers.get(server).is_none_or(|seat| seat.replicas.is_empty())
     }
 }
 

@@ -81,6 +81,13 @@ pub const KEYS: &[Key] = &[
         "0",
         "inferences at a time per replica; 0: one per core (at most 8) or one on all cores, as is faster",
     ),
+    key("orchestrator", "alone", "8", "replicas with a model server of their own, at most; more share, by namespace"),
+    key(
+        "orchestrator",
+        "shared-memory",
+        "4GiB",
+        "memory of replicas that share a model server; the least recently used are out of memory until they are asked for",
+    ),
 ];
 
 /// Where a value came from.
@@ -136,6 +143,10 @@ pub struct Settings {
     pub cores: usize,
     /// How processes are confined.
     pub sandbox: Sandbox,
+    /// Replicas with a model server of their own, at most.
+    pub alone: u32,
+    /// Bytes that replicas of one shared model server may take.
+    pub shared_memory: u64,
     /// How long certificates of services last, 3 s to 1 h.
     pub life: Duration,
     /// Whose JSON Web Tokens are believed, and where its keys are read.
@@ -330,6 +341,8 @@ impl Resolved {
             issuer: self.issuer()?,
             life: self.get::<Span>("node", "certificates")?.0.clamp(Duration::from_secs(3), SERVICE_LIFE),
             sandbox,
+            alone: self.get("orchestrator", "alone")?,
+            shared_memory: self.get::<ByteCount>("orchestrator", "shared-memory")?.0.max(1 << 20),
             log: self.get("node", "log")?,
             log_json: format == "json",
             listen: self.listen()?,

@@ -10,7 +10,7 @@ use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use types::{Code, Manifest, Refusal, manifest::Source};
+use types::{Code, Manifest, ModelName, Refusal, manifest::Source};
 
 use crate::{
     cli::{Deploy, Format},
@@ -30,7 +30,7 @@ struct Deployed {
 }
 
 pub(crate) async fn run(client: &Client, arguments: &Deploy, format: Format) -> Result<(), Refusal> {
-    let (manifest, model) = read(arguments)?;
+    let (manifest, model) = manifest(&arguments.file, arguments.name.as_ref())?;
     let upload = upload(client, &model).await?;
     let signature = arguments.signature.as_ref();
     let signature = signature.map(|path| fs::read_to_string(path).map_err(output::file(path))).transpose()?;
@@ -50,22 +50,21 @@ pub(crate) async fn run(client: &Client, arguments: &Deploy, format: Format) -> 
 }
 
 /// The manifest, and the model file it is about.
-fn read(arguments: &Deploy) -> Result<(Manifest, PathBuf), Refusal> {
-    let path = &arguments.file;
+pub(super) fn manifest(path: &Path, name: Option<&ModelName>) -> Result<(Manifest, PathBuf), Refusal> {
     let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
     let is_manifest = matches!(extension.as_str(), "yaml" | "yml")
         || extension == "json" && fs::read_to_string(path).is_ok_and(|text| text.contains("apiVersion"));
     if !is_manifest {
-        let name = arguments.name.clone().ok_or_else(|| {
+        let name = name.cloned().ok_or_else(|| {
             Refusal::new(Code::NameInvalid, "a model needs a name")
                 .hint(format!("name it: `mantlet deploy {} --name NAME`", path.display()))
         })?;
         let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        return Ok((Manifest::for_onnx(name, &file), path.clone()));
+        return Ok((Manifest::for_onnx(name, &file), path.to_owned()));
     }
     let mut manifest = Manifest::from_yaml(&fs::read_to_string(path).map_err(output::file(path))?)?;
     manifest.refuse_unsupported()?;
-    if let Some(name) = &arguments.name {
+    if let Some(name) = name {
         manifest.metadata.name = name.clone();
     }
     let Source::Onnx(source) = &manifest.spec.source else {

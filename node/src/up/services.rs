@@ -84,7 +84,8 @@ pub(super) async fn orchestrator(
     badge: Badge,
 ) -> Result<(Arc<Orchestrator>, Executor), Refusal> {
     let backend = Arc::new(local(shared, settings, badge)?);
-    let (orchestrator, executor) = Orchestrator::open(catalog, shared.clock.clone(), backend).await?;
+    let spread = orchestrator::Spread { alone: settings.alone, shared: settings.shared_memory };
+    let (orchestrator, executor) = Orchestrator::open(catalog, shared.clock.clone(), backend, spread).await?;
     Ok((Arc::new(orchestrator), executor))
 }
 
@@ -102,7 +103,7 @@ fn local(shared: &Shared, settings: &Settings, badge: Badge) -> Result<Local, Re
     let (sandbox, life) = (settings.sandbox, settings.life);
     // Whatever a model server must never see: it tries to, and says so.
     let forbidden = ["catalog.db", "ca.key", "artefacts/bundles"].map(|name| shared.root.join(name)).to_vec();
-    let bundles = shared.artefacts.clone();
+    let run = shared.run.clone();
     let make = move |shown: Renewal, spec: &orchestrator::backend::Spec| {
         let settings = process::Settings {
             chain: shown.chain,
@@ -113,7 +114,8 @@ fn local(shared: &Shared, settings: &Settings, badge: Badge) -> Result<Local, Re
             cores,
             memory: spec.memory.0,
             sandbox,
-            bundle: bundles.path(spec.digest),
+            shared: spec.room == orchestrator::Room::Many,
+            bundles: orchestrator::local::bundles(&run.join(format!("{}.sock", spec.server.0))),
             forbidden: forbidden.clone(),
             age_ms: u64::try_from(age(life).as_millis()).unwrap_or(u64::MAX),
             grace_ms: u64::try_from(DRAIN.as_millis()).unwrap_or(u64::MAX),

@@ -6,6 +6,7 @@ mod keys;
 mod models;
 mod namespaces;
 mod openapi;
+mod plan;
 mod policy;
 mod predictions;
 mod publishers;
@@ -34,6 +35,8 @@ pub(crate) fn routes() -> Router<Arc<Ring>> {
         .route("/v1/models", get(models::list))
         .route("/v1/models/{model}", get(models::show).delete(models::remove))
         .route("/v1/models/{model}/rollback", post(models::rollback))
+        .route("/v1/models/{model}/scale", post(plan::scale))
+        .route("/v1/plan", get(plan::show).post(plan::what_if))
         .route("/v1/models/{model}/bundle", get(models::bundle))
         .route("/v1/models/{model}/bundle/{file}", get(models::bundle_file))
         .route("/v1/deploys", post(models::deploy))

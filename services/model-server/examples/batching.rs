@@ -145,5 +145,6 @@ fn bundle(folder: &Path, model: Vec<u8>) -> Outcome<Load> {
         digest: root(&digests),
         path: folder.to_owned(),
         keys: vec![key.public()?.pem().to_owned()],
+        known: None,
     })
 }

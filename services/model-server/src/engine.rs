@@ -1,4 +1,4 @@
-//! The engine of a model server: one model on ONNX Runtime, loaded, replaced, asked.
+//! The engine of a model server: models on ONNX Runtime, loaded, asked, out of memory and back, let go.
 
 use std::{
     path::Path,
@@ -11,21 +11,27 @@ use std::{
 
 use async_trait::async_trait;
 use ort::{environment::Environment, logging::LogLevel};
-use parking_lot::RwLock;
-use rpc::model_server::{Load, ModelServer, ServerStatus};
+use rpc::model_server::{Load, ModelServer, ServerStatus, Unload};
+use tokio::time::Instant;
 use types::{
-    Code, Refusal, Version,
+    Code, Refusal,
     infer::{InferRequest, InferResponse, ModelMetadata},
 };
 
 use crate::{
-    batcher::Queue,
-    load::{self, Loaded},
-    runtime,
+    batcher::{Pool, Queue},
+    cache::{Cache, Gauge, Slot},
+    load, runtime,
 };
 
 /// Inferences waiting for a session, at most; more are refused at once.
 const QUEUE: usize = 1_024;
+/// Bytes that stay free for what a model works in.
+const WORK: u64 = 4 << 20;
+/// Golden inputs that are asked about at a time.
+const PROBES: usize = 4;
+/// How often it is looked whether a model that is let go has ended.
+const LOOK: Duration = Duration::from_millis(5);
 /// Rows of a batch, at most: what larger ones save is small, and what they hold grows with every row.
 const ROWS: u64 = 64;
 
@@ -42,11 +48,16 @@ pub enum Sessions {
 }
 
 /// The engine of a model server.
-pub struct Engine {
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
     environment: Arc<Environment>,
     sessions: Sessions,
     rows: u64,
-    loaded: RwLock<Option<Loaded>>,
+    cache: Cache,
+    gauge: Option<Gauge>,
+    /// One model is loaded at a time, so that what it takes can be measured.
+    loading: tokio::sync::Mutex<()>,
     in_flight: AtomicU32,
     answered: AtomicU64,
 }
@@ -70,86 +81,204 @@ impl Engine {
             .build()
             .map_err(|error| missing(error.message().to_owned()))?;
         environment.set_log_level(LogLevel::Error);
-        Ok(Self::on(Arc::new(environment), sessions, ROWS))
+        Ok(Self::on(Arc::new(environment), sessions, ROWS, (u64::MAX, None)))
     }
 
     /// An empty engine on the same runtime, of which there is one per process, where so many rows share a batch at
     /// most; with 1 every request runs alone.
     #[must_use]
     pub fn with_batches_of(&self, rows: u64) -> Self {
-        Self::on(self.environment.clone(), self.sessions, rows)
+        Self::on(self.0.environment.clone(), self.0.sessions, rows, (u64::MAX, None))
     }
 
-    fn on(environment: Arc<Environment>, sessions: Sessions, rows: u64) -> Self {
-        Self {
+    /// An empty engine on the same runtime, whose models take so many bytes together at most: those used least
+    /// recently are out of memory until they are asked for again. `gauge` tells what they take.
+    #[must_use]
+    pub fn with_room(&self, bytes: u64, gauge: Option<Gauge>) -> Self {
+        Self::on(self.0.environment.clone(), self.0.sessions, self.0.rows, (bytes, gauge))
+    }
+
+    fn on(environment: Arc<Environment>, sessions: Sessions, rows: u64, (room, gauge): (u64, Option<Gauge>)) -> Self {
+        Self(Arc::new(Inner {
             environment,
             sessions,
             rows,
-            loaded: RwLock::new(None),
+            cache: Cache::new(room),
+            gauge,
+            loading: tokio::sync::Mutex::new(()),
             in_flight: AtomicU32::new(0),
             answered: AtomicU64::new(0),
-        }
+        }))
     }
 
-    /// Lets go of the model. The runtime, when it ends, waits for what the workers still run.
+    /// Lets go of every model. The runtime, when it ends, waits for what the workers still run.
     pub fn stop(&self) {
-        if let Some(loaded) = self.loaded.write().take() {
-            drop(tokio::task::spawn_blocking(move || loaded.pool.join()));
+        for pool in self.0.cache.all().iter().filter_map(|slot| slot.take()) {
+            drop(tokio::task::spawn_blocking(move || pool.join()));
         }
     }
 
     #[cfg(test)]
     pub(crate) fn environment(&self) -> &Environment {
-        &self.environment
+        &self.0.environment
+    }
+}
+
+impl Inner {
+    /// Loads a model in the form that is fastest here.
+    async fn open(self: Arc<Self>, load: Load) -> Result<ModelMetadata, Refusal> {
+        let _one = self.loading.lock().await;
+        self.make_room(need(&load)).await?;
+        let before = self.gauge.as_ref().and_then(Gauge::bytes);
+        let (inner, of) = (self.clone(), load.clone());
+        let opened = move || load::open(&inner.environment, inner.sessions, inner.rows, &of);
+        let loaded = off_the_runtime(opened).await??;
+        let metadata = loaded.metadata.clone();
+        let bytes = self.taken(before, &load);
+        self.replace(Arc::new(Slot::warm(load, loaded, bytes))).await?;
+        Ok(metadata)
     }
 
-    fn queue(&self) -> Result<Arc<Queue>, Refusal> {
-        let loaded = self.loaded.read();
-        let queue = loaded.as_ref().map(|loaded| loaded.pool.queue().clone());
-        queue.ok_or_else(|| Refusal::new(Code::ModelNotReady, "the model server has no model loaded"))
+    async fn replace(&self, slot: Arc<Slot>) -> Result<(), Refusal> {
+        match self.cache.insert(slot).and_then(|before| before.take()) {
+            Some(pool) => off_the_runtime(move || pool.join()).await,
+            None => Ok(()),
+        }
     }
+
+    /// Loads a model that somebody asks for; however many ask, and whether they wait or go, it is loaded once.
+    async fn wake(self: Arc<Self>, slot: Arc<Slot>) -> Result<Arc<Queue>, Refusal> {
+        let _user = slot.enter();
+        let _one = slot.waking.lock().await;
+        if let Some(queue) = slot.queue() {
+            return Ok(queue);
+        }
+        let _one = self.loading.lock().await;
+        let known = slot.bytes();
+        self.make_room(if known > 0 { known.saturating_add(WORK) } else { need(&slot.load) }).await?;
+        let before = self.gauge.as_ref().and_then(Gauge::bytes);
+        let (inner, of, form) = (self.clone(), slot.load.clone(), slot.form());
+        let started = Instant::now();
+        match form {
+            Some(form) => {
+                let pool = off_the_runtime(move || load::reopen(&inner.environment, &of, form)).await??;
+                let bytes = self.taken(before, &slot.load);
+                slot.refill(pool, bytes);
+            }
+            None => {
+                let opened = move || load::open(&inner.environment, inner.sessions, inner.rows, &of);
+                let loaded = off_the_runtime(opened).await??;
+                let bytes = self.taken(before, &slot.load);
+                slot.fill(loaded, bytes);
+            }
+        }
+        let Load { model, version, .. } = &slot.load;
+        tracing::info!(%model, %version, bytes = slot.bytes(), took = ?started.elapsed(), "back in memory");
+        slot.queue().ok_or_else(|| Refusal::new(Code::ModelNotReady, "the model was unloaded"))
+    }
+
+    async fn make_room(&self, need: u64) -> Result<(), Refusal> {
+        match self.cache.make_room(need) {
+            Ok(gone) if gone.is_empty() => Ok(()),
+            Ok(gone) => off_the_runtime(move || gone.into_iter().for_each(Pool::join)).await,
+            Err(lacking) => Err(Refusal::new(
+                Code::Overloaded,
+                format!("{lacking} bytes are lacking, and every model in memory is in use"),
+            )
+            .hint("give the shared model servers more memory, or pin what is used most: docs/serving.md")
+            .retry_after(Duration::from_secs(1))),
+        }
+    }
+
+    /// What a model takes that was just loaded: as measured, and no less than its file.
+    fn taken(&self, before: Option<u64>, load: &Load) -> u64 {
+        let after = self.gauge.as_ref().and_then(Gauge::bytes);
+        let grown = before.zip(after).map_or(0, |(before, after)| after.saturating_sub(before));
+        grown.max(size(load))
+    }
+
+    /// Asks a few models for what they answered before.
+    fn probe(self: &Arc<Self>) {
+        for (slot, golden) in self.cache.due(PROBES) {
+            tokio::spawn(async move {
+                let _user = slot.enter();
+                let Some(queue) = slot.queue() else { return slot.probed(true) };
+                let answer = queue.infer(golden.request()).await;
+                let well = answer.as_ref().is_ok_and(|answer| golden.is_answer(&answer.outputs));
+                if !well {
+                    let Load { model, version, .. } = &slot.load;
+                    let why = answer.err().map_or_else(|| "another answer".into(), |refusal| refusal.to_string());
+                    tracing::warn!(%model, %version, why, "the golden input was not answered as before");
+                }
+                slot.probed(well);
+            });
+        }
+    }
+}
+
+/// Bytes of a bundle.
+fn size(load: &Load) -> u64 {
+    let files = std::fs::read_dir(&load.path).into_iter().flatten().flatten();
+    files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+}
+
+/// What a model will take that was never loaded: its weights in two sessions, and what it works in.
+fn need(load: &Load) -> u64 {
+    size(load).saturating_mul(2).saturating_add(WORK)
 }
 
 #[async_trait]
 impl ModelServer for Engine {
     async fn load(&self, load: Load) -> Result<ModelMetadata, Refusal> {
-        let (environment, sessions, rows) = (self.environment.clone(), self.sessions, self.rows);
-        let (loaded, metadata) = off_the_runtime(move || load::open(&environment, sessions, rows, &load)).await??;
-        let before = self.loaded.write().replace(loaded);
-        if let Some(before) = before {
-            off_the_runtime(move || before.pool.join()).await?;
+        match load.known.clone() {
+            Some(metadata) => {
+                self.0.replace(Arc::new(Slot::cold(load))).await?;
+                Ok(metadata)
+            }
+            None => self.0.clone().open(load).await,
         }
-        Ok(metadata)
     }
 
-    async fn unload(&self, version: Version) -> Result<(), Refusal> {
-        let loaded = self.loaded.write().take_if(|loaded| loaded.version == version);
-        if let Some(loaded) = loaded {
-            off_the_runtime(move || loaded.pool.join()).await?;
+    async fn unload(&self, unload: Unload) -> Result<(), Refusal> {
+        let Some(slot) = self.0.cache.remove(&unload.model, unload.version) else { return Ok(()) };
+        // Nobody finds it any more; who found it before ends first.
+        while slot.is_used() {
+            tokio::time::sleep(LOOK).await;
         }
-        Ok(())
+        match slot.take() {
+            Some(pool) => off_the_runtime(move || pool.join()).await,
+            None => Ok(()),
+        }
     }
 
     async fn status(&self) -> Result<ServerStatus, Refusal> {
-        let (ready, queued) = {
-            let loaded = self.loaded.read();
-            let pool = loaded.as_ref().map(|loaded| &loaded.pool);
-            (pool.is_some_and(|pool| pool.whole()), pool.map_or(0, |pool| pool.queue().waiting()))
-        };
+        self.0.probe();
+        let queues: Vec<_> = self.0.cache.all().iter().filter_map(|slot| slot.queue()).collect();
+        let queued = queues.iter().map(|queue| queue.waiting()).sum::<usize>();
         Ok(ServerStatus {
-            ready,
-            in_flight: self.in_flight.load(Ordering::Relaxed),
-            answered: self.answered.load(Ordering::Relaxed),
+            ready: self.0.cache.is_well(),
+            in_flight: self.0.in_flight.load(Ordering::Relaxed),
+            answered: self.0.answered.load(Ordering::Relaxed),
             queued: u32::try_from(queued).unwrap_or(u32::MAX),
+            loaded: u32::try_from(queues.len()).unwrap_or(u32::MAX),
+            unloaded: self.0.cache.unloaded(),
         })
     }
 
     async fn infer(&self, request: InferRequest) -> Result<InferResponse, Refusal> {
-        let queue = self.queue()?;
-        let in_flight = InFlight::enter(&self.in_flight)?;
+        let in_flight = InFlight::enter(&self.0.in_flight)?;
+        let slot = self.0.cache.get(&request.model, request.version).ok_or_else(|| {
+            Refusal::new(Code::ModelNotReady, format!("the model server does not hold `{}`", request.model))
+        })?;
+        let user = slot.enter();
+        let queue = match slot.queue() {
+            Some(queue) => queue,
+            // Who goes away while it is loaded leaves the loading to those who come after.
+            None => off_the_request(self.0.clone().wake(slot.clone())).await?,
+        };
         let response = queue.infer(request).await;
-        drop(in_flight);
-        self.answered.fetch_add(1, Ordering::Relaxed);
+        drop((in_flight, user));
+        self.0.answered.fetch_add(1, Ordering::Relaxed);
         response
     }
 }
@@ -173,8 +302,17 @@ impl Drop for InFlight<'_> {
     }
 }
 
+/// Runs to its end even when nobody waits for it any more.
+async fn off_the_request<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+) -> Result<T, Refusal> {
+    tokio::spawn(work).await.unwrap_or_else(|error| Err(lost(&error)))
+}
+
 async fn off_the_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| Refusal::new(Code::Internal, format!("a worker of the model server failed: {error}")))
+    tokio::task::spawn_blocking(work).await.map_err(|error| lost(&error))
+}
+
+fn lost(error: &tokio::task::JoinError) -> Refusal {
+    Refusal::new(Code::Internal, format!("a worker of the model server failed: {error}"))
 }

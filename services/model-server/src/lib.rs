@@ -1,13 +1,14 @@
-//! One process that verifies, loads and runs a model.
+//! One process that verifies, loads and runs models of one namespace.
 //!
 //! [`process`] is the child process's `main`; [`bundle`] checks what is loaded, [`engine`] answers with it: `load`
-//! makes sessions of ONNX Runtime and tries the model, `batcher` queues requests for them, `inference` runs a batch.
-//! [`runtime`] finds the library and refuses one that would phone home. One replica per process.
+//! makes sessions of ONNX Runtime and tries the model, `batcher` queues requests for them, `inference` runs a batch,
+//! `cache` says which models are in memory. [`runtime`] finds the library and refuses one that would phone home.
 //!
 //! Does not know about: callers, policies, other replicas, where its bundle came from.
 
 mod batcher;
 pub mod bundle;
+mod cache;
 pub mod engine;
 mod inference;
 mod load;
@@ -17,4 +18,5 @@ mod strings;
 mod trial;
 mod values;
 
+pub use cache::Gauge;
 pub use engine::{Engine, Sessions};

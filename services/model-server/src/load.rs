@@ -8,12 +8,19 @@ use ort::{environment::Environment, session::Session};
 use rpc::model_server::Load;
 use tokio::time::Instant;
 use types::{
-    Code, Refusal, Version,
+    Code, Refusal,
     infer::{ModelMetadata, TensorSpec},
     manifest,
 };
 
-use crate::{batcher::Pool, bundle, engine::Sessions, inference, trial, values};
+use crate::{
+    batcher::Pool,
+    bundle::{self, Bundle},
+    engine::Sessions,
+    inference,
+    trial::{self, Golden},
+    values,
+};
 
 /// Sessions that are chosen when nobody says how many, at most: each holds the model's weights once more.
 const MOST: usize = 8;
@@ -25,42 +32,38 @@ const TRIAL: Duration = Duration::from_millis(150);
 const PATIENCE: Duration = Duration::from_millis(200);
 /// How much faster one session on all cores must be to be chosen; it shares the cores worse with others.
 const BETTER: f64 = 1.1;
-/// The head of the queue should be answered so long after it came, where nobody promised anything; half of
-/// `spec.slo.p99` belongs here once that acts and [`Load`] carries it.
+/// The head of the queue should be answered so long after it came, where nobody promised anything; half of what was
+/// promised (`spec.slo.p99`) where somebody did.
 const BUDGET: Duration = Duration::from_millis(25);
 /// A batch may take at least so many times as long as one row: a slow model has no fast answers to protect.
 const PATIENT: u32 = 10;
 
 /// A model that answers.
 pub(crate) struct Loaded {
-    pub(crate) version: Version,
     pub(crate) pool: Pool,
+    pub(crate) metadata: ModelMetadata,
+    pub(crate) form: Form,
+    pub(crate) golden: Option<Golden>,
+}
+
+/// In what form a model runs fastest here, and which of its requests may share a batch.
+#[derive(Debug, Clone)]
+pub(crate) struct Form {
+    sessions: usize,
+    threads: usize,
+    batcher: Option<Batcher>,
 }
 
 /// Verifies, loads, tries and starts.
-pub(crate) fn open(
-    environment: &Environment,
-    sessions: Sessions,
-    rows: u64,
-    load: &Load,
-) -> Result<(Loaded, ModelMetadata), Refusal> {
-    let keys = load.keys.iter().map(|pem| PublicKey::parse(pem));
-    let keys: Vec<PublicKey> = keys
-        .collect::<Result<_, _>>()
-        .map_err(|error| Refusal::new(Code::BundleUntrusted, format!("a trusted key can't be read: {error}")))?;
-    let bundle = bundle::open(&load.path, load.digest, &keys)?;
-    let name = (&bundle.manifest.metadata.name, &bundle.manifest.metadata.namespace);
-    if name != (&load.model, &Some(load.namespace.clone())) {
-        return Err(Refusal::new(
-            Code::BundleUntrusted,
-            format!("the bundle is signed as another model than `{}/{}`", load.namespace, load.model),
-        ));
-    }
+pub(crate) fn open(environment: &Environment, sessions: Sessions, rows: u64, load: &Load) -> Result<Loaded, Refusal> {
+    let bundle = verified(load)?;
     let started = Instant::now();
     let mut first = session(environment, &bundle.model, 1)?;
     let made = started.elapsed();
     let mut metadata = declared(&first)?;
     let alone = trial::warm_up(&mut first, &mut metadata);
+    let inputs = &bundle.manifest.spec.inputs;
+    let golden = trial::golden(&mut first, &metadata, inputs, alone)?;
     let make = |threads: usize| {
         let mut session = session(environment, &bundle.model, threads)?;
         trial::warm_up(&mut session, &mut metadata.clone());
@@ -74,17 +77,50 @@ pub(crate) fn open(
     for _ in 1..number {
         pool.push(make(1)?);
     }
+    let mut threads = 1;
     if let (Sessions::Fastest { cores: 2.. }, Some(alone)) = (sessions, alone)
         && (WIDE..trial::SLOWER).contains(&alone)
         && made < PATIENCE
         && let Some(wide) = wider(&mut pool, || make(number), &metadata)
     {
         pool = vec![wide];
+        threads = number;
     }
-    let inputs = bundle.manifest.spec.inputs;
-    drop(bundle.model);
-    let batcher = batcher(&mut pool, &metadata, &inputs, rows, alone);
-    Ok((Loaded { version: load.version, pool: Pool::start(pool, metadata.clone(), batcher)? }, metadata))
+    let promised = bundle.manifest.spec.slo.p99.map(|p99| p99.0 / 2);
+    let batcher = batcher(&mut pool, &metadata, inputs, (rows, promised), alone);
+    let form = Form { sessions: pool.len(), threads, batcher: batcher.clone() };
+    Ok(Loaded { pool: Pool::start(pool, metadata.clone(), batcher)?, metadata, form, golden })
+}
+
+/// Loads again what was loaded before, in the form that was found best then.
+pub(crate) fn reopen(environment: &Environment, load: &Load, form: Form) -> Result<Pool, Refusal> {
+    let bundle = verified(load)?;
+    let mut metadata = None;
+    let mut pool = Vec::with_capacity(form.sessions);
+    for _ in 0..form.sessions {
+        let mut session = session(environment, &bundle.model, form.threads)?;
+        let mut declared = declared(&session)?;
+        trial::warm_up(&mut session, &mut declared);
+        pool.push(session);
+        metadata = Some(declared);
+    }
+    Pool::start(pool, metadata.unwrap_or_default(), form.batcher)
+}
+
+fn verified(load: &Load) -> Result<Bundle, Refusal> {
+    let keys = load.keys.iter().map(|pem| PublicKey::parse(pem));
+    let keys: Vec<PublicKey> = keys
+        .collect::<Result<_, _>>()
+        .map_err(|error| Refusal::new(Code::BundleUntrusted, format!("a trusted key can't be read: {error}")))?;
+    let bundle = bundle::open(&load.path, load.digest, &keys)?;
+    let name = (&bundle.manifest.metadata.name, &bundle.manifest.metadata.namespace);
+    if name != (&load.model, &Some(load.namespace.clone())) {
+        return Err(Refusal::new(
+            Code::BundleUntrusted,
+            format!("the bundle is signed as another model than `{}/{}`", load.namespace, load.model),
+        ));
+    }
+    Ok(bundle)
 }
 
 pub(crate) fn session(environment: &Environment, model: &[u8], threads: usize) -> Result<Session, Refusal> {
@@ -153,11 +189,11 @@ fn batcher(
     pool: &mut [Session],
     metadata: &ModelMetadata,
     declared: &[manifest::Input],
-    rows: u64,
+    (rows, promised): (u64, Option<Duration>),
     alone: Option<Duration>,
 ) -> Option<Batcher> {
     let (session, alone) = (pool.first_mut()?, alone?);
-    let limits = Limits { rows, budget: BUDGET.max(alone * PATIENT) };
+    let limits = Limits { rows, budget: promised.unwrap_or(BUDGET.max(alone * PATIENT)) };
     match trial::batcher(session, metadata, declared, limits, alone) {
         Ok(batcher) => {
             tracing::info!(pays = batcher.pays(), cost = ?batcher.cost(), "requests may share a batch");

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use types::{Code, Refusal};
 use zeroize::Zeroizing;
 
-use crate::{Engine, Sessions};
+use crate::{Engine, Gauge, Sessions};
 
 /// Services that may call a model server.
 const PEERS: &[&str] = &["gateway", "orchestrator"];
@@ -41,8 +41,11 @@ pub struct Settings {
     pub memory: u64,
     /// Whether it confines itself.
     pub sandbox: Sandbox,
-    /// The one bundle it may read.
-    pub bundle: PathBuf,
+    /// Whether it puts models out of memory to make room for others; else the limit on the process decides.
+    #[serde(default)]
+    pub shared: bool,
+    /// The folder that bundles are put into for it, and the only one it may read.
+    pub bundles: PathBuf,
     /// Files it must not be able to read; it tries.
     pub forbidden: Vec<PathBuf>,
     /// How long requests in flight may take to end after a stop, in milliseconds.
@@ -81,20 +84,22 @@ impl Sandbox {
     }
 }
 
-/// Reads and removes the settings file, and confines this process. There must be no other threads yet.
+/// Reads and removes the settings file, and confines this process. There must be no other threads yet. The gauge is
+/// opened before.
 ///
 /// # Errors
 /// Settings that can't be read; `sandbox_incomplete` where confinement is required and a layer is missing.
-pub fn confine(settings: &Path) -> Result<Settings, Refusal> {
+pub fn confine(settings: &Path) -> Result<(Settings, Option<Gauge>), Refusal> {
     let settings: Settings = rpc::child::settings(settings)?;
+    let gauge = Gauge::open();
     let memory = settings.memory.saturating_add(EMPTY);
     if settings.sandbox == Sandbox::Off {
         limit_memory(memory)?;
-        return Ok(settings);
+        return Ok((settings, gauge));
     }
     // The library may be a link; what it points to is what is read.
     let library = settings.library.canonicalize().unwrap_or_else(|_| settings.library.clone());
-    let profile = sandbox::Profile { read: vec![settings.bundle.clone(), settings.library.clone(), library], memory };
+    let profile = sandbox::Profile { read: vec![settings.bundles.clone(), settings.library.clone(), library], memory };
     let mut lacking: Vec<String> = sandbox::confine(&profile).iter().map(ToString::to_string).collect();
     let attempts = sandbox::attest(&settings.forbidden);
     lacking.extend(attempts.iter().filter(|attempt| !attempt.denied()).map(ToString::to_string));
@@ -103,20 +108,24 @@ pub fn confine(settings: &Path) -> Result<Settings, Refusal> {
         None => tracing::info!(attempts = shown, "confined"),
         Some(lacking) => tracing::warn!(lacking, attempts = shown, "confined in part"),
     }
-    Ok(settings)
+    Ok((settings, gauge))
 }
 
 /// Runs until SIGTERM, or until the parent is gone. Standard input is the listening socket.
 ///
 /// # Errors
 /// What kept it from serving.
-pub async fn run(settings: Settings, parent: u32) -> Result<(), Refusal> {
+pub async fn run(settings: Settings, gauge: Option<Gauge>, parent: u32) -> Result<(), Refusal> {
     let listener = rpc::child::unix_listener()?;
     let sessions = match settings.sessions {
         0 => Sessions::Fastest { cores: settings.cores },
         number => Sessions::Exactly(number),
     };
-    let engine = Arc::new(Engine::new(&settings.library, sessions)?);
+    let mut engine = Engine::new(&settings.library, sessions)?;
+    if settings.shared {
+        engine = engine.with_room(settings.memory, gauge);
+    }
+    let engine = Arc::new(engine);
     let shown = Renewal { chain: settings.chain, key: settings.key, ca: settings.ca };
     let badge = Badge::new(shown.tls()?);
     let shown = badge.clone();

@@ -23,6 +23,8 @@ const SLOW: Duration = Duration::from_millis(5);
 /// A model whose row takes longer is not tried any further: loading must not take seconds for it, and what it costs
 /// is hardly ever the fixed part.
 pub(crate) const SLOWER: Duration = Duration::from_millis(60);
+/// A model whose row takes longer has no golden input: asking it thrice would keep everybody waiting.
+const GOLDEN: Duration = Duration::from_secs(2);
 /// Elements of one input of a trial, at most.
 const ELEMENTS: usize = 16 << 20;
 /// Largest difference between a row alone and the same row in a batch, relative above 1: what a replay forgives too.
@@ -97,6 +99,60 @@ fn one(session: &mut Session, metadata: &ModelMetadata, request: &InferRequest) 
     answer.ok_or_else(|| Refusal::new(Code::InferenceFailed, "the model gave no answer"))
 }
 
+/// An input with the answer that was given to it, so that it can be asked again whether all is well.
+#[derive(Debug, Clone)]
+pub(crate) struct Golden {
+    request: InferRequest,
+    outputs: Vec<Tensor>,
+    /// What the answer took.
+    pub(crate) took: Duration,
+}
+
+impl Golden {
+    /// What to ask.
+    pub(crate) fn request(&self) -> InferRequest {
+        self.request.clone()
+    }
+
+    /// Whether this is the answer, within what rounding and neighbours in a batch may change.
+    pub(crate) fn is_answer(&self, outputs: &[Tensor]) -> bool {
+        self.outputs.len() == outputs.len() && differing(&self.outputs, outputs).is_none()
+    }
+}
+
+/// Finds an input whose answer does not change; nothing where the model takes none of ours, or is too slow to ask.
+///
+/// # Errors
+/// `model_unsupported` for a model that answers the same input otherwise a second time: Mantlet repeats requests,
+/// replays them and compares their answers, which all need a model that is a function of its inputs.
+pub(crate) fn golden(
+    session: &mut Session,
+    metadata: &ModelMetadata,
+    declared: &[manifest::Input],
+    alone: Option<Duration>,
+) -> Result<Option<Golden>, Refusal> {
+    if metadata.inputs.is_empty() || alone.is_none_or(|alone| alone > GOLDEN) {
+        return Ok(None);
+    }
+    let candidates = [sample(metadata, declared, 0), zeros(metadata)];
+    let asked = candidates.into_iter().flatten().find_map(|request| {
+        let answer = one(session, metadata, &request).ok()?;
+        Some((request, answer))
+    });
+    let Some((request, first)) = asked else { return Ok(None) };
+    // Something else in between, so that whatever is kept from one to the next is another thing.
+    if let Ok(other) = sample(metadata, declared, 1) {
+        let _ = one(session, metadata, &other);
+    }
+    let second = one(session, metadata, &request)?;
+    if let Some(name) = differing(&first.outputs, &second.outputs) {
+        let what = format!("output `{name}` is another one when the same input is asked again");
+        return Err(Refusal::new(Code::ModelUnsupported, what)
+            .hint("let state and random numbers travel in the request, as inputs and outputs of the model"));
+    }
+    Ok(Some(Golden { request, outputs: first.outputs, took: second.compute }))
+}
+
 /// A batcher that knows the first costs, where requests may share a batch; else the reason why every one runs alone.
 ///
 /// Rows that differ are run alone, two together and all together. They may share a batch if each row's outputs come
@@ -129,12 +185,14 @@ pub(crate) fn batcher(
         requests.iter().map(|request| one(session, metadata, request)).collect::<Result<_, _>>().map_err(refused)?;
     for together in [requests.get(..2), Some(requests.as_slice())].into_iter().flatten() {
         let answers = inference::run(session, metadata, together).map_err(refused)?;
-        if let Some(name) = singles.iter().zip(&answers).find_map(|(alone, joined)| differing(alone, joined)) {
+        if let Some(name) =
+            singles.iter().zip(&answers).find_map(|(alone, joined)| differing(&alone.outputs, &joined.outputs))
+        {
             return Err(format!("output `{name}` of a row depends on its neighbours"));
         }
     }
     let Some((first, others)) = singles.split_first() else { return Err("there is no row".into()) };
-    if others.iter().all(|other| differing(first, other).is_none()) {
+    if others.iter().all(|other| differing(&first.outputs, &other.outputs).is_none()) {
         return Err("different rows give the same outputs, so nothing shows whether they keep to themselves".into());
     }
     let mut batcher = Batcher::new(limits);
@@ -149,7 +207,7 @@ pub(crate) fn batcher(
 }
 
 /// The first output in which two answers differ.
-fn differing(alone: &InferResponse, joined: &InferResponse) -> Option<String> {
+fn differing(some: &[Tensor], others: &[Tensor]) -> Option<String> {
     let same = |(a, b): (&Tensor, &Tensor)| {
         let alike = a.shape() == b.shape() && a.datatype() == b.datatype();
         alike
@@ -159,7 +217,7 @@ fn differing(alone: &InferResponse, joined: &InferResponse) -> Option<String> {
                 a.data() == b.data()
             }
     };
-    let mut pairs = alone.outputs.iter().zip(&joined.outputs);
+    let mut pairs = some.iter().zip(others);
     pairs.find(|(a, b)| !same((a, b))).map(|(a, _)| a.name().to_owned())
 }
 

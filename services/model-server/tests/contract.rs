@@ -7,7 +7,7 @@ use access::signing::{Key, MANIFEST_FILE, MODEL_FILE, SIGNATURE_FILE, root};
 use model_server::{Engine, Sessions};
 use rpc::{
     ModelServer,
-    model_server::{Load, ModelServerClient, model_server_router},
+    model_server::{Load, ModelServerClient, Unload, model_server_router},
 };
 use testkit::{onnx, setup};
 use types::{Code, DataType, Digest, Manifest, Tensor, Version, infer::InferRequest};
@@ -40,6 +40,7 @@ fn load(bundle: &Bundle) -> Load {
         digest: bundle.digest,
         path: bundle.dir.path().to_owned(),
         keys: vec![bundle.key.public().unwrap().pem().to_owned()],
+        known: None,
     }
 }
 
@@ -59,7 +60,7 @@ fn request(values: &[f32]) -> InferRequest {
 async fn suite(server: &dyn ModelServer) {
     let code = |outcome: Result<types::infer::InferResponse, types::Refusal>| outcome.unwrap_err().code;
     assert_eq!(code(server.infer(request(&[1.0; 4])).await), Code::ModelNotReady);
-    assert!(!server.status().await.unwrap().ready);
+    assert_eq!(server.status().await.unwrap().loaded, 0);
 
     let (good, strange) = (bundle(), bundle());
     let foreign = Load { keys: load(&strange).keys, ..load(&good) };
@@ -84,9 +85,10 @@ async fn suite(server: &dyn ModelServer) {
 
     let status = server.status().await.unwrap();
     assert_eq!((status.ready, status.in_flight, status.queued), (true, 0, 0));
-    server.unload(Version(9)).await.unwrap();
-    assert!(server.status().await.unwrap().ready, "another version's unload changes nothing");
-    server.unload(Version(1)).await.unwrap();
+    let unload = |version| Unload { model: "add".parse().unwrap(), version: Version(version) };
+    server.unload(unload(9)).await.unwrap();
+    assert_eq!(server.status().await.unwrap().loaded, 1, "another version's unload changes nothing");
+    server.unload(unload(1)).await.unwrap();
     assert_eq!(code(server.infer(request(&[1.0; 4])).await), Code::ModelNotReady);
 }
 

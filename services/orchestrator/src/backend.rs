@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
-use plan::ServerId;
+use plan::{Room, ServerId};
 use rpc::model_server::Renewal;
 use types::{Digest, Namespace, Refusal, quantity::ByteCount};
 
@@ -14,9 +14,9 @@ pub struct Spec {
     pub server: ServerId,
     /// The namespace it serves, alone.
     pub namespace: Namespace,
-    /// The bundle it will load.
-    pub digest: Digest,
-    /// Memory it may take beyond an empty one's.
+    /// How many replicas it will hold.
+    pub room: Room,
+    /// Memory they may take together, beyond an empty one's.
     pub memory: ByteCount,
 }
 
@@ -54,8 +54,11 @@ pub trait Backend: Send + Sync {
     /// The door of a started one, for the orchestrator's own calls.
     fn door(&self, endpoint: &Endpoint) -> Result<rpc::model_server::ModelServerClient, Refusal>;
 
-    /// Where a bundle lies for a model server of this backend.
-    fn bundle(&self, digest: Digest) -> PathBuf;
+    /// Puts a bundle where this model server, and no other, may read it; returns where. Again changes nothing.
+    async fn lend(&self, endpoint: &Endpoint, digest: Digest) -> Result<PathBuf, Refusal>;
+
+    /// Takes a bundle away from a model server.
+    async fn take_back(&self, endpoint: &Endpoint, digest: Digest);
 
     /// Public keys that bundles may be signed with, PEM.
     async fn keys(&self) -> Result<Vec<String>, Refusal>;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use plan::{Plan, Server, ServerId, State, Step};
+use plan::{Plan, Planned, Replica, Room, Server, ServerId, State, Step};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use store::{Collection, Expect, Write};
@@ -11,28 +11,38 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep_until},
 };
-use types::{Refusal, Timestamp};
+use types::{Digest, Refusal, Timestamp, quantity::ByteCount};
 
 use crate::{
     CURRENT, Shared,
-    backend::{Backend, Endpoint, Spec},
+    backend::{Backend, Spec},
     journal::{Journal, Place},
     key,
-    server::{Happened, Life},
+    server::{Happened, Life, Order},
     world::{Current, Held},
 };
 
 /// Planned again at least this often, whatever happens.
 const TICK: Duration = Duration::from_secs(5);
 /// How long requests in flight may take when a server is drained.
-const GRACE: Duration = Duration::from_secs(30);
+pub(crate) const GRACE: Duration = Duration::from_secs(30);
 /// How long they may take when the node stops.
 const STOP: Duration = Duration::from_secs(8);
 /// What happened and is not looked at yet, at most; servers wait then.
 const QUEUE: usize = 256;
+/// Orders to one model server that it has not looked at yet, at most.
+const ORDERS: usize = 4 * plan::SHARING;
 
 /// What happened, and to which server.
 type News = (ServerId, Happened);
+/// An open step: of a server, or of a replica in it.
+type Open = (ServerId, Option<Replica>);
+
+/// How a model server is spoken to.
+struct Reins {
+    orders: mpsc::Sender<Order>,
+    drain: oneshot::Sender<Duration>,
+}
 
 /// The orchestrator's loop.
 pub struct Executor {
@@ -41,10 +51,10 @@ pub struct Executor {
     backend: Arc<dyn Backend>,
     generation: u64,
     rng: ChaCha8Rng,
-    starting: Arc<Semaphore>,
+    loading: Arc<Semaphore>,
     lives: JoinSet<()>,
-    drains: BTreeMap<ServerId, oneshot::Sender<Duration>>,
-    open: BTreeMap<ServerId, Place>,
+    reins: BTreeMap<ServerId, Reins>,
+    open: BTreeMap<Open, Place>,
     happened: (mpsc::Sender<News>, mpsc::Receiver<News>),
 }
 
@@ -58,9 +68,9 @@ impl Executor {
             backend,
             generation: 0,
             rng: ChaCha8Rng::seed_from_u64(high ^ low),
-            starting: Arc::new(Semaphore::new(at_a_time)),
+            loading: Arc::new(Semaphore::new(at_a_time)),
             lives: JoinSet::new(),
-            drains: BTreeMap::new(),
+            reins: BTreeMap::new(),
             open: BTreeMap::new(),
             happened: mpsc::channel(QUEUE),
         }
@@ -94,9 +104,9 @@ impl Executor {
     }
 
     async fn stop(mut self) {
-        for (_, drain) in std::mem::take(&mut self.drains) {
+        for (_, reins) in std::mem::take(&mut self.reins) {
             // A server that is gone already needs no word.
-            let _ = drain.send(STOP);
+            let _ = reins.drain.send(STOP);
         }
         let lives = async { while self.lives.join_next().await.is_some() {} };
         let messages = async { while self.happened.1.recv().await.is_some() {} };
@@ -110,10 +120,9 @@ impl Executor {
     /// Makes and carries out one plan; returns when to plan again.
     async fn turn(&mut self) -> Result<Instant, Refusal> {
         let now = self.shared.clock.now();
-        let mut name = || ServerId(format!("m{}", &uuid::Uuid::new_v4().simple().to_string()[..12]));
         let (plan, report) = {
             let mut world = self.shared.world.lock();
-            let (plan, report) = plan::plan(&world.inputs(), self.generation, now, &mut name);
+            let (plan, report) = plan::plan(&world.inputs(), self.generation, now, &mut new_id);
             world.note_waiting(&report, now);
             (plan, report)
         };
@@ -128,25 +137,26 @@ impl Executor {
     async fn carry_out(&mut self, plan: Plan, now: Timestamp) -> Result<(), Refusal> {
         self.generation = plan.generation;
         let places = self.journal.begin(&plan, now).await?;
-        for (step, place) in plan.steps.into_iter().zip(places) {
+        for (Planned { step, .. }, place) in plan.steps.into_iter().zip(places) {
             match step {
-                Step::Start { server, model, version, digest } => {
-                    self.open.insert(server.clone(), place);
-                    self.start(server, model, version, digest);
+                Step::Start { server, namespace, room, memory } => {
+                    self.begun((server.clone(), None), place).await?;
+                    self.start(Spec { server, namespace, room, memory: ByteCount(memory) });
+                }
+                Step::Load { server, replica, digest } => {
+                    self.begun((server.clone(), Some(replica.clone())), place).await?;
+                    self.load(&server, replica, digest);
+                }
+                Step::Unload { server, replica } => {
+                    self.begun((server.clone(), Some(replica.clone())), place).await?;
+                    self.unload(&server, replica);
                 }
                 Step::Drain { server } => {
+                    self.begun((server.clone(), None), place).await?;
                     self.drain(&server);
-                    self.journal.end(place, "begun").await?;
                 }
-                Step::Route { model, version, digest } => {
-                    let manifest = self.shared.world.lock().manifest(&model, version);
-                    if let Some(manifest) = manifest {
-                        let current = Current { model: model.clone(), version, digest, manifest };
-                        let at = key(CURRENT, (&model.namespace, &model.name));
-                        let write = Write::put(Collection::Desired, at, Expect::Any, &current)?;
-                        self.shared.catalog.commit(vec![write], Vec::new()).await?;
-                        self.shared.world.lock().current.insert(model, current);
-                    }
+                Step::Route { replica, digest } => {
+                    self.route(replica, digest).await?;
                     self.journal.end(place, "done").await?;
                 }
                 Step::Unroute { model } => {
@@ -161,45 +171,120 @@ impl Executor {
         Ok(())
     }
 
-    fn start(&mut self, server: ServerId, model: plan::ModelId, version: types::Version, digest: types::Digest) {
-        let mut world = self.shared.world.lock();
-        let resources = world.manifest(&model, version).map(|manifest| manifest.spec.resources).unwrap_or_default();
-        let held = Server { model: model.clone(), version, state: State::Starting };
-        world.servers.insert(server.clone(), Held { server: held, endpoint: None, metadata: None });
-        drop(world);
-        let (drain, drained) = oneshot::channel();
-        self.drains.insert(server.clone(), drain);
+    /// Keeps a step open until it is known how it ended; the one before on the same thing has not come that far.
+    async fn begun(&mut self, what: Open, place: Place) -> Result<(), Refusal> {
+        match self.open.insert(what, place) {
+            Some(overtaken) => self.journal.end(overtaken, "overtaken").await,
+            None => Ok(()),
+        }
+    }
+
+    async fn route(&mut self, replica: Replica, digest: Digest) -> Result<(), Refusal> {
+        let current = {
+            let world = self.shared.world.lock();
+            let Some(manifest) = world.manifest(&replica) else { return Ok(()) };
+            let metadata = world.known.get(&replica).cloned();
+            Current { model: replica.model, version: replica.version, digest, manifest, metadata }
+        };
+        self.keep(current).await
+    }
+
+    async fn keep(&mut self, current: Current) -> Result<(), Refusal> {
+        let at = key(CURRENT, (&current.model.namespace, &current.model.name));
+        let write = Write::put(Collection::Desired, at, Expect::Any, &current)?;
+        self.shared.catalog.commit(vec![write], Vec::new()).await?;
+        self.shared.world.lock().current.insert(current.model.clone(), current);
+        Ok(())
+    }
+
+    fn start(&mut self, spec: Spec) {
+        let Spec { server, namespace, room, .. } = spec.clone();
+        let held = Server { namespace, room, draining: false, replicas: BTreeMap::new() };
+        let held = Held { server: held, endpoint: None, digests: BTreeMap::new() };
+        self.shared.world.lock().servers.insert(server.clone(), held);
+        let ((drain, drained), (orders, ordered)) = (oneshot::channel(), mpsc::channel(ORDERS));
+        self.reins.insert(server, Reins { orders, drain });
         let life = Life {
-            spec: Spec { server: server.clone(), namespace: model.namespace.clone(), digest, memory: resources.memory },
-            server,
-            model,
-            version,
-            digest,
+            spec,
             backend: self.backend.clone(),
-            starting: self.starting.clone(),
+            loading: self.loading.clone(),
             happened: self.happened.0.clone(),
+            orders: ordered,
             drain: drained,
         };
         self.lives.spawn(life.live());
     }
 
+    fn load(&mut self, server: &ServerId, replica: Replica, digest: Digest) {
+        let known = {
+            let mut world = self.shared.world.lock();
+            let known = world.known.get(&replica).cloned();
+            let Some(held) = world.servers.get_mut(server) else { return };
+            held.server.replicas.insert(replica.clone(), State::Starting);
+            held.digests.insert(replica.clone(), digest);
+            // Where memory is shared, what was loaded before is loaded when it is asked for.
+            known.filter(|_| held.server.room == Room::Many)
+        };
+        self.order(server, Order::Load { replica, digest, known });
+    }
+
+    fn unload(&mut self, server: &ServerId, replica: Replica) {
+        let digest = {
+            let mut world = self.shared.world.lock();
+            let Some(held) = world.servers.get_mut(server) else { return };
+            held.server.replicas.insert(replica.clone(), State::Draining);
+            held.digests.get(&replica).copied()
+        };
+        // Followers stop choosing it before it is told to go.
+        self.shared.publish();
+        if let Some(digest) = digest {
+            self.order(server, Order::Unload { replica, digest });
+        }
+    }
+
+    fn order(&mut self, server: &ServerId, order: Order) {
+        let Some(reins) = self.reins.get(server) else { return };
+        if let Err(error) = reins.orders.try_send(order) {
+            // It has ended, which is about to be seen; or it takes no orders any more, which its probes will show.
+            tracing::warn!(server = %server.0, %error, "a model server was given an order that it did not take");
+        }
+    }
+
     fn drain(&mut self, server: &ServerId) {
         if let Some(held) = self.shared.world.lock().servers.get_mut(server) {
-            held.server.state = State::Draining;
+            held.server.draining = true;
         }
         // Followers stop choosing it before it is told to go.
         self.shared.publish();
-        if let Some(drain) = self.drains.remove(server) {
-            let _ = drain.send(GRACE);
+        if let Some(reins) = self.reins.remove(server) {
+            let _ = reins.drain.send(GRACE);
         }
     }
 
     async fn take(&mut self, server: ServerId, happened: Happened) {
+        let about = match &happened {
+            Happened::Ready(replica, _) | Happened::Refused(replica, _) | Happened::Unloaded(replica) => {
+                Some(replica.clone())
+            }
+            _ => None,
+        };
+        let ended = matches!(happened, Happened::Barren(_) | Happened::Crashed(_) | Happened::Gone);
         let outcome = self.note(&server, happened);
-        if let Some(place) = self.open.remove(&server)
-            && let Err(refusal) = self.journal.end(place, &outcome).await
-        {
-            tracing::warn!(%refusal, "a step could not be closed in the journal");
+        let mut closed: Vec<Place> = self.open.remove(&(server.clone(), about)).into_iter().collect();
+        if ended {
+            let of_server: Vec<Open> = self.open.keys().filter(|(of, _)| *of == server).cloned().collect();
+            closed.extend(of_server.iter().filter_map(|open| self.open.remove(open)));
+        }
+        for place in closed {
+            if let Err(refusal) = self.journal.end(place, &outcome).await {
+                tracing::warn!(%refusal, "a step could not be closed in the journal");
+            }
+        }
+        let learned = std::mem::take(&mut self.shared.world.lock().learned);
+        for current in learned {
+            if let Err(refusal) = self.keep(current).await {
+                tracing::warn!(%refusal, "what a model takes and gives could not be kept");
+            }
         }
         self.shared.publish();
     }
@@ -208,40 +293,74 @@ impl Executor {
         let now = self.shared.clock.now();
         let mut world = self.shared.world.lock();
         let Some(held) = world.servers.get_mut(id) else { return "unknown".into() };
-        let Server { model, version, state } = held.server.clone();
-        let name = format!("{}/{}", model.namespace, model.name);
-        if let Happened::Ready(endpoint, metadata) = happened {
-            set_ready(held, endpoint, *metadata);
-            tracing::info!(server = %id.0, model = name, %version, "replica ready");
-            return "ready".into();
-        }
-        world.servers.remove(id);
-        self.drains.remove(id);
-        let trouble = world.trouble.entry((model.clone(), version)).or_default();
         match happened {
-            Happened::Refused(refusal) => {
-                tracing::warn!(server = %id.0, model = name, %version, %refusal, "replica refused");
-                trouble.refused = Some(refusal);
+            Happened::Up(endpoint) => {
+                held.endpoint = Some(endpoint);
+                tracing::info!(server = %id.0, namespace = %held.server.namespace, "model server up");
+                "up".into()
+            }
+            Happened::Ready(replica, metadata) => {
+                if let Some(state) = held.server.replicas.get_mut(&replica).filter(|state| **state == State::Starting) {
+                    *state = State::Ready;
+                }
+                tracing::info!(server = %id.0, replica = %Named(&replica), "replica ready");
+                world.learn(replica, *metadata);
+                "ready".into()
+            }
+            Happened::Refused(replica, refusal) => {
+                held.server.replicas.remove(&replica);
+                tracing::warn!(server = %id.0, replica = %Named(&replica), %refusal, "replica refused");
+                world.trouble.entry(replica).or_default().refused = Some(refusal);
                 "refused".into()
             }
-            Happened::Crashed(how) if state != State::Draining => {
-                tracing::warn!(server = %id.0, model = name, %version, how, "replica lost");
-                trouble.crashes.note(now, state == State::Ready, &mut self.rng);
-                world.note_restart(&model);
+            Happened::Unloaded(replica) => {
+                held.server.replicas.remove(&replica);
+                held.digests.remove(&replica);
+                tracing::info!(server = %id.0, replica = %Named(&replica), "replica gone");
+                "gone".into()
+            }
+            Happened::Barren(refusal) => {
+                tracing::warn!(server = %id.0, %refusal, "no model server can be started");
+                self.reins.remove(id);
+                for replica in world.lose(id).into_keys() {
+                    world.trouble.entry(replica).or_default().refused = Some(refusal.clone());
+                }
+                "refused".into()
+            }
+            Happened::Crashed(how) if !held.server.draining => {
+                tracing::warn!(server = %id.0, how, "model server lost");
+                self.reins.remove(id);
+                let lost = world.lose(id);
+                // Who was loading is the suspect.
+                for (replica, state) in lost.into_iter().filter(|(_, state)| *state != State::Draining) {
+                    tracing::warn!(server = %id.0, replica = %Named(&replica), "replica lost");
+                    world.note_restart(&replica.model);
+                    let crashes = &mut world.trouble.entry(replica).or_default().crashes;
+                    crashes.note(now, state == State::Ready, &mut self.rng);
+                }
                 format!("crashed: {how}")
             }
-            _ => {
-                tracing::info!(server = %id.0, model = name, %version, "replica gone");
+            Happened::Crashed(_) | Happened::Gone => {
+                tracing::info!(server = %id.0, "model server gone");
+                self.reins.remove(id);
+                world.lose(id);
                 "gone".into()
             }
         }
     }
 }
 
-fn set_ready(held: &mut Held, endpoint: Endpoint, metadata: types::infer::ModelMetadata) {
-    held.endpoint = Some(endpoint);
-    held.metadata = Some(metadata);
-    if held.server.state == State::Starting {
-        held.server.state = State::Ready;
+/// A replica as people read it.
+struct Named<'a>(&'a Replica);
+
+impl std::fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Replica { model, version } = self.0;
+        write!(f, "{}/{} version {version}", model.namespace, model.name)
     }
+}
+
+/// An id for a new model server.
+pub(crate) fn new_id() -> ServerId {
+    ServerId(format!("m{}", &uuid::Uuid::new_v4().simple().to_string()[..12]))
 }

@@ -11,17 +11,20 @@ pub mod backend;
 mod executor;
 mod journal;
 pub mod local;
+mod outlook;
 mod server;
 mod world;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use ledger::Record;
 use parking_lot::Mutex;
 use rpc::{
     Clock, Feed, Since,
-    orchestrator::{Desired, ModelKey, ModelRoute, Routes, Status, StatusOf, Submit, Submitted},
+    orchestrator::{
+        Desired, ModelKey, ModelRoute, Outlook, PlanOf, Routes, Scale, Status, StatusOf, Submit, Submitted,
+    },
     registry::Receipt,
 };
 use store::{Catalog, Collection, Expect, Write, read_all};
@@ -29,7 +32,8 @@ use tokio::sync::Notify;
 use types::{Code, Refusal};
 
 pub use executor::Executor;
-use world::{Current, World};
+pub use plan::{Room, Spread};
+use world::{Current, Scaled, World};
 
 /// The orchestrator's door: wishes in, routes and status out.
 pub struct Orchestrator {
@@ -45,9 +49,12 @@ struct Shared {
     changed: Notify,
 }
 
-/// Keys of wishes and of what answers, in the catalog.
+/// Keys of wishes, of numbers of replicas and of what answers, in the catalog.
 const WISH: &str = "wish/";
+const SCALED: &str = "scaled/";
 const CURRENT: &str = "current/";
+/// Steps taken that are told.
+const RECENT: usize = 20;
 
 fn key(prefix: &str, (namespace, model): (&types::Namespace, &types::ModelName)) -> String {
     format!("{prefix}{namespace}/{model}")
@@ -63,14 +70,18 @@ impl Orchestrator {
         catalog: Arc<dyn Catalog>,
         clock: Clock,
         backend: Arc<dyn backend::Backend>,
+        spread: plan::Spread,
     ) -> Result<(Self, Executor), Refusal> {
-        let mut world = World::default();
+        let mut world = World::spread(spread);
         for document in read_all(&*catalog, Collection::Desired, WISH).await? {
             world.wish(document.read::<Desired>()?, document.generation);
         }
         for document in read_all(&*catalog, Collection::Desired, CURRENT).await? {
-            let current: Current = document.read()?;
-            world.current.insert(current.model.clone(), current);
+            world.resume(document.read::<Current>()?);
+        }
+        for document in read_all(&*catalog, Collection::Desired, SCALED).await? {
+            let scaled: Scaled = document.read()?;
+            world.scaled.insert(scaled.model.clone(), scaled);
         }
         let journal = journal::Journal::open(catalog.clone()).await?;
         let shared =
@@ -97,10 +108,13 @@ impl rpc::Orchestrator for Orchestrator {
         let Submit { desired, namespace, model, actor, expect, action } = request;
         let key = key(WISH, (&namespace, &model));
         let expect = expect.map_or(Expect::Any, Expect::Generation);
-        let write = match &desired {
+        let mut writes = vec![match &desired {
             Some(desired) => Write::put(Collection::Desired, &key, expect, desired)?,
             None => Write::remove(Collection::Desired, &key, expect),
-        };
+        }];
+        if desired.is_none() {
+            writes.push(Write::remove(Collection::Desired, self::key(SCALED, (&namespace, &model)), Expect::Any));
+        }
         let record = Record {
             v: 1,
             at: self.shared.clock.now().0,
@@ -112,7 +126,7 @@ impl rpc::Orchestrator for Orchestrator {
                 serde_json::json!({ "version": desired.version, "digest": desired.digest, "reason": desired.reason })
             }),
         };
-        let committed = self.shared.catalog.commit(vec![write], vec![record.to_line()]).await;
+        let committed = self.shared.catalog.commit(writes, vec![record.to_line()]).await;
         let committed = committed.map_err(|error| match error {
             store::Error::Conflict { .. } => {
                 Refusal::new(Code::Conflict, format!("somebody else changed what is wanted of `{model}` first"))
@@ -131,6 +145,82 @@ impl rpc::Orchestrator for Orchestrator {
         self.shared.publish();
         self.shared.changed.notify_one();
         Ok(Submitted { generation, receipt: Receipt(committed.outbox.unwrap_or(0)) })
+    }
+
+    async fn scale(&self, request: Scale) -> Result<Submitted, Refusal> {
+        let Scale { namespace, model, replicas, author, reason } = request;
+        let about = plan::ModelId { namespace: namespace.clone(), name: model.clone() };
+        let manifest = self.shared.world.lock().wishes.get(&about).map(|(desired, _)| desired.manifest.clone());
+        let manifest = manifest.ok_or_else(|| {
+            Refusal::new(Code::ModelNotFound, format!("there is no model `{model}`"))
+                .hint("`mantlet models` lists them")
+        })?;
+        if let Some(replicas) = replicas.filter(|replicas| manifest.bounded(*replicas) != *replicas) {
+            let (least, most) = (manifest.bounded(0), manifest.bounded(u32::MAX));
+            return Err(Refusal::new(
+                Code::RequestMalformed,
+                format!("the manifest of `{model}` allows {least} to {most} replicas, not {replicas}"),
+            )
+            .hint("deploy it with another spec.scale"));
+        }
+        let key = key(SCALED, (&namespace, &model));
+        let scaled = replicas.map(|replicas| Scaled { model: about.clone(), replicas, author: author.clone(), reason });
+        let write = match &scaled {
+            Some(scaled) => Write::put(Collection::Desired, &key, Expect::Any, scaled)?,
+            None => Write::remove(Collection::Desired, &key, Expect::Any),
+        };
+        let record = Record {
+            v: 1,
+            at: self.shared.clock.now().0,
+            action: "model.scale".into(),
+            namespace: Some(namespace.to_string()),
+            actor: author.clone(),
+            subject: format!("model:{namespace}/{model}"),
+            detail: serde_json::json!({ "replicas": replicas }),
+        };
+        let committed = self.shared.catalog.commit(vec![write], vec![record.to_line()]).await?;
+        {
+            let mut world = self.shared.world.lock();
+            match scaled {
+                Some(scaled) => world.scaled.insert(about, scaled),
+                None => world.scaled.remove(&about),
+            };
+        }
+        self.shared.changed.notify_one();
+        let generation = committed.generations.first().copied().unwrap_or(0);
+        Ok(Submitted { generation, receipt: Receipt(committed.outbox.unwrap_or(0)) })
+    }
+
+    async fn plan(&self, request: PlanOf) -> Result<Outlook, Refusal> {
+        let PlanOf { namespace, deploy } = request;
+        let (inputs, waiting) = {
+            let world = self.shared.world.lock();
+            let waiting = world.waiting.iter().filter(|(model, _)| model.namespace == namespace);
+            let waiting = waiting.map(|(model, waiting)| (model.name.clone(), world::said(waiting))).collect();
+            let inputs = match &deploy {
+                Some(manifest) => world.inputs_with(&namespace, manifest),
+                None => world.inputs(),
+            };
+            (inputs, waiting)
+        };
+        let mut named = 0;
+        let mut name = || {
+            named += 1;
+            plan::ServerId(format!("new-{named}"))
+        };
+        let rounds = plan::foresee(&inputs, self.shared.clock.now(), &mut name);
+        let mut homes: BTreeMap<plan::ServerId, types::Namespace> =
+            inputs.servers.into_iter().map(|(id, server)| (id, server.namespace)).collect();
+        homes.extend(rounds.iter().flatten().filter_map(|planned| outlook::home(&planned.step)));
+        let of_round = |round: Vec<plan::Planned>| {
+            let shown = round.into_iter().filter_map(|planned| outlook::action(planned, &namespace, &homes));
+            shown.collect::<Vec<_>>()
+        };
+        let rounds = rounds.into_iter().map(of_round).filter(|round| !round.is_empty()).collect();
+        let entries = journal::Journal::recent(&*self.shared.catalog).await?;
+        homes.extend(entries.iter().filter_map(|entry| outlook::home(&entry.planned.step)));
+        let recent = entries.into_iter().filter_map(|entry| outlook::taken(entry, &namespace, &homes));
+        Ok(Outlook { rounds, waiting, recent: recent.take(RECENT).collect() })
     }
 
     async fn status(&self, request: StatusOf) -> Result<Vec<Status>, Refusal> {

@@ -2,8 +2,15 @@
 //!
 //! A child gets a listening Unix socket as its standard input, its secrets in a file that only its owner may read
 //! and that it removes, and an environment that is empty but for the one variable that keeps ONNX Runtime quiet.
+//! Bundles are linked into a folder of its own, which is all it may read; where they can't be, they are copied.
 
-use std::{fs, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs::{self, DirBuilder},
+    os::{fd::OwnedFd, unix::fs::DirBuilderExt as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use rpc::{
@@ -46,12 +53,42 @@ fn failed(refusal: &Refusal) -> Refusal {
         .hint("run `mantlet doctor`")
 }
 
+/// The folder that a model server's bundles are put into.
+pub fn bundles(socket: &Path) -> PathBuf {
+    socket.with_extension("bundles")
+}
+
+fn lend(from: &Path, to: &Path) -> std::io::Result<()> {
+    if to.exists() {
+        return Ok(());
+    }
+    let making = to.with_extension("new");
+    match fs::remove_dir_all(&making) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => fs::create_dir(&making)?,
+    }
+    for file in fs::read_dir(from)? {
+        let file = file?;
+        let place = making.join(file.file_name());
+        // Across file systems, or where a fence keeps what may be written apart from what may not, it is a copy.
+        if fs::hard_link(file.path(), &place).is_err() {
+            fs::copy(file.path(), &place)?;
+        }
+    }
+    fs::rename(&making, to)
+}
+
 #[async_trait]
 impl Backend for Local {
     async fn start(&self, spec: Spec) -> Result<Box<dyn Process>, Refusal> {
         let peer = format!("{}/model-server/{}", spec.namespace, spec.server.0);
         let settings = (self.settings)(self.supervisor.identity(peer.clone()).await?, &spec)?;
         let socket = self.run.join(format!("{}.sock", spec.server.0));
+        let folder = bundles(&socket);
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&folder)
+            .map_err(|error| failed(&Refusal::new(Code::Internal, format!("{}: {error}", folder.display()))))?;
         let listener = child::bind(&socket).map_err(|refusal| failed(&refusal))?;
         let start = child::Start {
             command: (&self.command.0, &self.command.1),
@@ -70,8 +107,23 @@ impl Backend for Local {
         channel.map(ModelServerClient::new).map_err(|error| Refusal::new(Code::Internal, error.to_string()))
     }
 
-    fn bundle(&self, digest: Digest) -> PathBuf {
-        self.artefacts.path(digest)
+    async fn lend(&self, endpoint: &Endpoint, digest: Digest) -> Result<PathBuf, Refusal> {
+        let (from, to) = (self.artefacts.path(digest), bundles(&endpoint.socket).join(digest.to_string()));
+        let lent = to.clone();
+        let outcome = tokio::task::spawn_blocking(move || lend(&from, &to)).await;
+        let why = match outcome {
+            Ok(Ok(())) => return Ok(lent),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        Err(Refusal::new(Code::LoadFailed, format!("the bundle {digest} can't be handed to its model server: {why}"))
+            .hint("see whether the node's disk is full, and run `mantlet doctor`"))
+    }
+
+    async fn take_back(&self, endpoint: &Endpoint, digest: Digest) {
+        let lent = bundles(&endpoint.socket).join(digest.to_string());
+        // What is left goes with the model server's folder.
+        let _ = tokio::fs::remove_dir_all(lent).await;
     }
 
     async fn keys(&self) -> Result<Vec<String>, Refusal> {
@@ -122,5 +174,6 @@ impl Drop for Running {
             // The settings are gone as soon as they were read.
             let _ = fs::remove_file(path);
         }
+        let _ = fs::remove_dir_all(bundles(&self.endpoint.socket));
     }
 }

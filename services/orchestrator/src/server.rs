@@ -1,36 +1,55 @@
-//! One task per model server: it owns the process, loads the model, probes it, and says what happens.
+//! One task per model server: it owns the process, has it load and let go, probes it, and says what happens.
 
 use std::{sync::Arc, time::Duration};
 
-use plan::{ModelId, ServerId};
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use plan::{Replica, ServerId};
 use rpc::{
     ModelServer as _,
-    model_server::{Load, ModelServerClient},
+    model_server::{Load, ModelServerClient, Unload},
 };
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
-    time::timeout,
+    time::{Instant, timeout},
 };
-use types::{Code, Digest, Refusal, Version, infer::ModelMetadata};
+use types::{Code, Digest, Refusal, infer::ModelMetadata};
 
-use crate::backend::{Backend, Endpoint, Process, Spec};
+use crate::{
+    backend::{Backend, Endpoint, Process, Spec},
+    executor::GRACE,
+};
 
 /// How long loading and warming up may take.
 const LOADING: Duration = Duration::from_secs(120);
-/// How long a ready model server may take to answer a probe.
+/// How long a model server may take to answer a probe.
 const PROBE: Duration = Duration::from_secs(2);
 /// The time between two probes.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Probes that may be missed in a row; one missed probe alone says nothing.
 const MISSES: u32 = 2;
 
-/// What happened to a model server.
+/// What a model server is told to do.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Load this; `known` is what it takes and gives, where it may be loaded when first asked for.
+    Load { replica: Replica, digest: Digest, known: Option<ModelMetadata> },
+    /// Let go of this, once its requests in flight have ended.
+    Unload { replica: Replica, digest: Digest },
+}
+
+/// What happened to a model server, or to a replica in it.
 #[derive(Debug)]
 pub(crate) enum Happened {
-    /// It answers.
-    Ready(Endpoint, Box<ModelMetadata>),
+    /// It is up, and holds nothing yet.
+    Up(Endpoint),
+    /// A replica answers.
+    Ready(Replica, Box<ModelMetadata>),
     /// It can't load this version at all.
-    Refused(Refusal),
+    Refused(Replica, Refusal),
+    /// A replica is gone.
+    Unloaded(Replica),
+    /// No model server can be started here.
+    Barren(Refusal),
     /// It ended, or stopped answering.
     Crashed(String),
     /// It was drained and is gone.
@@ -39,110 +58,105 @@ pub(crate) enum Happened {
 
 /// One model server's life.
 pub(crate) struct Life {
-    pub(crate) server: ServerId,
-    pub(crate) model: ModelId,
-    pub(crate) version: Version,
-    pub(crate) digest: Digest,
     pub(crate) spec: Spec,
     pub(crate) backend: Arc<dyn Backend>,
-    /// Starts at a time on this machine: loading is heavy.
-    pub(crate) starting: Arc<Semaphore>,
+    /// Loads at a time on this machine: they are heavy.
+    pub(crate) loading: Arc<Semaphore>,
     pub(crate) happened: mpsc::Sender<(ServerId, Happened)>,
+    pub(crate) orders: mpsc::Receiver<Order>,
     /// Resolves when it shall drain; the value is how long that may take.
     pub(crate) drain: oneshot::Receiver<Duration>,
 }
 
+/// How a piece of work with a model server ended.
+enum Done {
+    Told(Happened),
+    Probed(bool),
+    Renewed,
+    /// The connection broke; the process is about to be seen as ended, and its own words are better.
+    Lost(String),
+    /// It will not end by itself.
+    Stuck(String),
+}
+
+type Work = FuturesUnordered<BoxFuture<'static, Done>>;
+
 impl Life {
     /// Runs until the process is gone.
     pub(crate) async fn live(mut self) {
-        let (server, happened) = (self.server.clone(), self.happened.clone());
+        let (server, happened) = (self.spec.server.clone(), self.happened.clone());
         let end = self.run().await;
         // The executor outlives its servers; it is gone only when the node is.
         let _ = happened.send((server, end)).await;
     }
 
     async fn run(&mut self) -> Happened {
-        let Ok(starting) = self.starting.clone().acquire_owned().await else { return Happened::Gone };
         if let Ok(grace) = self.drain.try_recv() {
-            tracing::debug!(server = %self.server.0, ?grace, "drained before it started");
+            tracing::debug!(server = %self.spec.server.0, ?grace, "drained before it started");
             return Happened::Gone;
         }
         let mut process = match self.backend.start(self.spec.clone()).await {
             Ok(process) => process,
-            Err(refusal) if refusal.code == Code::RuntimeMissing => return Happened::Refused(refusal),
+            Err(refusal) if refusal.code == Code::RuntimeMissing => return Happened::Barren(refusal),
             Err(refusal) => return Happened::Crashed(refusal.to_string()),
         };
         let endpoint = process.endpoint().clone();
         let client = match self.backend.door(&endpoint) {
             Ok(client) => client,
-            Err(refusal) => return Happened::Refused(refusal),
+            Err(refusal) => return Happened::Barren(refusal),
         };
-        let load = self.load().await;
-        let loading = timeout(LOADING, async { client.load(load?).await });
-        let loaded = tokio::select! {
-            loaded = loading => loaded,
-            how = process.exited() => return Happened::Crashed(how),
-            grace = &mut self.drain => return end(&mut *process, grace.unwrap_or_default()).await,
-        };
-        drop(starting);
-        let metadata = match loaded {
-            Ok(Ok(metadata)) => metadata,
-            Ok(Err(refusal)) if refusal.code == Code::ReplicaLost => {
-                // The process is about to be seen as ended; its own words are better than the connection's.
-                let how = timeout(PROBE, process.exited()).await;
-                return Happened::Crashed(how.unwrap_or_else(|_| refusal.to_string()));
-            }
-            Ok(Err(refusal)) => {
-                end(&mut *process, Duration::ZERO).await;
-                return Happened::Refused(refusal);
-            }
-            Err(_) => {
-                process.kill().await;
-                return Happened::Crashed(format!("loading took more than {} s", LOADING.as_secs()));
-            }
-        };
-        let ready = Happened::Ready(endpoint, Box::new(metadata));
-        if self.happened.send((self.server.clone(), ready)).await.is_err() {
+        if !self.tell(Happened::Up(endpoint.clone())).await {
             return Happened::Gone;
         }
-        self.watch(&mut *process, &client).await
+        self.serve(&mut *process, &client, &endpoint).await
     }
 
-    async fn load(&self) -> Result<Load, Refusal> {
-        Ok(Load {
-            namespace: self.model.namespace.clone(),
-            model: self.model.name.clone(),
-            version: self.version,
-            digest: self.digest,
-            path: self.backend.bundle(self.digest),
-            keys: self.backend.keys().await?,
-        })
+    async fn tell(&self, happened: Happened) -> bool {
+        self.happened.send((self.spec.server.clone(), happened)).await.is_ok()
     }
 
-    async fn watch(&mut self, process: &mut dyn Process, client: &ModelServerClient) -> Happened {
-        let mut missed = 0;
-        let mut renewed = tokio::time::Instant::now();
+    async fn serve(&mut self, process: &mut dyn Process, client: &ModelServerClient, endpoint: &Endpoint) -> Happened {
+        let (mut work, mut missed, mut renewed) = (Work::new(), 0, Instant::now());
+        let mut tick = tokio::time::interval(PAUSE.min(self.backend.renew_every() / 4));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // Until it has answered once it is starting, and loading has its own limit.
+        let (mut probing, mut renewing, mut seen) = (false, false, false);
         loop {
-            if renewed.elapsed() >= self.backend.renew_every() {
-                renewed = tokio::time::Instant::now();
-                let endpoint = process.endpoint();
-                let renewal = async { client.renew(self.backend.renewal(endpoint).await?).await };
-                // It has two thirds of its certificate's life left: the next round tries again.
-                match timeout(PROBE, renewal).await.unwrap_or_else(|_| Err(slow())) {
-                    Ok(()) => tracing::debug!(server = %self.server.0, "a model server's certificate is renewed"),
-                    Err(refusal) => {
-                        tracing::warn!(server = %self.server.0, %refusal, "a certificate could not be renewed");
-                    }
-                }
-            }
             tokio::select! {
                 how = process.exited() => return Happened::Crashed(how),
                 grace = &mut self.drain => return end(process, grace.unwrap_or_default()).await,
-                () = tokio::time::sleep(PAUSE.min(self.backend.renew_every())) => {}
-            }
-            match timeout(PROBE, client.status()).await {
-                Ok(Ok(status)) if status.ready => missed = 0,
-                _ => missed += 1,
+                Some(order) = self.orders.recv() => work.push(self.carry_out(order, client, endpoint)),
+                Some(done) = work.next() => match done {
+                    Done::Told(happened) => {
+                        if !self.tell(happened).await {
+                            return Happened::Gone;
+                        }
+                    }
+                    Done::Probed(well) => {
+                        (probing, seen) = (false, seen || well);
+                        missed = if well || !seen { 0 } else { missed + 1 };
+                    }
+                    Done::Renewed => renewing = false,
+                    Done::Lost(why) => {
+                        let how = timeout(PROBE, process.exited()).await;
+                        process.kill().await;
+                        return Happened::Crashed(how.unwrap_or(why));
+                    }
+                    Done::Stuck(why) => {
+                        process.kill().await;
+                        return Happened::Crashed(why);
+                    }
+                },
+                _ = tick.tick() => {
+                    if !probing {
+                        probing = true;
+                        work.push(probe(client.clone()));
+                    }
+                    if !renewing && renewed.elapsed() >= self.backend.renew_every() {
+                        (renewing, renewed) = (true, Instant::now());
+                        work.push(self.renew(client, endpoint));
+                    }
+                }
             }
             if missed > MISSES {
                 process.kill().await;
@@ -150,6 +164,79 @@ impl Life {
             }
         }
     }
+
+    fn carry_out(&self, order: Order, client: &ModelServerClient, endpoint: &Endpoint) -> BoxFuture<'static, Done> {
+        let (client, endpoint, backend) = (client.clone(), endpoint.clone(), self.backend.clone());
+        let loading = self.loading.clone();
+        match order {
+            Order::Load { replica, digest, known } => async move {
+                // What is known is not loaded yet.
+                let _turn = match &known {
+                    None => loading.acquire_owned().await.ok(),
+                    Some(_) => None,
+                };
+                let load = async {
+                    let load = Load {
+                        namespace: replica.model.namespace.clone(),
+                        model: replica.model.name.clone(),
+                        version: replica.version,
+                        digest,
+                        path: backend.lend(&endpoint, digest).await?,
+                        keys: backend.keys().await?,
+                        known,
+                    };
+                    client.load(load).await
+                };
+                match timeout(LOADING, load).await {
+                    Ok(Ok(metadata)) => Done::Told(Happened::Ready(replica, Box::new(metadata))),
+                    Ok(Err(refusal)) if refusal.code == Code::ReplicaLost => Done::Lost(refusal.to_string()),
+                    Ok(Err(refusal)) => {
+                        backend.take_back(&endpoint, digest).await;
+                        Done::Told(Happened::Refused(replica, refusal))
+                    }
+                    Err(_) => Done::Stuck(format!("loading took more than {} s", LOADING.as_secs())),
+                }
+            }
+            .boxed(),
+            Order::Unload { replica, digest } => async move {
+                let unload = Unload { model: replica.model.name.clone(), version: replica.version };
+                // What takes longer ends without anybody waiting for it; one that is lost has let go of everything.
+                let outcome = timeout(GRACE, client.unload(unload)).await;
+                tracing::debug!(?replica, ?outcome, "a replica is let go of");
+                backend.take_back(&endpoint, digest).await;
+                Done::Told(Happened::Unloaded(replica))
+            }
+            .boxed(),
+        }
+    }
+
+    fn renew(&self, client: &ModelServerClient, endpoint: &Endpoint) -> BoxFuture<'static, Done> {
+        let (client, endpoint) = (client.clone(), endpoint.clone());
+        let (backend, server) = (self.backend.clone(), self.spec.server.clone());
+        async move {
+            let renewal = async {
+                match client.renew(backend.renewal(&endpoint).await?).await {
+                    // Connections end now and then, in the middle of a call too: on a new one it goes through.
+                    Err(refusal) if refusal.code == Code::ReplicaLost => {
+                        client.renew(backend.renewal(&endpoint).await?).await
+                    }
+                    outcome => outcome,
+                }
+            };
+            // It has two thirds of its certificate's life left: the next round tries again.
+            match timeout(PROBE, renewal).await.unwrap_or_else(|_| Err(slow())) {
+                Ok(()) => tracing::debug!(server = %server.0, "a model server's certificate is renewed"),
+                Err(refusal) => tracing::warn!(server = %server.0, %refusal, "a certificate could not be renewed"),
+            }
+            Done::Renewed
+        }
+        .boxed()
+    }
+}
+
+fn probe(client: ModelServerClient) -> BoxFuture<'static, Done> {
+    let probe = async move { Done::Probed(matches!(timeout(PROBE, client.status()).await, Ok(Ok(s)) if s.ready)) };
+    probe.boxed()
 }
 
 fn slow() -> Refusal {

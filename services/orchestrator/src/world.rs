@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use plan::{Inputs, ModelId, Server, ServerId, State, Trouble, WaitingOn, Wish};
-use rpc::orchestrator::{Desired, ModelKey, ModelRoute, Replica, Status, Waiting};
+use plan::{Inputs, ModelId, Needs, Replica, Server, ServerId, Spread, State, Trouble, WaitingOn, Wish};
+use rpc::orchestrator::{Desired, ModelKey, ModelRoute, Replica as RouteReplica, Status, Waiting};
 use serde::{Deserialize, Serialize};
 use types::{Code, Digest, Manifest, ModelName, Namespace, Refusal, Timestamp, Version, infer::ModelMetadata};
 
@@ -16,6 +16,18 @@ pub(crate) struct Current {
     pub(crate) version: Version,
     pub(crate) digest: Digest,
     pub(crate) manifest: Manifest,
+    /// What it takes and gives; nothing before it was loaded once.
+    #[serde(default)]
+    pub(crate) metadata: Option<ModelMetadata>,
+}
+
+/// How many replicas somebody wants of a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Scaled {
+    pub(crate) model: ModelId,
+    pub(crate) replicas: u32,
+    pub(crate) author: String,
+    pub(crate) reason: String,
 }
 
 /// A model server that is there.
@@ -23,15 +35,23 @@ pub(crate) struct Current {
 pub(crate) struct Held {
     pub(crate) server: Server,
     pub(crate) endpoint: Option<Endpoint>,
-    pub(crate) metadata: Option<ModelMetadata>,
+    /// The bundles that its replicas came from.
+    pub(crate) digests: BTreeMap<Replica, Digest>,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct World {
     pub(crate) wishes: BTreeMap<ModelId, (Desired, u64)>,
+    /// How many replicas people want of models, whatever the manifests say.
+    pub(crate) scaled: BTreeMap<ModelId, Scaled>,
     pub(crate) current: BTreeMap<ModelId, Current>,
     pub(crate) servers: BTreeMap<ServerId, Held>,
-    pub(crate) trouble: BTreeMap<(ModelId, Version), Trouble>,
+    pub(crate) trouble: BTreeMap<Replica, Trouble>,
+    /// What versions take and give, of which a replica was ready.
+    pub(crate) known: BTreeMap<Replica, ModelMetadata>,
+    /// Answering versions of which that was not known before, and is to be kept.
+    pub(crate) learned: Vec<Current>,
+    pub(crate) spread: Spread,
     pub(crate) waiting: BTreeMap<ModelId, (WaitingOn, Timestamp)>,
     restarts: BTreeMap<ModelId, u32>,
     /// Routes that went away and must be taken back from followers.
@@ -43,10 +63,15 @@ fn id(namespace: &Namespace, model: &ModelName) -> ModelId {
 }
 
 impl World {
+    /// An empty one, whose replicas are spread like this.
+    pub(crate) fn spread(spread: Spread) -> Self {
+        Self { spread, ..Self::default() }
+    }
+
     /// Takes a wish; what went wrong before is forgotten, since somebody has just decided anew.
     pub(crate) fn wish(&mut self, desired: Desired, generation: u64) {
         let model = id(&desired.namespace, &desired.model);
-        self.trouble.retain(|(of, _), _| *of != model);
+        self.forget(&model);
         self.waiting.remove(&model);
         self.gone.retain(|gone| *gone != model);
         self.wishes.insert(model, (desired, generation));
@@ -55,31 +80,84 @@ impl World {
     pub(crate) fn unwish(&mut self, namespace: &Namespace, model: &ModelName) {
         let model = id(namespace, model);
         self.wishes.remove(&model);
-        self.trouble.retain(|(of, _), _| *of != model);
+        self.scaled.remove(&model);
+        self.forget(&model);
         self.waiting.remove(&model);
         self.restarts.remove(&model);
         self.gone.push(model);
     }
 
+    /// Forgets what went wrong with a model, and what its versions take and give but for the one that answers.
+    fn forget(&mut self, model: &ModelId) {
+        self.trouble.retain(|replica, _| replica.model != *model);
+        let current = self.current.get(model).map(|current| current.version);
+        self.known.retain(|replica, _| replica.model != *model || Some(replica.version) == current);
+    }
+
+    /// Takes in what answers since an earlier life of the node.
+    pub(crate) fn resume(&mut self, current: Current) {
+        if let Some(metadata) = &current.metadata {
+            let replica = Replica { model: current.model.clone(), version: current.version };
+            self.known.insert(replica, metadata.clone());
+        }
+        self.current.insert(current.model.clone(), current);
+    }
+
+    /// Notes what a version takes and gives.
+    pub(crate) fn learn(&mut self, replica: Replica, metadata: ModelMetadata) {
+        let current = self.current.get(&replica.model).filter(|current| current.version == replica.version);
+        if let Some(current) = current.filter(|current| current.metadata.as_ref() != Some(&metadata)) {
+            self.learned.push(Current { metadata: Some(metadata.clone()), ..current.clone() });
+        }
+        self.known.insert(replica, metadata);
+    }
+
+    /// A model server is gone; returns what it held.
+    pub(crate) fn lose(&mut self, server: &ServerId) -> BTreeMap<Replica, State> {
+        self.servers.remove(server).map(|held| held.server.replicas).unwrap_or_default()
+    }
+
     /// What a plan is made from.
     pub(crate) fn inputs(&self) -> Inputs {
-        let wish = |(desired, _): &(Desired, u64)| Wish {
-            version: desired.version,
-            digest: desired.digest,
-            replicas: desired.manifest.replicas(),
+        let wish = |(model, (desired, _)): (&ModelId, &(Desired, u64))| {
+            let replicas = self.replicas(model, &desired.manifest);
+            let Desired { version, digest, manifest, .. } = desired;
+            (model.clone(), Wish { version: *version, digest: *digest, replicas, needs: needs(manifest) })
+        };
+        let current = |Current { version, digest, manifest, .. }: &Current| plan::Current {
+            version: *version,
+            digest: *digest,
+            needs: needs(manifest),
         };
         Inputs {
-            wishes: self.wishes.iter().map(|(model, wished)| (model.clone(), wish(wished))).collect(),
+            wishes: self.wishes.iter().map(wish).collect(),
             servers: self.servers.iter().map(|(id, held)| (id.clone(), held.server.clone())).collect(),
-            current: self.current.iter().map(|(model, c)| (model.clone(), (c.version, c.digest))).collect(),
+            current: self.current.iter().map(|(model, of)| (model.clone(), current(of))).collect(),
             trouble: self.trouble.clone(),
+            spread: self.spread,
         }
     }
 
+    /// What a plan would be made from if this were deployed.
+    pub(crate) fn inputs_with(&self, namespace: &Namespace, manifest: &Manifest) -> Inputs {
+        let model = id(namespace, &manifest.metadata.name);
+        let version = self.wishes.get(&model).map_or(Version(1), |(desired, _)| Version(desired.version.0 + 1));
+        let replicas = self.replicas(&model, manifest);
+        let mut inputs = self.inputs();
+        inputs.wishes.insert(model, Wish { version, digest: Digest([0; 32]), replicas, needs: needs(manifest) });
+        inputs
+    }
+
+    /// How many replicas are wanted: as somebody said, within what the manifest allows, else as the manifest says.
+    pub(crate) fn replicas(&self, model: &ModelId, manifest: &Manifest) -> u32 {
+        let said = self.scaled.get(model).map(|scaled| scaled.replicas);
+        said.map_or(manifest.replicas(), |replicas| manifest.bounded(replicas))
+    }
+
     /// The manifest of a version that is wanted or answers.
-    pub(crate) fn manifest(&self, model: &ModelId, version: Version) -> Option<Manifest> {
-        let wished = self.wishes.get(model).filter(|(desired, _)| desired.version == version);
-        let current = self.current.get(model).filter(|current| current.version == version);
+    pub(crate) fn manifest(&self, Replica { model, version }: &Replica) -> Option<Manifest> {
+        let wished = self.wishes.get(model).filter(|(desired, _)| desired.version == *version);
+        let current = self.current.get(model).filter(|current| current.version == *version);
         wished.map(|(desired, _)| desired.manifest.clone()).or_else(|| current.map(|c| c.manifest.clone()))
     }
 
@@ -100,62 +178,83 @@ impl World {
     pub(crate) fn routes(&self) -> Vec<(ModelKey, Option<ModelRoute>)> {
         let key = |model: &ModelId| (model.namespace.clone(), model.name.clone());
         let gone = self.gone.iter().map(|model| (key(model), None));
-        gone.chain(self.wishes.keys().map(|model| (key(model), self.route(model)))).collect()
+        let mut replicas = self.ready();
+        let route = |(model, (desired, _)): (&ModelId, &(Desired, u64))| {
+            (key(model), Some(self.route(model, desired, replicas.remove(model).unwrap_or_default())))
+        };
+        gone.chain(self.wishes.iter().map(route).collect::<Vec<_>>()).collect()
     }
 
-    fn route(&self, model: &ModelId) -> Option<ModelRoute> {
-        let (desired, _) = self.wishes.get(model)?;
+    /// Ready replicas by model.
+    fn ready(&self) -> BTreeMap<&ModelId, Vec<RouteReplica>> {
+        let mut ready: BTreeMap<&ModelId, Vec<RouteReplica>> = BTreeMap::new();
+        for (id, held) in self.servers.iter().filter(|(_, held)| !held.server.draining) {
+            let Some(Endpoint { socket, peer }) = &held.endpoint else { continue };
+            for (replica, _) in held.server.replicas.iter().filter(|(_, state)| **state == State::Ready) {
+                ready.entry(&replica.model).or_default().push(RouteReplica {
+                    id: id.0.clone(),
+                    version: replica.version,
+                    socket: socket.clone(),
+                    peer: peer.clone(),
+                });
+            }
+        }
+        ready
+    }
+
+    fn route(&self, model: &ModelId, desired: &Desired, replicas: Vec<RouteReplica>) -> ModelRoute {
         let (current, manifest) = match self.current.get(model) {
             Some(current) => (current.version, &current.manifest),
             None => (desired.version, &desired.manifest),
         };
-        let ready =
-            || self.servers.iter().filter(|(_, held)| held.server.model == *model && held.server.state == State::Ready);
-        let replica = |(id, held): (&ServerId, &Held)| {
-            let Endpoint { socket, peer } = held.endpoint.clone()?;
-            Some(Replica { id: id.0.clone(), version: held.server.version, socket, peer })
-        };
-        let metadata =
-            ready().find(|(_, held)| held.server.version == current).and_then(|(_, held)| held.metadata.clone());
-        Some(ModelRoute {
+        ModelRoute {
             current,
             manifest: manifest.clone(),
-            metadata,
-            replicas: ready().filter_map(replica).collect(),
+            metadata: self.known.get(&Replica { model: model.clone(), version: current }).cloned(),
+            replicas,
             waiting: self.waiting.get(model).map(|(waiting, _)| explain(waiting).0.message.into_owned()),
-        })
+        }
     }
 
     pub(crate) fn statuses(&self) -> Vec<Status> {
-        self.wishes.iter().map(|(model, (desired, generation))| self.status(model, desired, *generation)).collect()
+        let ready = self.ready();
+        let of = |model: &ModelId| ready.get(model).map(Vec::as_slice).unwrap_or_default();
+        let wishes = self.wishes.iter();
+        wishes.map(|(model, (desired, generation))| self.status(model, desired, *generation, of(model))).collect()
     }
 
-    fn status(&self, model: &ModelId, desired: &Desired, generation: u64) -> Status {
+    fn status(&self, model: &ModelId, desired: &Desired, generation: u64, replicas: &[RouteReplica]) -> Status {
         let ready = |version: Version| {
-            let fits = |held: &&Held| {
-                held.server.model == *model && held.server.version == version && held.server.state == State::Ready
-            };
-            u32::try_from(self.servers.values().filter(fits).count()).unwrap_or(u32::MAX)
+            u32::try_from(replicas.iter().filter(|replica| replica.version == version).count()).unwrap_or(u32::MAX)
         };
         let answering = self.current.get(model).map(|current| current.version).filter(|version| ready(*version) > 0);
         // What was true at the last plan may be over by now.
-        let short = ready(desired.version) < desired.manifest.replicas();
-        let waiting = self.waiting.get(model).filter(|_| short).map(|(waiting, since)| {
-            let (reason, stuck) = explain(waiting);
-            Waiting { reason, stuck, since: *since }
-        });
+        let wanted = self.replicas(model, &desired.manifest);
+        let short = ready(desired.version) < wanted;
+        let waiting = self.waiting.get(model).filter(|_| short).map(said);
         Status {
             namespace: model.namespace.clone(),
             model: model.name.clone(),
             desired: Some(desired.version),
             ready: answering,
             replicas: ready(desired.version),
-            wanted: desired.manifest.replicas(),
+            wanted,
             waiting,
             generation,
             restarts: self.restarts.get(model).copied().unwrap_or(0),
         }
     }
+}
+
+/// Why a model waits, and since when, as it is told.
+pub(crate) fn said((waiting, since): &(WaitingOn, Timestamp)) -> Waiting {
+    let (reason, stuck) = explain(waiting);
+    Waiting { reason, stuck, since: *since }
+}
+
+fn needs(manifest: &Manifest) -> Needs {
+    let resources = &manifest.spec.resources;
+    Needs { memory: resources.memory.0, pinned: resources.pinned }
 }
 
 /// Why a model waits, for people, and whether somebody has to act.

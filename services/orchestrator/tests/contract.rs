@@ -29,9 +29,11 @@ impl Backend for Barren {
         Err(Refusal::new(Code::Internal, "there are no doors"))
     }
 
-    fn bundle(&self, _: Digest) -> PathBuf {
-        PathBuf::new()
+    async fn lend(&self, _: &Endpoint, _: Digest) -> Result<PathBuf, Refusal> {
+        Err(Refusal::new(Code::Internal, "there is nobody to lend to"))
     }
+
+    async fn take_back(&self, _: &Endpoint, _: Digest) {}
 
     async fn keys(&self) -> Result<Vec<String>, Refusal> {
         Ok(Vec::new())
@@ -104,7 +106,8 @@ async fn made(dir: &tempfile::TempDir) -> (Arc<Orchestrator>, oneshot::Sender<()
 }
 
 async fn over(catalog: Arc<SqliteCatalog>) -> (Arc<Orchestrator>, oneshot::Sender<()>) {
-    let (orchestrator, executor) = Orchestrator::open(catalog, Clock::System, Arc::new(Barren)).await.unwrap();
+    let (orchestrator, executor) =
+        Orchestrator::open(catalog, Clock::System, Arc::new(Barren), plan::Spread::default()).await.unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     tokio::spawn(executor.run(async {
         let _ = stopped.await;

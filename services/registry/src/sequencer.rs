@@ -349,7 +349,8 @@ async fn continues(catalog: &dyn Catalog, head: &Head) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Checks every record and every hash against the newest checkpoint; returns how many records there are. Reads all of it.
+/// Checks every record and every hash against the newest checkpoint; returns how many records it covers. Reads all of
+/// it, also while the ledger grows.
 ///
 /// # Errors
 /// When the ledger is not whole, or was signed by another key.
@@ -361,10 +362,14 @@ pub async fn check(log: &dyn Log, key: &ledger::TrustedKey) -> Result<u64, Refus
         // While a key of the log is not retired yet, it has signed too.
         ledger::open_seen(&head.checkpoint, key).map_err(broken)?
     };
+    if head.size != size {
+        return Err(broken(format!("it has {} records, and the checkpoint covers {size}", head.size)));
+    }
     let mut frontier = Frontier::default();
     loop {
         let from = frontier.size();
-        let records = log.records(from, BATCH).await?;
+        let most = u32::try_from(size.saturating_sub(from)).unwrap_or(BATCH).min(BATCH);
+        let records = if most > 0 { log.records(from, most).await? } else { Vec::new() };
         if records.is_empty() {
             break;
         }
@@ -377,7 +382,10 @@ pub async fn check(log: &dyn Log, key: &ledger::TrustedKey) -> Result<u64, Refus
             return Err(broken(format!("a hash of records {from} to {} is not theirs", frontier.size() - 1)));
         }
     }
-    if (frontier.size(), frontier.root().map_err(broken)?) != (size, root) {
+    // More than it covers may be there only under a newer one.
+    let grown = !log.records(size, 1).await?.is_empty();
+    let uncovered = grown && log.head().await?.size <= size;
+    if uncovered || (frontier.size(), frontier.root().map_err(broken)?) != (size, root) {
         return Err(broken(format!("it has {} records, and the checkpoint covers {size} or others", frontier.size())));
     }
     Ok(size)

@@ -41,8 +41,7 @@ fn a_default_that_is_written_out_is_accepted() {
 #[test]
 fn a_field_that_does_not_act_yet_is_named() {
     for (field, value) in [
-        ("spec.slo", ", slo: {p99: 50ms}"),
-        ("spec.scale.max", ", scale: {min: 1, max: 2}"),
+        ("spec.slo.availability", ", slo: {p99: 50ms, availability: 99.9%}"),
         ("spec.scale.min", ", scale: {min: 0}"),
         ("spec.rollout", ", rollout: {canary: [1%]}"),
         ("spec.learning", ", learning: {retrain: on-drift}"),

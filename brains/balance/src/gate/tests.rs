@@ -135,10 +135,12 @@ fn a_flood_of_one_namespace_leaves_the_other_its_half() {
             Entry::Shed(_) => panic!("there is time enough"),
         }
     }
-    for _ in 0..200 {
-        let (entry, _) = gate.enter(ask(2, 10, 1), MS);
-        let Entry::Waiting(ticket) = entry else { panic!("the room is full: {entry:?}") };
-        names.insert(ticket.id, ticket);
+    for n in 0..200 {
+        match gate.enter(ask(2, 10, 1), MS).0 {
+            Entry::Admitted(ticket) if n == 0 => inside.push_back(ticket),
+            Entry::Waiting(ticket) => drop(names.insert(ticket.id, ticket)),
+            entry => panic!("the room is full: {entry:?}"),
+        }
     }
     let mut gone = [0_u32; 3];
     for n in 0..300 {
@@ -162,7 +164,8 @@ fn inside_a_namespace_priority_goes_first_then_who_came_first() {
             Entry::Shed(_) => panic!("there is time enough"),
         }
     };
-    let first = enter(1, 2);
+    // Two for each core go on, however much they cost.
+    let [first, ..] = [enter(1, 2), enter(1, 2), enter(1, 2), enter(1, 2)];
     let (low, normal, high, second) = (enter(2, 2), enter(1, 2), enter(0, 2), enter(1, 2));
     let mut order = Vec::new();
     let mut last = first;
@@ -195,8 +198,20 @@ fn who_fills_the_queue_loses_its_newest() {
         gate.enter(ask(1, 1, 1), MS);
     }
     assert!(matches!(gate.enter(ask(1, 1, 1), MS), (Entry::Shed(_), verdicts) if verdicts.is_empty()));
+    assert!(matches!(gate.enter(ask(2, 2, 1), MS), (Entry::Admitted(_), verdicts) if verdicts.is_empty()));
     let (entry, verdicts) = gate.enter(ask(2, 2, 1), MS);
     assert!(matches!(entry, Entry::Waiting(_)), "{entry:?}");
     assert!(matches!(verdicts[..], [(_, Verdict::Shed(_))]), "{verdicts:?}");
     assert_eq!(gate.waiting(), WAITING);
+}
+
+#[test]
+fn what_costs_much_keeps_every_core_busy_and_leaves_room_for_others() {
+    let mut gate = gate(&[1, 2], 500);
+    let mut enter = |namespace| gate.enter(ask(namespace, 1, 1), MS).0;
+    let admitted = |entry: &Entry<u8, u8>| matches!(entry, Entry::Admitted(_));
+    let entries: Vec<_> = (0..5).map(|_| enter(1)).collect();
+    assert_eq!(entries.iter().map(admitted).collect::<Vec<_>>(), [true, true, true, true, false]);
+    assert!(admitted(&enter(2)), "another namespace's first does not wait for them");
+    assert!(!admitted(&enter(2)), "its second does");
 }

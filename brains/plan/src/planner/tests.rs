@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
-use types::{Code, Digest, Refusal};
+use types::{Code, Digest, Refusal, Version};
 
 use super::*;
-use crate::{Crashes, Trouble, check::check};
+use crate::{Crashes, Server, Spread, Trouble, check::check, foresee, foresee::carry_out};
 
 fn model(name: &str) -> ModelId {
     ModelId { namespace: "default".parse().unwrap(), name: name.parse().unwrap() }
@@ -19,10 +19,18 @@ fn digest(version: u64) -> Digest {
 }
 
 fn wish(version: u64, replicas: u32) -> Wish {
-    Wish { version: Version(version), digest: digest(version), replicas }
+    Wish { version: Version(version), digest: digest(version), replicas, needs: Needs::default() }
 }
 
-/// Plans, audits, and carries out; servers start ready unless `ready` says otherwise.
+fn replica(name: &str, version: u64) -> Replica {
+    Replica { model: model(name), version: Version(version) }
+}
+
+fn current(version: u64) -> Current {
+    Current { version: Version(version), digest: digest(version), needs: Needs::default() }
+}
+
+/// Plans, audits, and carries out; replicas start ready unless `ready` says otherwise.
 #[derive(Default)]
 struct World {
     inputs: Inputs,
@@ -31,7 +39,7 @@ struct World {
 }
 
 impl World {
-    fn step(&mut self, now: u64, ready: bool) -> (Plan, Report) {
+    fn step(&mut self, now: u64, ready: bool) -> (Vec<Step>, Report) {
         let names = &mut self.names;
         let mut name = || {
             *names += 1;
@@ -40,24 +48,11 @@ impl World {
         let (plan, report) = plan(&self.inputs, self.generation, Timestamp(now), &mut name);
         assert_eq!(check(&self.inputs, &plan), Vec::<String>::new(), "{plan:?} from {:?}", self.inputs);
         self.generation = plan.generation;
-        for step in plan.steps.clone() {
-            match step {
-                Step::Start { server, model, version, .. } => {
-                    let state = if ready { State::Ready } else { State::Starting };
-                    self.inputs.servers.insert(server, Server { model, version, state });
-                }
-                Step::Route { model, version, digest } => {
-                    self.inputs.current.insert(model, (version, digest));
-                }
-                Step::Unroute { model } => {
-                    self.inputs.current.remove(&model);
-                }
-                Step::Drain { server } => {
-                    self.inputs.servers.remove(&server);
-                }
-            }
+        let steps: Vec<Step> = plan.steps.into_iter().map(|planned| planned.step).collect();
+        for step in &steps {
+            carry_out(&mut self.inputs, step, if ready { State::Ready } else { State::Starting });
         }
-        (plan, report)
+        (steps, report)
     }
 
     fn settle(&mut self, now: u64) {
@@ -66,8 +61,18 @@ impl World {
         }
     }
 
+    fn make_ready(&mut self) {
+        for state in self.inputs.servers.values_mut().flat_map(|server| server.replicas.values_mut()) {
+            *state = State::Ready;
+        }
+    }
+
     fn of(&self, name: &str, version: u64) -> usize {
-        self.inputs.servers.values().filter(|s| s.model == model(name) && s.version == Version(version)).count()
+        self.inputs.servers.values().filter(|s| s.replicas.contains_key(&replica(name, version))).count()
+    }
+
+    fn servers(&self, room: Room) -> usize {
+        self.inputs.servers.values().filter(|server| server.room == room).count()
     }
 }
 
@@ -75,14 +80,13 @@ impl World {
 fn a_first_deploy_starts_its_replicas_and_then_there_is_nothing_to_do() {
     let mut world = World::default();
     world.inputs.wishes.insert(model("m"), wish(1, 2));
-    let (plan, report) = world.step(0, false);
-    assert_eq!(plan.steps.len(), 3, "two starts and a route: {:?}", plan.steps);
+    let (steps, report) = world.step(0, false);
+    assert_eq!(steps.len(), 5, "two starts, two loads and a route: {steps:?}");
     assert_eq!(report.waiting[&model("m")], WaitingOn::Starting(2));
-    let (plan, report) = world.step(0, false);
-    assert_eq!((plan.steps.len(), report.waiting[&model("m")].clone()), (0, WaitingOn::Starting(2)));
-    world.inputs.servers.values_mut().for_each(|server| server.state = State::Ready);
-    let (plan, report) = world.step(0, false);
-    assert_eq!((plan.steps, report), (vec![], Report::default()));
+    let (steps, report) = world.step(0, false);
+    assert_eq!((steps.len(), report.waiting[&model("m")].clone()), (0, WaitingOn::Starting(2)));
+    world.make_ready();
+    assert_eq!(world.step(0, false), (vec![], Report::default()));
 }
 
 #[test]
@@ -93,11 +97,16 @@ fn a_new_version_takes_over_when_it_is_ready_and_not_before() {
     world.inputs.wishes.insert(model("m"), wish(2, 2));
     let _ = world.step(0, false);
     assert_eq!((world.of("m", 1), world.of("m", 2)), (2, 2), "the old one stays while the new one starts");
-    assert_eq!(world.inputs.current[&model("m")].0, Version(1));
-    world.inputs.servers.values_mut().for_each(|server| server.state = State::Ready);
+    // One of two is not as many as answer now.
+    let (first, _) = world.inputs.servers.iter().find(|(_, s)| s.replicas.contains_key(&replica("m", 2))).unwrap();
+    let first = first.clone();
+    world.inputs.servers.get_mut(&first).unwrap().replicas.insert(replica("m", 2), State::Ready);
+    let (steps, _) = world.step(0, false);
+    assert_eq!((steps, world.inputs.current[&model("m")].version), (vec![], Version(1)));
+    world.make_ready();
     world.settle(0);
     assert_eq!((world.of("m", 1), world.of("m", 2)), (0, 2));
-    assert_eq!(world.inputs.current[&model("m")].0, Version(2));
+    assert_eq!(world.inputs.current[&model("m")].version, Version(2));
 }
 
 #[test]
@@ -108,7 +117,7 @@ fn a_version_that_can_not_be_loaded_leaves_the_old_one_answering_and_healed() {
     world.inputs.wishes.insert(model("m"), wish(2, 1));
     let refusal = Refusal::new(Code::LoadFailed, "broken");
     let trouble = Trouble { refused: Some(refusal.clone()), ..Trouble::default() };
-    world.inputs.trouble.insert((model("m"), Version(2)), trouble);
+    world.inputs.trouble.insert(replica("m", 2), trouble);
     world.inputs.servers.clear();
     let (_, report) = world.step(0, true);
     assert_eq!(report.waiting[&model("m")], WaitingOn::Refused(refusal));
@@ -122,20 +131,20 @@ fn a_crashed_replica_waits_for_its_time_and_a_loop_for_a_person() {
     let (mut crashes, mut rng) = (Crashes::default(), ChaCha8Rng::seed_from_u64(1));
     crashes.note(Timestamp(1_000), false, &mut rng);
     let at = crashes.retry_at().unwrap();
-    world.inputs.trouble.insert((model("m"), Version(1)), Trouble { crashes: crashes.clone(), refused: None });
-    let (plan, report) = world.step(1_000, true);
-    assert!(!plan.steps.iter().any(|step| matches!(step, Step::Start { .. })));
+    world.inputs.trouble.insert(replica("m", 1), Trouble { crashes: crashes.clone(), refused: None });
+    let (steps, report) = world.step(1_000, true);
+    assert!(!steps.iter().any(|step| matches!(step, Step::Start { .. })));
     assert_eq!((report.waiting[&model("m")].clone(), report.again_at), (WaitingOn::Backoff(at), Some(at)));
-    let (plan, _) = world.step(at.0, true);
-    assert!(plan.steps.iter().any(|step| matches!(step, Step::Start { .. })));
+    let (steps, _) = world.step(at.0, true);
+    assert!(steps.iter().any(|step| matches!(step, Step::Start { .. })));
 
     world.inputs.servers.clear();
     for n in 0..5 {
         crashes.note(Timestamp(2_000 + n), false, &mut rng);
     }
-    world.inputs.trouble.insert((model("m"), Version(1)), Trouble { crashes, refused: None });
-    let (plan, report) = world.step(200_000, true);
-    assert_eq!((plan.steps.len(), report.waiting[&model("m")].clone()), (0, WaitingOn::CrashLoop(5)));
+    world.inputs.trouble.insert(replica("m", 1), Trouble { crashes, refused: None });
+    let (steps, report) = world.step(200_000, true);
+    assert_eq!((steps.len(), report.waiting[&model("m")].clone()), (0, WaitingOn::CrashLoop(5)));
 }
 
 #[test]
@@ -148,26 +157,99 @@ fn what_nobody_wants_is_unrouted_and_drained() {
     assert!(world.inputs.servers.is_empty() && world.inputs.current.is_empty());
 }
 
+#[test]
+fn replicas_share_beyond_the_servers_that_hold_one_and_two_copies_never_do() {
+    let mut world = World::default();
+    world.inputs.spread = Spread { alone: 2, shared: 1_000 };
+    for name in ["a", "b", "c", "d"] {
+        world.inputs.wishes.insert(model(name), wish(1, 1));
+    }
+    world.inputs.wishes.insert(model("e"), wish(1, 2));
+    let pinned = Needs { memory: 10, pinned: true };
+    world.inputs.wishes.insert(model("p"), Wish { needs: pinned, ..wish(1, 1) });
+    world.inputs.wishes.insert(model("q"), Wish { needs: Needs { memory: 1_001, pinned: false }, ..wish(1, 1) });
+    let other = ModelId { namespace: "other".parse().unwrap(), name: "z".parse().unwrap() };
+    world.inputs.wishes.insert(other, wish(1, 1));
+    world.settle(0);
+    assert_eq!(world.servers(Room::One), 4, "two, the pinned one, the large one");
+    assert_eq!(world.servers(Room::Many), 3, "two for the copies of e, one for the other namespace");
+    // A new version sits as the one before did, and nothing is left of the one before.
+    world.inputs.wishes.insert(model("a"), wish(2, 1));
+    world.inputs.wishes.insert(model("c"), wish(2, 1));
+    world.settle(0);
+    assert_eq!((world.servers(Room::One), world.servers(Room::Many)), (4, 3), "{:?}", world.inputs.servers);
+    assert_eq!((world.of("a", 1), world.of("c", 1), world.of("c", 2)), (0, 0, 1));
+    // The last one out ends the server.
+    world.inputs.wishes.clear();
+    world.settle(0);
+    assert!(world.inputs.servers.is_empty());
+}
+
+#[test]
+fn what_is_foreseen_is_what_happens() {
+    let mut world = World::default();
+    world.inputs.wishes.insert(model("m"), wish(1, 2));
+    world.settle(0);
+    world.inputs.wishes.insert(model("m"), wish(2, 1));
+    let mut names = 0;
+    let mut name = || {
+        names += 1;
+        ServerId(format!("s{:03}", 2 + names))
+    };
+    let foreseen: Vec<Step> =
+        foresee(&world.inputs, Timestamp(0), &mut name).into_iter().flatten().map(|planned| planned.step).collect();
+    let mut happened = Vec::new();
+    for _ in 0..4 {
+        happened.extend(world.step(0, true).0);
+    }
+    assert_eq!(foreseen, happened);
+    assert_eq!(happened.len(), 5, "start, load, route, two drains: {happened:?}");
+}
+
+#[test]
+fn who_crashed_while_loading_loads_alone() {
+    let mut world = World::default();
+    world.inputs.spread = Spread { alone: 0, shared: 1_000 };
+    world.inputs.wishes.insert(model("a"), wish(1, 1));
+    world.inputs.wishes.insert(model("b"), wish(1, 1));
+    let (mut crashes, mut rng) = (Crashes::default(), ChaCha8Rng::seed_from_u64(1));
+    crashes.note(Timestamp(1), false, &mut rng);
+    world.inputs.trouble.insert(replica("b", 1), Trouble { crashes, refused: None });
+    world.settle(60_000);
+    assert_eq!((world.servers(Room::One), world.servers(Room::Many)), (1, 1));
+}
+
 fn state() -> impl Strategy<Value = State> {
     prop_oneof![Just(State::Starting), Just(State::Ready), Just(State::Draining)]
 }
 
 fn inputs() -> impl Strategy<Value = Inputs> {
     let names = || prop::sample::select(vec!["a", "b", "c"]);
-    let wishes = prop::collection::btree_map(names(), (1..4_u64, 0..4_u32), 0..3);
-    let servers = prop::collection::vec((names(), 1..4_u64, state()), 0..10);
-    let current = prop::collection::btree_map(names(), 1..4_u64, 0..3);
-    (wishes, servers, current).prop_map(|(wishes, servers, current)| Inputs {
-        wishes: wishes.into_iter().map(|(name, (version, n))| (model(name), wish(version, n))).collect(),
+    let wishes = prop::collection::btree_map(names(), (1..4_u64, 0..4_u32, any::<bool>()), 0..3);
+    let replicas = prop::collection::vec((names(), 1..4_u64, state()), 0..5);
+    let servers = prop::collection::vec((replicas, any::<bool>(), any::<bool>()), 0..6);
+    let currents = prop::collection::btree_map(names(), 1..4_u64, 0..3);
+    (wishes, servers, currents, 0..4_u32).prop_map(|(wishes, servers, currents, alone)| Inputs {
+        wishes: wishes
+            .into_iter()
+            .map(|(name, (version, n, pinned))| {
+                (model(name), Wish { needs: Needs { memory: 0, pinned }, ..wish(version, n) })
+            })
+            .collect(),
         servers: servers
             .into_iter()
             .enumerate()
-            .map(|(n, (name, version, state))| {
-                (ServerId(format!("old{n}")), Server { model: model(name), version: Version(version), state })
+            .map(|(n, (replicas, many, draining))| {
+                let room = if many { Room::Many } else { Room::One };
+                let replicas = replicas.into_iter().map(|(name, version, state)| (replica(name, version), state));
+                let replicas = replicas.take(if many { usize::MAX } else { 1 }).collect();
+                let namespace = "default".parse().unwrap();
+                (ServerId(format!("old{n}")), Server { namespace, room, draining, replicas })
             })
             .collect(),
-        current: current.into_iter().map(|(name, v)| (model(name), (Version(v), digest(v)))).collect(),
+        current: currents.into_iter().map(|(name, version)| (model(name), current(version))).collect(),
         trouble: BTreeMap::new(),
+        spread: Spread { alone, shared: 1_000 },
     })
 }
 
@@ -177,16 +259,21 @@ proptest! {
         let mut world = World { inputs, ..World::default() };
         for _ in 0..6 {
             let _ = world.step(0, true);
-            world.inputs.servers.retain(|_, server| server.state != State::Draining);
-            world.inputs.servers.values_mut().for_each(|server| server.state = State::Ready);
+            world.inputs.servers.retain(|_, server| !server.draining);
+            for server in world.inputs.servers.values_mut() {
+                server.replicas.retain(|_, state| *state != State::Draining);
+            }
+            world.make_ready();
         }
-        let (plan, report) = world.step(0, true);
-        prop_assert_eq!(plan.steps, vec![], "a settled world needs nothing");
+        let (steps, report) = world.step(0, true);
+        prop_assert_eq!(steps, vec![], "a settled world needs nothing");
         prop_assert_eq!(report, Report::default());
+        prop_assert!(world.inputs.servers.values().all(|server| !server.replicas.is_empty()));
         for (model, wish) in &world.inputs.wishes {
-            let of = world.inputs.servers.values().filter(|s| s.model == *model).collect::<Vec<_>>();
+            let of = world.inputs.servers.values().flat_map(|s| s.replicas.keys()).filter(|r| r.model == *model);
+            let of: Vec<_> = of.collect();
             prop_assert_eq!(of.len(), wish.replicas as usize);
-            prop_assert!(of.iter().all(|s| s.version == wish.version));
+            prop_assert!(of.iter().all(|replica| replica.version == wish.version));
         }
     }
 

@@ -10,6 +10,7 @@ use super::{
     callers::{AddBody, CertificateBody},
     models::DeployBody,
     models::RollbackBody,
+    plan::{PlanBody, ScaleBody},
     publishers::PublisherBody,
 };
 use crate::{Ring, extract::Sender, replay::ReplayBody, rest};
@@ -44,6 +45,9 @@ const PATHS: &[Entry] = &[
     ("get", "/v1/models/{model}", "a model with manifest and metadata", true, None),
     ("delete", "/v1/models/{model}", "deletes a model with all its versions", true, None),
     ("post", "/v1/models/{model}/rollback", "goes back to an earlier version", true, Some("RollbackBody")),
+    ("post", "/v1/models/{model}/scale", "wants another number of replicas", true, Some("ScaleBody")),
+    ("get", "/v1/plan", "what happens next in the namespace, why, and what happened lately", true, None),
+    ("post", "/v1/plan", "what would happen if this were deployed", true, Some("PlanBody")),
     ("get", "/v1/models/{model}/bundle", "files and key of the signed bundle", true, None),
     ("get", "/v1/models/{model}/bundle/{file}", "one file of the signed bundle", true, None),
     ("put", "/v1/uploads", "takes a model file in", true, None),
@@ -104,6 +108,8 @@ pub(crate) fn describe() -> Value {
     let mut generator = SchemaSettings::openapi3().into_generator();
     generator.subschema_for::<DeployBody>();
     generator.subschema_for::<RollbackBody>();
+    generator.subschema_for::<ScaleBody>();
+    generator.subschema_for::<PlanBody>();
     generator.subschema_for::<AddBody>();
     generator.subschema_for::<CertificateBody>();
     generator.subschema_for::<PublisherBody>();

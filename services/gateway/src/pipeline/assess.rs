@@ -50,10 +50,6 @@ impl Cleared {
     pub(crate) fn model(&self) -> &Arc<Model> {
         &self.model
     }
-
-    pub(crate) fn request_mut(&mut self) -> &mut InferRequest {
-        &mut self.request
-    }
 }
 
 /// Lets a request through that keeps the limits and fits the model.

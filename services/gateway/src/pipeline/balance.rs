@@ -36,6 +36,11 @@ impl Lease {
         &self.door.replica.id
     }
 
+    /// The version it is a copy of.
+    pub(crate) fn version(&self) -> Version {
+        self.version
+    }
+
     pub(crate) fn began(&self) -> Instant {
         self.began
     }
@@ -65,7 +70,7 @@ impl Drop for Lease {
 /// `overloaded` when it can't be answered in time; `deadline_exceeded` or `model_not_ready` when no replica became ready.
 pub async fn balance(ring: &Ring, route: &Route) -> Result<Lease, Refusal> {
     let pass = ring.admission.enter(route.model().place, route.request().rows(), route.deadline()).await?;
-    pool(route, |pool, now| pool.budget().request(now));
+    pool(route, route.version(), |pool, now| pool.budget().request(now));
     let mut lease = again(ring, route, &[]).await?;
     lease.pass = Some(pass);
     Ok(lease)
@@ -81,7 +86,8 @@ pub(crate) async fn again(ring: &Ring, route: &Route, tried: &[u64]) -> Result<L
     let mut tried = tried;
     loop {
         let model = ring.model(&key)?;
-        if let Some(lease) = claim(&model, route.version(), tried) {
+        let version = route.version_of(&model);
+        if let Some(lease) = claim(&model, version, tried) {
             return Ok(lease);
         }
         // Whatever changes from here on is seen; what changed before is looked at once more.
@@ -102,7 +108,7 @@ pub(crate) async fn again(ring: &Ring, route: &Route, tried: &[u64]) -> Result<L
             let why = waiting.unwrap_or_else(|| "no replica is ready".into());
             return Err(Refusal::new(
                 Code::ModelNotReady,
-                format!("`{}` version {} was not ready before the deadline: {why}", key.1, route.version()),
+                format!("`{}` version {version} was not ready before the deadline: {why}", key.1),
             )
             .hint(format!("`mantlet models show {}` says why", key.1))
             .retry_after(Duration::from_secs(1)));
@@ -115,7 +121,8 @@ pub(crate) async fn again(ring: &Ring, route: &Route, tried: &[u64]) -> Result<L
 
 /// Claims a replica that was not tried yet, if there is one right now.
 pub(crate) fn other(ring: &Ring, route: &Route, tried: &[u64]) -> Option<Lease> {
-    claim(&*ring.model(&route.key()).ok()?, route.version(), tried)
+    let model = ring.model(&route.key()).ok()?;
+    claim(&model, route.version_of(&model), tried)
 }
 
 fn claim(model: &crate::ring::Model, version: Version, tried: &[u64]) -> Option<Lease> {
@@ -137,33 +144,33 @@ fn claim(model: &crate::ring::Model, version: Version, tried: &[u64]) -> Option<
     })
 }
 
-/// Works on the routed version's pool, unless it has gone.
-fn pool<T>(route: &Route, work: impl FnOnce(&mut Pool<u64>, Duration) -> T) -> Option<T> {
-    route.model().pools.with(route.version(), Instant::now(), |pool, _, now| work(pool, now))
+/// Works on a version's pool, unless it has gone.
+fn pool<T>(route: &Route, version: Version, work: impl FnOnce(&mut Pool<u64>, Duration) -> T) -> Option<T> {
+    route.model().pools.with(version, Instant::now(), |pool, _, now| work(pool, now))
 }
 
-/// How long to wait for the answer of a claimed replica before another one is asked.
-pub(crate) fn patience(route: &Route) -> Option<Patience> {
-    pool(route, |pool, _| pool.patience()).flatten()
+/// How long to wait for the answer of a claimed replica of this version before another one is asked.
+pub(crate) fn patience(route: &Route, version: Version) -> Option<Patience> {
+    pool(route, version, |pool, _| pool.patience()).flatten()
 }
 
 /// Pays for a further attempt that may not be needed.
-pub(crate) fn hedge(route: &Route) -> bool {
-    pool(route, |pool, now| pool.budget().hedge(now)) == Some(true)
+pub(crate) fn hedge(route: &Route, version: Version) -> bool {
+    pool(route, version, |pool, now| pool.budget().hedge(now)) == Some(true)
 }
 
 /// Pays for a further attempt beside one that is as good as lost.
-pub(crate) fn rescue(route: &Route) -> bool {
-    matches!(pool(route, |pool, now| pool.budget().retry(now)), Some(Ok(())))
+pub(crate) fn rescue(route: &Route, version: Version) -> bool {
+    matches!(pool(route, version, |pool, now| pool.budget().retry(now)), Some(Ok(())))
 }
 
 /// Pays for an attempt in place of a lost one: at once, or as soon as there is something to pay with.
 ///
 /// # Errors
 /// `replica_lost` when that is after the deadline.
-pub(crate) async fn retry(route: &Route) -> Result<(), Refusal> {
+pub(crate) async fn retry(route: &Route, version: Version) -> Result<(), Refusal> {
     loop {
-        let Some(Err(wait)) = pool(route, |pool, now| pool.budget().retry(now)) else { return Ok(()) };
+        let Some(Err(wait)) = pool(route, version, |pool, now| pool.budget().retry(now)) else { return Ok(()) };
         // Requests fill the budget too.
         let wait = Instant::now() + wait.min(LOOK);
         if wait >= route.deadline() {

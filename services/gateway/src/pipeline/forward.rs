@@ -4,10 +4,13 @@
 use std::{sync::Arc, time::Duration};
 
 use ::balance::{Outcome, Patience, gate::Served};
-use futures::{StreamExt as _, stream::FuturesUnordered};
+use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use rpc::ModelServer as _;
 use tokio::time::{Instant, sleep_until};
-use types::{Code, Refusal, Version, infer::InferResponse};
+use types::{
+    Code, Refusal, Version,
+    infer::{InferRequest, InferResponse},
+};
 
 use super::{Lease, Route, balance};
 use crate::{Ring, ring::Model};
@@ -18,6 +21,7 @@ const ATTEMPTS: u32 = 3;
 /// The answer, with what is recorded of it.
 pub struct Reply {
     route: Route,
+    version: Version,
     response: InferResponse,
     replica: String,
     attempts: u32,
@@ -31,12 +35,12 @@ impl Reply {
 
     /// The answer, for writing it out.
     pub fn into_response(self) -> (Version, InferResponse) {
-        (self.route.version(), self.response)
+        (self.version, self.response)
     }
 
     /// The version that answered.
     pub fn version(&self) -> Version {
-        self.route.version()
+        self.version
     }
 
     /// The client's own id.
@@ -95,46 +99,65 @@ impl Reply {
 /// `deadline_exceeded`, `replica_lost`, or the model's own refusal.
 pub async fn forward(ring: &Ring, route: Route, mut lease: Lease) -> Result<Reply, Refusal> {
     let pass = lease.pass();
-    let (Answer { response, replica, latency }, attempts) = race(ring, &route, lease).await?;
+    let (Answer { version, response, replica, latency }, attempts) = race(ring, &route, lease).await?;
     if let Some(pass) = pass {
         let InferResponse { compute, queued, batch, .. } = response;
         pass.served(Served { latency, compute, queued, batch });
     }
-    Ok(Reply { route, response, replica, attempts })
+    Ok(Reply { route, version, response, replica, attempts })
 }
 
 /// How long until it is looked again whether there is a second replica.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// The attempts of one prediction.
+struct Race<'a> {
+    route: &'a Route,
+    running: FuturesUnordered<BoxFuture<'a, Ended>>,
+    tried: Vec<u64>,
+    /// Of the last attempt.
+    version: Version,
+    /// When a second replica is thought of.
+    next: Instant,
+}
+
+impl<'a> Race<'a> {
+    fn send(&mut self, lease: Lease) {
+        let now = Instant::now();
+        self.version = lease.version();
+        self.tried.push(lease.door().key);
+        self.running.push(Box::pin(attempt(self.route, lease)));
+        self.next = now + wait(self.route, self.version, now);
+    }
+
+    fn attempts(&self) -> u32 {
+        u32::try_from(self.tried.len()).unwrap_or(ATTEMPTS)
+    }
+}
+
 /// Asks one replica, another when it is lost or keeps us waiting; the first answer counts and the rest is cancelled.
 async fn race(ring: &Ring, route: &Route, lease: Lease) -> Result<(Answer, u32), Refusal> {
-    let mut tried = vec![lease.door().key];
-    let mut running = FuturesUnordered::new();
-    let mut attempts = 1;
-    running.push(attempt(route, lease));
     let began = Instant::now();
-    let mut next = began + wait(route, began);
+    let (running, version) = (FuturesUnordered::new(), route.version());
+    let mut race = Race { route, running, tried: Vec::with_capacity(1), version, next: began };
+    race.send(lease);
     loop {
-        let wake = next.min(route.deadline());
+        let wake = race.next.min(route.deadline());
         tokio::select! {
             biased;
-            Some(ended) = running.next() => match ended {
-                Ended::Answered(answer) => return Ok((answer, attempts)),
+            Some(ended) = race.running.next() => match ended {
+                Ended::Answered(answer) => return Ok((answer, race.attempts())),
                 Ended::Refused(refusal) => return Err(refusal),
-                Ended::Lost if !running.is_empty() => {}
-                Ended::Lost if attempts == ATTEMPTS => {
+                Ended::Lost if !race.running.is_empty() => {}
+                Ended::Lost if race.attempts() == ATTEMPTS => {
                     let what = format!("{ATTEMPTS} replicas were lost while answering");
                     return Err(Refusal::new(Code::ReplicaLost, what));
                 }
                 Ended::Lost => {
-                    balance::retry(route).await?;
-                    let lease = balance::again(ring, route, &tried).await?;
+                    balance::retry(route, race.version).await?;
+                    let lease = balance::again(ring, route, &race.tried).await?;
                     ring.metrics.again("retry");
-                    tried.push(lease.door().key);
-                    attempts += 1;
-                    running.push(attempt(route, lease));
-                    let now = Instant::now();
-                    next = now + wait(route, now);
+                    race.send(lease);
                 }
             },
             () = sleep_until(wake) => {
@@ -143,50 +166,50 @@ async fn race(ring: &Ring, route: &Route, lease: Lease) -> Result<(Answer, u32),
                     return Err(Refusal::new(Code::DeadlineExceeded, "the answer did not come before the deadline")
                         .hint("give more time, or send fewer rows at once"));
                 }
-                if attempts < ATTEMPTS
-                    && let Some((lease, kind)) = second(ring, route, began, &tried)
-                {
+                if let Some((lease, kind)) = second(ring, &race, began) {
                     ring.metrics.again(kind);
-                    tried.push(lease.door().key);
-                    attempts += 1;
-                    running.push(attempt(route, lease));
+                    race.send(lease);
                 }
-                next = now + wait(route, now).max(LOOK);
+                race.next = now + wait(route, race.version, now).max(LOOK);
             }
         }
     }
 }
 
 /// How long an attempt has from now on before a second replica is thought of.
-fn wait(route: &Route, now: Instant) -> Duration {
-    match patience(route, now) {
+fn wait(route: &Route, version: Version, now: Instant) -> Duration {
+    match patience(route, version, now) {
         Some(Patience::Hedge(after) | Patience::Rescue(after)) => after,
         None => LOOK,
     }
 }
 
 /// As the pool says, and half of the time that is left at the most: what comes after the deadline helps nobody.
-fn patience(route: &Route, now: Instant) -> Option<Patience> {
+fn patience(route: &Route, version: Version, now: Instant) -> Option<Patience> {
     let half = route.deadline().saturating_duration_since(now) / 2;
-    balance::patience(route).map(|patience| match patience {
+    balance::patience(route, version).map(|patience| match patience {
         Patience::Hedge(after) => Patience::Hedge(after.min(half)),
         Patience::Rescue(after) => Patience::Rescue(after.min(half)),
     })
 }
 
 /// A second replica for a request that has waited since then, where that is long enough and can be paid.
-fn second(ring: &Ring, route: &Route, began: Instant, tried: &[u64]) -> Option<(Lease, &'static str)> {
-    let waited = began.elapsed();
-    let kind = match patience(route, began)? {
-        Patience::Hedge(after) if waited >= after && balance::hedge(route) => "hedge",
-        Patience::Rescue(after) if waited >= after && balance::rescue(route) => "rescue",
+fn second(ring: &Ring, race: &Race<'_>, began: Instant) -> Option<(Lease, &'static str)> {
+    let (route, version, waited) = (race.route, race.version, began.elapsed());
+    if race.attempts() == ATTEMPTS {
+        return None;
+    }
+    let kind = match patience(route, version, began)? {
+        Patience::Hedge(after) if waited >= after && balance::hedge(route, version) => "hedge",
+        Patience::Rescue(after) if waited >= after && balance::rescue(route, version) => "rescue",
         _ => return None,
     };
-    Some((balance::other(ring, route, tried)?, kind))
+    Some((balance::other(ring, route, &race.tried)?, kind))
 }
 
 /// An attempt's answer.
 struct Answer {
+    version: Version,
     response: InferResponse,
     replica: String,
     latency: Duration,
@@ -200,13 +223,16 @@ enum Ended {
 }
 
 async fn attempt(route: &Route, lease: Lease) -> Ended {
-    match lease.door().client.infer(route.request().clone()).await {
+    let version = lease.version();
+    let request = InferRequest { version: Some(version), ..route.request().clone() };
+    match lease.door().client.infer(request).await {
         Ok(response) => {
             let (replica, latency) = (lease.replica().to_owned(), lease.began().elapsed());
             lease.ended(Outcome::Answered);
-            Ended::Answered(Answer { response, replica, latency })
+            Ended::Answered(Answer { version, response, replica, latency })
         }
-        Err(refusal) if refusal.code == Code::ReplicaLost => {
+        // A model server that has let go of the version is as good as gone.
+        Err(refusal) if matches!(refusal.code, Code::ReplicaLost | Code::ModelNotReady) => {
             tracing::debug!(replica = lease.replica(), %refusal, "a replica was lost while answering");
             lease.ended(Outcome::Failed);
             Ended::Lost

@@ -140,6 +140,7 @@ impl Record {
         self.enter(ring, "record");
         match &outcome {
             Ok(reply) => {
+                self.event.version = Some(reply.version());
                 self.event.replica = Some(reply.replica().to_owned());
                 self.event.attempts = reply.attempts();
                 self.event.batch = reply.response().batch;

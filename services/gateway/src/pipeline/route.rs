@@ -13,12 +13,19 @@ use crate::{Ring, ring::Model};
 pub struct Route {
     cleared: Cleared,
     version: Version,
+    /// Whether the caller named it.
+    named: bool,
 }
 
 impl Route {
     /// The version.
     pub fn version(&self) -> Version {
         self.version
+    }
+
+    /// The version to ask now: who named none is not held to one that has stopped answering since.
+    pub(crate) fn version_of(&self, model: &Model) -> Version {
+        if self.named { self.version } else { model.route.current }
     }
 
     /// The request.
@@ -45,7 +52,7 @@ impl Route {
 ///
 /// # Errors
 /// `not_allowed` without the grant `pin`, `version_not_found` for a version that has no replica.
-pub fn route(ring: &Ring, mut cleared: Cleared, named: Option<Version>) -> Result<Route, Refusal> {
+pub fn route(ring: &Ring, cleared: Cleared, named: Option<Version>) -> Result<Route, Refusal> {
     let model = cleared.model().clone();
     let named = named.or(cleared.request().version);
     let version = match named {
@@ -63,6 +70,5 @@ pub fn route(ring: &Ring, mut cleared: Cleared, named: Option<Version>) -> Resul
             version
         }
     };
-    cleared.request_mut().version = Some(version);
-    Ok(Route { cleared, version })
+    Ok(Route { cleared, version, named: named.is_some() })
 }
