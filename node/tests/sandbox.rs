@@ -52,5 +52,5 @@ async fn a_model_server_is_denied_all_it_does_not_need_and_serves() {
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
     let environment = fs::read(format!("/proc/{server}/environ")).unwrap();
-    assert_eq!(String::from_utf8_lossy(&environment), "ORT_DISABLE_TELEMETRY=1\0");
+    assert_eq!(String::from_utf8_lossy(&environment), "MIMALLOC_ARENA_EAGER_COMMIT=0\0ORT_DISABLE_TELEMETRY=1\0");
 }

@@ -1,6 +1,6 @@
 //! Events: what happened, in one versioned schema for every room that watches or learns.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use bytes::Bytes;
 use schemars::JsonSchema;
@@ -44,7 +44,7 @@ pub struct Prediction {
     pub caller: Option<CallerName>,
     pub at: Timestamp,
     /// Microseconds each step of the ring took, in the ring's order.
-    pub steps: Vec<(String, u32)>,
+    pub steps: Vec<(Cow<'static, str>, u32)>,
     pub replica: Option<String>,
     pub rows: u64,
     /// Rows of the batch it was computed in.

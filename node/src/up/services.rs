@@ -125,7 +125,10 @@ fn local(shared: &Shared, settings: &Settings, badge: Badge) -> Result<Local, Re
     };
     Ok(Local {
         command: (binary, vec!["model-server".into()]),
-        environment: vec![(runtime::QUIET.into(), "1".into())],
+        // The allocator takes memory as it is used: the limit on the process counts what is only reserved, too.
+        environment: [(runtime::QUIET, "1"), ("MIMALLOC_ARENA_EAGER_COMMIT", "0")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec(),
         run: shared.run.clone(),
         supervisor: shared.supervisor.clone(),
         badge,

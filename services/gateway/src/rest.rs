@@ -2,6 +2,7 @@
 
 pub(crate) mod body;
 mod codec;
+mod cut;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

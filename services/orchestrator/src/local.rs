@@ -1,7 +1,7 @@
 //! The embedded backend: model servers are child processes of the node.
 //!
 //! A child gets a listening Unix socket as its standard input, its secrets in a file that only its owner may read
-//! and that it removes, and an environment that is empty but for the one variable that keeps ONNX Runtime quiet.
+//! and that it removes, and an environment that is empty but for two variables: one keeps ONNX Runtime quiet, one the allocator modest.
 //! Bundles are linked into a folder of its own, which is all it may read; where they can't be, they are copied.
 
 use std::{

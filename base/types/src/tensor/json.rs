@@ -1,52 +1,231 @@
 //! The JSON form of a tensor's elements: arrays, flat or nested, in row-major order.
 //!
 //! JSON has no word for values that are no numbers. NaN is written as `null`, infinities as `1e999` and
-//! `-1e999`, which Python and browsers read as infinities; read are `null`, and the texts `"NaN"`, `"Infinity"`
-//! and `"-Infinity"` of protobuf's JSON form. `BYTES` are strings, so only valid UTF-8 can be written; other
-//! bytes need the binary form.
-
-use std::fmt;
+//! `-1e999`, which Python and browsers read as infinities; read are those, the texts `"NaN"`, `"Infinity"`
+//! and `"-Infinity"` of protobuf's JSON form, and the same words bare, as some clients write them. `BYTES` are strings,
+//! so only valid UTF-8 can be written; other bytes need the binary form.
+//!
+//! Reading is its own, and not a JSON library's: a picture is half a megabyte of digits, and this is what it costs.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use serde::de::{Deserializer, Error as _, SeqAccess, Unexpected, Visitor};
 
 use super::{DataType, Error, Tensor, elements, push_element};
 
 /// Reads a tensor from the JSON text of its `data`.
 ///
-/// Takes O(text); allocates the raw bytes once. Nesting may be flat or at most as deep as the shape.
+/// Takes O(text) in one pass; allocates the raw bytes once. Nesting may be flat or at most as deep as the shape.
 ///
 /// # Errors
-/// When an element does not fit the type, or their number not the shape.
+/// When the text is no JSON, an element does not fit the type, or their number not the shape.
 pub fn read(name: &str, datatype: DataType, shape: Vec<i64>, text: &str) -> Result<Tensor, Error> {
     let wrong = |what: String| Error::Json { name: name.to_owned(), what };
     let count = elements(name, &shape)?;
     // The text bounds the reservation: an element takes at least two characters with its comma.
     let reserve = count.min(text.len() / 2 + 1).saturating_mul(datatype.width().unwrap_or(8));
-    let mut sink = Sink { datatype, data: BytesMut::with_capacity(reserve), count: 0, limit: count };
-    let mut json = serde_json::Deserializer::from_str(text);
-    let depth = shape.len().max(1);
-    let read = serde::de::DeserializeSeed::deserialize(Level { sink: &mut sink, depth }, &mut json);
-    read.and_then(|()| json.end()).map_err(|error| wrong(strip_position(&error)))?;
-    if sink.count != count {
-        return Err(wrong(format!("shape {shape:?} has {count} elements, data has {}", sink.count)));
+    let sink = Sink { datatype, data: BytesMut::with_capacity(reserve), count: 0, limit: count };
+    let mut reader = Reader { text, at: 0, sink };
+    reader.values(shape.len().max(1)).map_err(wrong)?;
+    if reader.sink.count != count {
+        return Err(wrong(format!("shape {shape:?} has {count} elements, data has {}", reader.sink.count)));
     }
-    Tensor::new(name, datatype, shape, sink.data.freeze())
+    Tensor::new(name, datatype, shape, reader.sink.data.freeze())
 }
 
-/// Positions count from the start of `data`, not of the request, and would mislead.
-fn strip_position(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    text.rsplit_once(" at line ").map_or(text.clone(), |(head, _)| head.to_owned())
+/// Walks over the text.
+struct Reader<'a> {
+    text: &'a str,
+    at: usize,
+    sink: Sink,
 }
 
-fn special(text: &str) -> Option<f64> {
-    match text {
-        "NaN" => Some(f64::NAN),
-        "Infinity" => Some(f64::INFINITY),
-        "-Infinity" => Some(f64::NEG_INFINITY),
-        _ => None,
+impl<'a> Reader<'a> {
+    /// One value: an element, or arrays of them, at most so deep.
+    fn values(&mut self, depth: usize) -> Result<(), String> {
+        let mut level = 0_usize;
+        'value: loop {
+            match self.next() {
+                Some(b'[') if level == depth => return Err("arrays nest deeper than the shape".into()),
+                Some(b'[') => {
+                    (level, self.at) = (level + 1, self.at + 1);
+                    if self.next() != Some(b']') {
+                        continue;
+                    }
+                }
+                Some(_) => self.element()?,
+                None => return Err("the data ends in the middle".into()),
+            }
+            while level > 0 {
+                match self.next() {
+                    Some(b',') => {
+                        self.at += 1;
+                        continue 'value;
+                    }
+                    Some(b']') => (level, self.at) = (level - 1, self.at + 1),
+                    _ => return Err(self.strange()),
+                }
+            }
+            return if self.next().is_none() { Ok(()) } else { Err(self.strange()) };
+        }
     }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    /// The next byte that is no white space.
+    fn next(&mut self) -> Option<u8> {
+        while let Some(b' ' | b'\n' | b'\t' | b'\r') = self.peek() {
+            self.at += 1;
+        }
+        self.peek()
+    }
+
+    fn strange(&self) -> String {
+        let found = self.text.get(self.at..).and_then(|rest| rest.chars().next());
+        match found {
+            Some(found) => format!("`{found}` stands at element {}, where none belongs", self.sink.count),
+            None => "the data ends in the middle".into(),
+        }
+    }
+
+    fn element(&mut self) -> Result<(), String> {
+        match self.peek() {
+            Some(b'"') => self.string(),
+            Some(b'0'..=b'9') => self.number(),
+            Some(b'-') if self.text.as_bytes().get(self.at + 1) != Some(&b'I') => self.number(),
+            _ => self.word(),
+        }
+    }
+
+    fn word(&mut self) -> Result<(), String> {
+        let rest = &self.text.as_bytes()[self.at..];
+        let words: [(&str, Word); 6] = [
+            ("true", Word::Bool(true)),
+            ("false", Word::Bool(false)),
+            ("null", Word::Special(f64::NAN)),
+            ("NaN", Word::Special(f64::NAN)),
+            ("Infinity", Word::Special(f64::INFINITY)),
+            ("-Infinity", Word::Special(f64::NEG_INFINITY)),
+        ];
+        let found = words.into_iter().find(|(word, _)| rest.starts_with(word.as_bytes()));
+        let Some((word, value)) = found else { return Err(self.strange()) };
+        self.at += word.len();
+        match (value, self.sink.datatype) {
+            (Word::Bool(value), DataType::Bool) => {
+                self.sink.admit()?;
+                self.sink.data.put_u8(u8::from(value));
+                Ok(())
+            }
+            (Word::Special(value), datatype) if datatype.is_float() => self.sink.float(value),
+            (_, datatype) => Err(format!("invalid type: {word}, expected {datatype} elements")),
+        }
+    }
+
+    fn string(&mut self) -> Result<(), String> {
+        let (start, bytes) = (self.at, self.text.as_bytes());
+        let mut escaped = false;
+        loop {
+            self.at += 1;
+            match bytes.get(self.at) {
+                Some(b'"') => break,
+                Some(b'\\') => (self.at, escaped) = (self.at + 1, true),
+                Some(0..0x20) => return Err(format!("element {} holds a bare control character", self.sink.count)),
+                Some(_) => {}
+                None => return Err("the data ends in the middle of a text".into()),
+            }
+        }
+        self.at += 1;
+        if !escaped {
+            return self.sink.text(&self.text[start + 1..self.at - 1]);
+        }
+        let whole = self.text.get(start..self.at).unwrap_or_default();
+        let text: String = serde_json::from_str(whole)
+            .map_err(|_| format!("element {} holds an escape that JSON does not know", self.sink.count))?;
+        self.sink.text(&text)
+    }
+
+    /// Digits from here on: their number as long as it is small, and how many.
+    fn digits(&mut self) -> (u64, usize) {
+        let (start, mut value) = (self.at, 0_u64);
+        while let Some(digit @ b'0'..=b'9') = self.peek() {
+            value = value.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
+            self.at += 1;
+        }
+        (value, self.at - start)
+    }
+
+    /// Skips digits, eight at a time; whether there was any.
+    fn skip_digits(&mut self) -> bool {
+        let (start, bytes) = (self.at, self.text.as_bytes());
+        while let Some(eight) = bytes.get(self.at..).and_then(|rest| rest.first_chunk()) {
+            if !are_digits(*eight) {
+                break;
+            }
+            self.at += 8;
+        }
+        while let Some(b'0'..=b'9') = self.peek() {
+            self.at += 1;
+        }
+        self.at > start
+    }
+
+    fn number(&mut self) -> Result<(), String> {
+        let start = self.at;
+        let negative = self.peek() == Some(b'-');
+        self.at += usize::from(negative);
+        let first = self.peek();
+        let (whole, length) = self.digits();
+        if length == 0 || (length > 1 && first == Some(b'0')) {
+            return Err(self.strange());
+        }
+        let mut integer = true;
+        if self.peek() == Some(b'.') {
+            (self.at, integer) = (self.at + 1, false);
+            if !self.skip_digits() {
+                return Err(self.strange());
+            }
+        }
+        if let Some(b'e' | b'E') = self.peek() {
+            (self.at, integer) = (self.at + 1, false);
+            self.at += usize::from(matches!(self.peek(), Some(b'+' | b'-')));
+            if !self.skip_digits() {
+                return Err(self.strange());
+            }
+        }
+        let float = self.sink.datatype.is_float();
+        if integer && length <= 18 && (whole > 0 || !negative || !float) {
+            let value = i128::from(whole);
+            return self.sink.integer(if negative { -value } else { value });
+        }
+        let text: &'a str = &self.text[start..self.at];
+        if integer && !float {
+            let value: i128 = text.parse().map_err(|_| format!("element {} is far too large", self.sink.count))?;
+            return self.sink.integer(value);
+        }
+        let value: f64 = text.parse().map_err(|_| self.strange())?;
+        if float {
+            return self.sink.float(value);
+        }
+        // Some writers print whole numbers as `1.0`.
+        if value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0 {
+            return self.sink.integer(value as i128);
+        }
+        Err(format!("invalid type: floating point `{value}`, expected {} elements", self.sink.datatype))
+    }
+}
+
+/// Whether all eight are digits: the upper half of each byte is 3, and stays 3 when 6 is added to it.
+fn are_digits(eight: [u8; 8]) -> bool {
+    const UPPER: u64 = 0xF0F0_F0F0_F0F0_F0F0;
+    const THREE: u64 = 0x3030_3030_3030_3030;
+    let word = u64::from_le_bytes(eight);
+    (word & UPPER) == THREE && (word.wrapping_add(0x0606_0606_0606_0606) & UPPER) == THREE
+}
+
+#[derive(Clone, Copy)]
+enum Word {
+    Bool(bool),
+    Special(f64),
 }
 
 struct Sink {
@@ -56,97 +235,41 @@ struct Sink {
     limit: usize,
 }
 
-struct Level<'a> {
-    sink: &'a mut Sink,
-    depth: usize,
-}
-
-impl<'de> serde::de::DeserializeSeed<'de> for Level<'_> {
-    type Value = ();
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Level<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} elements", self.sink.datatype)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let depth = self.depth.checked_sub(1).ok_or_else(|| A::Error::custom("arrays nest deeper than the shape"))?;
-        while seq.next_element_seed(Level { sink: &mut *self.sink, depth })?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<(), E> {
-        self.sink.admit()?;
-        match self.sink.datatype {
-            DataType::Bool => self.sink.data.put_u8(u8::from(value)),
-            _ => return Err(E::invalid_type(Unexpected::Bool(value), &self)),
-        }
-        Ok(())
-    }
-
-    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<(), E> {
-        self.sink.integer(i128::from(value))
-    }
-
-    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<(), E> {
-        self.sink.integer(i128::from(value))
-    }
-
-    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<(), E> {
-        if self.sink.datatype.is_float() {
-            return self.sink.float(value);
-        }
-        // Some writers print whole numbers as `1.0`.
-        if value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0 {
-            return self.sink.integer(value as i128);
-        }
-        Err(E::invalid_type(Unexpected::Float(value), &self))
-    }
-
-    fn visit_unit<E: serde::de::Error>(self) -> Result<(), E> {
-        if self.sink.datatype.is_float() {
-            return self.sink.float(f64::NAN);
-        }
-        Err(E::invalid_type(Unexpected::Unit, &self))
-    }
-
-    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<(), E> {
-        if self.sink.datatype.is_float()
-            && let Some(number) = special(value)
-        {
-            return self.sink.float(number);
-        }
-        if self.sink.datatype != DataType::Bytes {
-            return Err(E::invalid_type(Unexpected::Str(if value.len() > 40 { "a long text" } else { value }), &self));
-        }
-        self.sink.admit()?;
-        push_element(&mut self.sink.data, value.as_bytes());
-        Ok(())
-    }
-}
-
 impl Sink {
-    fn admit<E: serde::de::Error>(&mut self) -> Result<(), E> {
+    fn admit(&mut self) -> Result<(), String> {
         if self.count == self.limit {
-            return Err(E::custom(format_args!("data has more than the shape's {} elements", self.limit)));
+            return Err(format!("data has more than the shape's {} elements", self.limit));
         }
         self.count += 1;
         Ok(())
     }
 
-    fn integer<E: serde::de::Error>(&mut self, value: i128) -> Result<(), E> {
+    fn text(&mut self, value: &str) -> Result<(), String> {
+        let special = match value {
+            "NaN" => Some(f64::NAN),
+            "Infinity" => Some(f64::INFINITY),
+            "-Infinity" => Some(f64::NEG_INFINITY),
+            _ => None,
+        };
+        if let Some(number) = special.filter(|_| self.datatype.is_float()) {
+            return self.float(number);
+        }
+        if self.datatype != DataType::Bytes {
+            let shown = if value.len() > 40 { "a long text" } else { value };
+            return Err(format!("invalid type: string {shown:?}, expected {} elements", self.datatype));
+        }
+        self.admit()?;
+        push_element(&mut self.data, value.as_bytes());
+        Ok(())
+    }
+
+    fn integer(&mut self, value: i128) -> Result<(), String> {
         if self.datatype.is_float() {
             return self.float(value as f64);
         }
         self.admit()?;
         let index = self.count - 1;
-        let range = || E::custom(format_args!("element {index} is {value}, outside {}", self.datatype));
+        let range = || format!("element {index} is {value}, outside {}", self.datatype);
         macro_rules! put {
             ($type:ty) => {{
                 let bytes = <$type>::try_from(value).map_err(|_| range())?.to_le_bytes();
@@ -163,12 +286,12 @@ impl Sink {
             DataType::Int16 => put!(i16),
             DataType::Int32 => put!(i32),
             DataType::Int64 => put!(i64),
-            _ => return Err(E::custom(format_args!("element {index} is the number {value}, not {}", self.datatype))),
+            _ => return Err(format!("element {index} is the number {value}, not {}", self.datatype)),
         }
         Ok(())
     }
 
-    fn float<E: serde::de::Error>(&mut self, value: f64) -> Result<(), E> {
+    fn float(&mut self, value: f64) -> Result<(), String> {
         self.admit()?;
         let single = value as f32;
         match self.datatype {
@@ -305,8 +428,70 @@ mod tests {
         let specials = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY].map(f32::to_le_bytes).concat();
         let tensor = Tensor::new("x", DataType::Fp32, vec![3], specials.into()).unwrap();
         assert_eq!(text(&tensor), "[null,1e999,-1e999]");
-        let read = read("x", DataType::Fp32, vec![4], r#"[null,"NaN","Infinity","-Infinity"]"#).unwrap();
-        assert_eq!(text(&read), "[null,null,1e999,-1e999]");
+        let texts = read("x", DataType::Fp32, vec![4], r#"[null,"NaN","Infinity","-Infinity"]"#).unwrap();
+        assert_eq!(text(&texts), "[null,null,1e999,-1e999]");
+        let bare = read("x", DataType::Fp32, vec![5], "[NaN, Infinity,-Infinity ,1e999,-0]").unwrap();
+        assert_eq!(text(&bare), "[null,1e999,-1e999,1e999,-0.0]");
+    }
+
+    #[test]
+    fn eight_digits_are_told_from_anything_else() {
+        for byte in 0..=255_u8 {
+            for place in 0..8 {
+                let mut eight = *b"01234567";
+                eight[place] = byte;
+                assert_eq!(are_digits(eight), byte.is_ascii_digit(), "{byte} at {place}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_is_refused() {
+        for data in [
+            "",
+            "[",
+            "[1",
+            "[1,",
+            "[1,]",
+            "[,1]",
+            "[1 2]",
+            "[1]]",
+            "[01]",
+            "[+1]",
+            "[.5]",
+            "[1.]",
+            "[1e]",
+            "[-]",
+            "[1]x",
+            "[1e+]",
+            "[--1]",
+            "[0x1]",
+            "[1_0]",
+            "[nul]",
+            "[Nan]",
+            "[-Inf]",
+            "[tru]",
+            "{}",
+            "[{}]",
+            "[inf]",
+            "[\u{661}]",
+        ] {
+            assert!(read("x", DataType::Fp32, vec![1], data).is_err(), "{data}");
+        }
+        for data in [r#"["a]"#, r#"["\q"]"#, r#"["\"]"#, "[\"\n\"]", r#"["\ud800"]"#, "[null]", "[NaN]"] {
+            assert!(read("x", DataType::Bytes, vec![1], data).is_err(), "{data}");
+        }
+        let escaped = read("x", DataType::Bytes, vec![2], r#"["a\"\u00e9\\", "ü"]"#).unwrap();
+        assert_eq!(escaped.iter_bytes().collect::<Vec<_>>(), ["a\"é\\".as_bytes(), "ü".as_bytes()]);
+        assert_eq!(
+            text(&read("x", DataType::Int64, vec![3], "[-0,1.0,-9223372036854775808]").unwrap()),
+            "[0,1,-9223372036854775808]"
+        );
+        assert!(read("x", DataType::Int64, vec![1], "[9223372036854775808]").is_err());
+        assert_eq!(
+            text(&read("x", DataType::Uint64, vec![1], "[18446744073709551615]").unwrap()),
+            "[18446744073709551615]"
+        );
     }
 
     /// Found by fuzzing: the quick way of reading decimals was off by one in the last place.
@@ -347,6 +532,26 @@ mod tests {
         #[test]
         fn any_text_gives_an_answer(text in ".{0,200}") {
             let _ = read("x", DataType::Fp32, vec![3], &text);
+        }
+
+        /// Like a JSON library, but for what is no JSON to it and a number to us.
+        #[test]
+        fn whatever_a_json_library_reads_is_read_alike(text in r#"\[?[-+0-9.eE]{1,12}([, ]{0,2}[-+0-9.eE]{1,24}){0,2}\]?"#) {
+            let library: Option<Vec<f64>> = serde_json::from_str(&text).ok();
+            let ours = library.as_ref().map(|values| values.len() as i64).and_then(|count| {
+                read("x", DataType::Fp64, vec![count], &text).ok()
+            });
+            let bits = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+            let ours = ours.map(|tensor| bits(&tensor.iter_floats().collect::<Vec<_>>()));
+            prop_assert_eq!(library.as_deref().map(bits), ours, "{}", text);
+            if library.is_none() {
+                for count in 1..4 {
+                    let read = read("x", DataType::Fp64, vec![count], &text);
+                    let infinite = read.as_ref().is_ok_and(|tensor| tensor.iter_floats().any(f64::is_infinite));
+                    let bare = !text.starts_with('[');
+                    prop_assert!(read.is_err() || infinite || bare, "{}", text);
+                }
+            }
         }
     }
 }

@@ -11,10 +11,11 @@ mod writer;
 use std::{sync::Arc, time::Duration};
 
 use access::{Permit, Principal, Resource};
-use tokio::time::Instant;
+use tokio::{task::JoinHandle, time::Instant};
 use types::{
-    Code, Refusal,
+    Code, Digest, Refusal,
     event::{Captured, Event, Outcome, Prediction},
+    manifest::CaptureInput,
     quota::AuditDuty,
 };
 
@@ -37,6 +38,8 @@ pub struct Record {
     room: u64,
     /// How long the gateway keeps events.
     keep: Duration,
+    /// The digest of large inputs, while it is made.
+    digest: Option<JoinHandle<Digest>>,
 }
 
 fn millis(span: Duration) -> u64 {
@@ -75,6 +78,7 @@ impl Record {
             duty: AuditDuty::default(),
             room: 0,
             keep: ring.limits.keep,
+            digest: None,
         }
     }
 
@@ -92,7 +96,7 @@ impl Record {
             let took = now - since;
             ring.metrics.step(index, took);
             let micros = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
-            self.event.steps.push(((*step).to_owned(), micros));
+            self.event.steps.push(((*step).into(), micros));
         }
     }
 
@@ -118,7 +122,14 @@ impl Record {
         let manifest = &cleared.model().route.manifest.spec.capture;
         self.room = manifest.bytes.0;
         self.event.keep = (manifest.keep.0 < self.keep).then(|| millis(manifest.keep.0));
-        self.event.input = capture::capture(&cleared.request().inputs, manifest, &mut self.room);
+        let inputs = &cleared.request().inputs;
+        if manifest.input == CaptureInput::Digest && capture::is_large(inputs) {
+            // Beside the inference, not before it.
+            let inputs = inputs.clone();
+            self.digest = Some(tokio::task::spawn_blocking(move || capture::digest(&inputs)));
+        } else {
+            self.event.input = capture::capture(inputs, manifest, &mut self.room);
+        }
     }
 
     /// Notes which version answers.
@@ -138,6 +149,10 @@ impl Record {
     ) -> Result<Reply, Refusal> {
         let step = self.entered.0;
         self.enter(ring, "record");
+        if let Some(digest) = self.digest.take() {
+            // It fails only when the node stops.
+            self.event.input = digest.await.map_or(Captured::None, Captured::Digest);
+        }
         match &outcome {
             Ok(reply) => {
                 self.event.version = Some(reply.version());

@@ -9,11 +9,13 @@ use async_trait::async_trait;
 use axum::{body::Body as HttpBody, response::Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde::{Deserialize, de::IgnoredAny};
 use types::{Code, DataType, ModelName, PredictionId, Refusal, Tensor, Version, infer::InferRequest, tensor::json};
 
-use super::body::{self, Encoding};
+use super::{
+    body::{self, Encoding},
+    cut::{Cut, cut},
+};
 use crate::{
     Ring,
     pipeline::{Body, Reply},
@@ -64,8 +66,9 @@ struct Input<'a> {
     shape: Vec<i64>,
     #[serde(default)]
     parameters: Option<Parameters>,
-    #[serde(default, borrow)]
-    data: Option<&'a RawValue>,
+    /// Its number among the values that were cut out.
+    #[serde(default)]
+    data: Option<usize>,
 }
 
 #[derive(Deserialize)]
@@ -158,20 +161,20 @@ fn read(
         })?,
     };
     let (head, mut binary) = (&data[..json_length], data.slice(json_length..));
-    let cleaned;
-    let message: Message<'_> = match serde_json::from_slice(head) {
-        Ok(message) => message,
-        Err(error) => match name_specials(head) {
-            Some(text) => {
-                cleaned = text;
-                serde_json::from_slice(&cleaned).map_err(|error| not_json(&error))?
-            }
-            None => return Err(not_json(&error)),
-        },
+    let text = std::str::from_utf8(head).map_err(|error| not_json(&error))?;
+    // The library's words about the whole text say where it is wrong.
+    let not_whole = || match serde_json::from_str::<IgnoredAny>(text) {
+        Err(error) => not_json(&error),
+        Ok(_) => not_json(&"it is cut in two"),
     };
+    let Cut { rest, values } = cut(text).ok_or_else(not_whole)?;
+    let message: Message<'_> = serde_json::from_str(&rest).map_err(|error| {
+        // Where it is wrong beside the data, that is at another place of the whole text.
+        if error.is_data() { not_json(&error) } else { not_whole() }
+    })?;
     let mut inputs = Vec::with_capacity(message.inputs.len());
     for input in message.inputs {
-        inputs.push(read_input(input, &mut binary)?);
+        inputs.push(read_input(input, &values, &mut binary)?);
     }
     if !binary.is_empty() {
         return Err(malformed(format!("{} bytes of the binary part belong to no input", binary.len()))
@@ -196,36 +199,9 @@ fn read(
     Ok((request, wanted))
 }
 
-fn not_json(error: &serde_json::Error) -> Refusal {
+fn not_json(error: &dyn std::fmt::Display) -> Refusal {
     malformed(format!("the request is no inference request in JSON: {error}"))
         .hint("send {\"inputs\": [{\"name\": …, \"datatype\": …, \"shape\": […], \"data\": […]}]}")
-}
-
-/// Some clients write NaN and Infinity bare, which is no JSON; as texts our reader takes them. `None` when there
-/// is none of them to blame.
-fn name_specials(text: &[u8]) -> Option<Vec<u8>> {
-    const SPECIALS: [&[u8]; 3] = [b"-Infinity", b"Infinity", b"NaN"];
-    let (mut out, mut at, mut in_string, mut found) = (Vec::with_capacity(text.len() + 64), 0, false, false);
-    while let Some(byte) = text.get(at) {
-        let special = SPECIALS.iter().find(|special| !in_string && text[at..].starts_with(special));
-        if let Some(special) = special {
-            found = true;
-            out.push(b'"');
-            out.extend_from_slice(special);
-            out.push(b'"');
-            at += special.len();
-            continue;
-        }
-        if *byte == b'\\' && in_string {
-            out.extend_from_slice(text.get(at..at + 2)?);
-            at += 2;
-            continue;
-        }
-        in_string ^= *byte == b'"';
-        out.push(*byte);
-        at += 1;
-    }
-    found.then_some(out)
 }
 
 fn refuse_extensions(parameters: &Parameters) -> Result<(), Refusal> {
@@ -238,7 +214,7 @@ fn refuse_extensions(parameters: &Parameters) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn read_input(input: Input<'_>, binary: &mut Bytes) -> Result<Tensor, Refusal> {
+fn read_input(input: Input<'_>, values: &[&str], binary: &mut Bytes) -> Result<Tensor, Refusal> {
     let name: String = input.name.chars().take(200).collect();
     let datatype = DataType::parse(&input.datatype).ok_or_else(|| {
         let shown: String = input.datatype.chars().take(40).collect();
@@ -252,8 +228,9 @@ fn read_input(input: Input<'_>, binary: &mut Bytes) -> Result<Tensor, Refusal> {
         })?;
         return Ok(Tensor::new(name, datatype, input.shape, binary.split_to(size))?);
     }
-    let data = input.data.ok_or_else(|| malformed(format!("input `{name}` has no data")))?;
-    Ok(json::read(&name, datatype, input.shape, data.get())?)
+    let data = input.data.and_then(|number| values.get(number));
+    let data = data.ok_or_else(|| malformed(format!("input `{name}` has no data")))?;
+    Ok(json::read(&name, datatype, input.shape, data)?)
 }
 
 /// Writes an answer as the request asked for it.

@@ -30,8 +30,13 @@ fn keep(tensor: &Tensor, redact: &[String], room: &mut u64) -> Kept {
     Kept { name: tensor.name().to_owned(), datatype: tensor.datatype(), shape: tensor.shape().to_vec(), data }
 }
 
+/// Whether a digest of these takes long enough, some 100 µs, to be worth another thread.
+pub(super) fn is_large(tensors: &[Tensor]) -> bool {
+    tensors.iter().map(|tensor| tensor.data().len()).sum::<usize>() > 128 << 10
+}
+
 /// SHA-256 over names, types, shapes and bytes.
-fn digest(tensors: &[Tensor]) -> Digest {
+pub(super) fn digest(tensors: &[Tensor]) -> Digest {
     let mut hasher = Sha256::new();
     for tensor in tensors {
         hasher.update((tensor.name().len() as u64).to_le_bytes());
