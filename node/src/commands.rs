@@ -14,6 +14,7 @@ mod plan;
 mod policy;
 mod predict;
 mod publishers;
+mod secrets;
 
 use clap::CommandFactory as _;
 use types::Refusal;
@@ -45,6 +46,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Refusal> {
         Verb::Namespaces(verb) => namespaces::run(&Client::find(&node)?, verb, output).await,
         Verb::Keys(verb) => keys::run(&Client::find(&node)?, verb, output).await,
         Verb::Publishers(verb) => publishers::run(&Client::find(&node)?, verb, output).await,
+        Verb::Secrets(verb) => secrets::run(&Client::find(&node)?, verb, output).await,
         Verb::Policy(verb) => policy::run(&Client::find(&node)?, verb, output).await,
         Verb::Replay(arguments) => history::replay(&Client::find(&node)?, &arguments, output).await,
         Verb::Forget(arguments) => history::forget(&Client::find(&node)?, arguments, output).await,

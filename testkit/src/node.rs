@@ -24,6 +24,7 @@ pub struct Node {
     /// A small disk of its own, where it has one.
     disk: Option<SmallDisk>,
     arguments: Vec<String>,
+    address: String,
     child: Option<Child>,
     library: bool,
 }
@@ -33,7 +34,15 @@ impl Node {
     pub fn new(binary: &str) -> Self {
         access::tls::install_provider();
         let home = tempfile::Builder::new().prefix("mt").tempdir().expect("a temporary directory can be made");
-        Self { binary: binary.into(), home, disk: None, arguments: Vec::new(), child: None, library: true }
+        Self {
+            binary: binary.into(),
+            home,
+            disk: None,
+            arguments: Vec::new(),
+            address: "127.0.0.1:0".into(),
+            child: None,
+            library: true,
+        }
     }
 
     /// As [`Node::new`], with the data directory on a disk that has room for this many bytes; none where this system
@@ -50,6 +59,11 @@ impl Node {
         let mut node = Self::new(binary);
         node.up().await;
         node
+    }
+
+    /// Lets it listen where it listens now at its next starts, too.
+    pub fn stay(&mut self) {
+        self.address = self.client().url().rsplit('/').next().unwrap().to_owned();
     }
 
     /// Adds arguments to `up`.
@@ -103,7 +117,7 @@ impl Node {
         assert!(self.child.is_none(), "the node runs already");
         let log = File::options().create(true).append(true).open(self.home.path().join("log")).unwrap();
         let mut command = self.command();
-        command.args(["up", "--listen", "127.0.0.1:0"]).args(&self.arguments);
+        command.args(["up", "--listen", &self.address]).args(&self.arguments);
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.child = Some(command.spawn().expect("the binary can be started"));
     }

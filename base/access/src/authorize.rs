@@ -31,13 +31,14 @@ pub enum Action {
     ManagePolicies,
     ManageNamespaces,
     ManagePublishers,
+    ManageSecrets,
     ManageKeys,
     Metrics,
 }
 
 impl Action {
     /// Every action there is.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Predict,
         Self::Feedback,
         Self::Pin,
@@ -51,6 +52,7 @@ impl Action {
         Self::ManagePolicies,
         Self::ManageNamespaces,
         Self::ManagePublishers,
+        Self::ManageSecrets,
         Self::ManageKeys,
         Self::Metrics,
     ];
@@ -71,6 +73,7 @@ impl Action {
             Self::ManagePolicies => "managePolicies",
             Self::ManageNamespaces => "manageNamespaces",
             Self::ManagePublishers => "managePublishers",
+            Self::ManageSecrets => "manageSecrets",
             Self::ManageKeys => "manageKeys",
             Self::Metrics => "metrics",
         }
@@ -84,7 +87,11 @@ impl Action {
             Self::Predict | Self::Feedback | Self::Pin | Self::Delete | Self::Export => (true, false, false),
             Self::Deploy => (true, true, false),
             Self::Read | Self::Audit => (true, true, true),
-            Self::ManageCallers | Self::ManagePolicies | Self::ManagePublishers | Self::Forget => (false, true, true),
+            Self::ManageCallers
+            | Self::ManagePolicies
+            | Self::ManagePublishers
+            | Self::ManageSecrets
+            | Self::Forget => (false, true, true),
             Self::ManageNamespaces | Self::ManageKeys | Self::Metrics => (false, false, true),
         };
         match resource {

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Loads one bundle.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Load {
     /// Its namespace.
     pub namespace: Namespace,
@@ -36,6 +36,9 @@ pub struct Load {
     /// What it takes and gives, where that is known from before: then it is loaded when first asked for.
     #[serde(default)]
     pub known: Option<ModelMetadata>,
+    /// What another server that holds the model is asked with.
+    #[serde(default)]
+    pub credential: Option<Zeroizing<String>>,
 }
 
 /// Lets go of a version.
@@ -65,6 +68,20 @@ pub struct ServerStatus {
     /// Models that were put out of memory so far, to make room for others.
     #[serde(default)]
     pub unloaded: u64,
+    /// Models that can't be asked right now though this process is well, and why: other servers hold them.
+    #[serde(default)]
+    pub away: Vec<Away>,
+}
+
+/// A model that can't be asked right now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Away {
+    /// The model.
+    pub model: ModelName,
+    /// Its version.
+    pub version: Version,
+    /// Why.
+    pub why: String,
 }
 
 /// A new certificate for a running model server.

@@ -2,7 +2,10 @@
 
 use access::TokenRecord;
 use serde::{Deserialize, Serialize};
-use types::{CallerName, Digest, KeyKind, Manifest, ModelName, Namespace, Role, Timestamp, Version, quota::Quota};
+use types::{
+    CallerName, Digest, KeyKind, Manifest, ModelName, Namespace, Role, SecretName, Timestamp, Version, quota::Quota,
+};
+use zeroize::Zeroizing;
 
 use crate::{Changes, Since};
 
@@ -20,8 +23,9 @@ pub struct Deploy {
     pub namespace: Namespace,
     /// Its manifest.
     pub manifest: Manifest,
-    /// The id of the upload in staging.
-    pub staged: String,
+    /// The id of the upload in staging; nothing for a model that another server holds.
+    #[serde(default)]
+    pub staged: Option<String>,
     /// A publisher's signature over it, in the Model Signing format.
     #[serde(default)]
     pub signature: Option<String>,
@@ -316,6 +320,45 @@ pub struct Publisher {
     pub revoked: Option<Timestamp>,
 }
 
+/// A secret of a namespace, which models of other servers are asked with.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Secret {
+    /// Whose.
+    pub namespace: Namespace,
+    /// What it is called.
+    pub name: SecretName,
+    /// What nobody is shown again.
+    pub value: Zeroizing<String>,
+    /// Who set it.
+    pub author: String,
+    /// When.
+    pub set: Timestamp,
+}
+
+/// A secret as it may be shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretInfo {
+    /// What it is called.
+    pub name: SecretName,
+    /// Who set it.
+    pub author: String,
+    /// When.
+    pub set: Timestamp,
+}
+
+/// Sets a secret, or takes it away.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct SetSecret {
+    /// Who asks.
+    pub actor: String,
+    /// Whose.
+    pub namespace: Namespace,
+    /// What it is called.
+    pub name: SecretName,
+    /// Its value; `None` takes it away.
+    pub value: Option<Zeroizing<String>>,
+}
+
 /// Trusts a publisher.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AddPublisher {
@@ -444,6 +487,10 @@ service! {
         fn may_answer(VersionRecord) -> ();
         /// Publishers of a namespace.
         fn publishers(Namespace) -> Vec<Publisher>;
+        /// The secrets of a namespace, without their values.
+        fn secrets(Namespace) -> Vec<SecretInfo>;
+        /// Sets a secret, or takes it away.
+        fn set_secret(SetSecret) -> Receipt;
         /// Trusts a publisher.
         fn add_publisher(AddPublisher) -> ChangedPublisher;
         /// Revokes a publisher.

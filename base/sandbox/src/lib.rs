@@ -26,6 +26,17 @@ pub struct Profile {
     pub memory: u64,
 }
 
+/// Files that a process reads to find other machines by name, and to know whose certificates to believe.
+pub const OUTWARD: [&str; 7] = [
+    "/etc/hosts",
+    "/etc/resolv.conf",
+    "/etc/nsswitch.conf",
+    "/etc/gai.conf",
+    "/etc/ssl",
+    "/etc/pki",
+    "/usr/share/ca-certificates",
+];
+
 /// A layer of confinement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

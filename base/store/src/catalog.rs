@@ -27,6 +27,8 @@ pub enum Collection {
     Publisher,
     /// When a token was used last: its id. Written by the registry.
     Use,
+    /// A secret of a namespace: `namespace/name`. Written by the registry.
+    Secret,
     /// Desired state: `subject/field`. Written by the orchestrator.
     Desired,
     /// The executor's journal: `plan/step`. Written by the orchestrator.
@@ -35,7 +37,7 @@ pub enum Collection {
 
 impl Collection {
     /// Every collection there is.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Model,
         Self::Version,
         Self::Caller,
@@ -45,6 +47,7 @@ impl Collection {
         Self::Key,
         Self::Publisher,
         Self::Use,
+        Self::Secret,
         Self::Desired,
         Self::Step,
     ];
@@ -69,6 +72,7 @@ impl Collection {
             Self::Key => "key",
             Self::Publisher => "publisher",
             Self::Use => "use",
+            Self::Secret => "secret",
             Self::Desired => "desired",
             Self::Step => "step",
         }

@@ -98,6 +98,10 @@ name!(
     /// A named holder of credentials inside its namespace.
     CallerName, "caller name"
 );
+name!(
+    /// A named secret of a namespace.
+    SecretName, "secret name"
+);
 
 impl Default for Namespace {
     fn default() -> Self {

@@ -13,7 +13,7 @@ pub mod quota;
 pub mod refusal;
 pub mod tensor;
 
-pub use id::{CallerName, Digest, ModelName, Namespace, PredictionId, Role, Timestamp, Version};
+pub use id::{CallerName, Digest, ModelName, Namespace, PredictionId, Role, SecretName, Timestamp, Version};
 pub use key::KeyKind;
 pub use manifest::Manifest;
 pub use refusal::{Code, Refusal};

@@ -4,6 +4,8 @@
 //! release: a field that does not act yet is accepted at its default and refused at any other value, so that a
 //! manifest never promises what nobody does.
 
+mod upstream;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -13,6 +15,7 @@ use crate::{
     Code, DataType, ModelName, Namespace, Refusal,
     quantity::{ByteCount, Rate, Share, Span},
 };
+pub use upstream::Upstream;
 
 /// The one API version there is.
 pub const API_VERSION: &str = "mantlet.dev/v1";
@@ -112,8 +115,8 @@ pub enum Source {
     Onnx(String),
     /// A signed bundle somewhere else.
     Bundle(String),
-    /// A server of the Open Inference Protocol.
-    Upstream(String),
+    /// A server of the Open Inference Protocol, by its address.
+    Upstream(Upstream),
     /// A streaming learner.
     Online(Online),
 }
@@ -493,7 +496,12 @@ impl Manifest {
     /// `manifest_invalid` with the field.
     pub fn check(&self) -> Result<(), Refusal> {
         let wrong = |what: String| Err(Refusal::new(Code::ManifestInvalid, what));
-        let Spec { inputs, scale, limits, resources, task, .. } = &self.spec;
+        let Spec { inputs, scale, limits, resources, task, source, .. } = &self.spec;
+        if let Source::Upstream(upstream) = source
+            && let Err(why) = upstream.origin()
+        {
+            return wrong(format!("spec.source.upstream `{}`: {why}", upstream.url));
+        }
         let mut names = std::collections::BTreeSet::new();
         for input in inputs {
             if !names.insert(&input.name) {
@@ -540,8 +548,8 @@ impl Manifest {
     /// `not_supported_yet`.
     pub fn refuse_unsupported(&self) -> Result<(), Refusal> {
         let spec = &self.spec;
-        let field = if !matches!(spec.source, Source::Onnx(_)) {
-            "spec.source: only `onnx` acts"
+        let field = if !matches!(spec.source, Source::Onnx(_) | Source::Upstream(_)) {
+            "spec.source: only `onnx` and `upstream` act"
         } else if spec.slo.availability.is_some() {
             "spec.slo.availability"
         } else if spec.scale.min == 0 {

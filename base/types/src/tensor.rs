@@ -4,6 +4,7 @@
 //! byte, 0 or 1; `BYTES` elements are each a 4-byte little-endian length and that many bytes. `[]` is the
 //! shape of a scalar. JSON lives in [`json`].
 
+pub mod cut;
 pub mod json;
 
 use std::fmt;

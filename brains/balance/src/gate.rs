@@ -212,7 +212,7 @@ impl<N: Ord + Clone, M: Ord + Clone> Gate<N, M> {
         if let Some(model) = self.models.get_mut(&ticket.model) {
             if let Some(served) = served {
                 model.limit.observe(served, model.in_flight, now);
-                let row = (served.compute.as_secs_f64() / served.batch.max(1) as f64).max(1e-6);
+                let row = (served.cost.as_secs_f64() / served.batch.max(1) as f64).max(1e-6);
                 model.cost = Some(model.cost.map_or(row, |mean| mean + FRESH * (row - mean)));
             }
             model.in_flight = model.in_flight.saturating_sub(1);

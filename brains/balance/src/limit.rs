@@ -32,6 +32,8 @@ pub struct Served {
     pub queued: Option<Duration>,
     /// Rows of the batch.
     pub batch: u64,
+    /// What of the model's time was this machine's; nothing where another one computes.
+    pub cost: Duration,
 }
 
 /// An adaptive concurrency limit by latency gradient (Gradient2 of Netflix' concurrency-limits), with one difference: the
@@ -159,7 +161,7 @@ mod tests {
             let latency = service * (f64::from(in_flight) / workers).max(1.0) + 0.000_3;
             let compute = if told { service } else { 0.0 };
             let [latency, compute] = [latency, compute].map(Duration::from_secs_f64);
-            limit.observe(Served { latency, compute, queued: None, batch: 1 }, in_flight, now);
+            limit.observe(Served { latency, compute, queued: None, batch: 1, cost: compute }, in_flight, now);
         }
     }
 
@@ -180,7 +182,7 @@ mod tests {
             let latency = Duration::from_millis(tick % 200 + 1);
             let (compute, queued) = (Duration::from_micros(100), Some(Duration::from_micros(50)));
             limit.observe(
-                Served { latency, compute, queued, batch: 1 },
+                Served { latency, compute, queued, batch: 1, cost: compute },
                 limit.current(),
                 Duration::from_millis(tick * 10),
             );
@@ -207,7 +209,7 @@ mod tests {
         let mut limit = Limit::default();
         for tick in 0..1_000 {
             let latency = Duration::from_millis(1);
-            let served = Served { latency, compute: Duration::ZERO, queued: None, batch: 1 };
+            let served = Served { latency, compute: Duration::ZERO, queued: None, batch: 1, cost: Duration::ZERO };
             limit.observe(served, 1, Duration::from_millis(tick * 60));
         }
         assert_eq!(limit.current(), FIRST as u32);
@@ -220,7 +222,7 @@ mod tests {
             for (latency, compute, in_flight, millis) in readings {
                 now += Duration::from_millis(millis);
                 let [latency, compute] = [latency, compute].map(|micros| Duration::from_micros(micros.into()));
-                limit.observe(Served { latency, compute, queued: None, batch: 1 }, in_flight, now);
+                limit.observe(Served { latency, compute, queued: None, batch: 1, cost: compute }, in_flight, now);
                 prop_assert!((2..=4_096).contains(&limit.current()));
             }
         }

@@ -166,7 +166,7 @@ fn gated(floods: &[Flood], deadline: Duration, seconds: u64, gate: bool) -> BTre
                     let compute = Duration::from_secs_f64(work);
                     verdicts.extend(doors.leave(
                         &ticket,
-                        Some(Served { latency: now - began, compute, queued: None, batch: 1 }),
+                        Some(Served { latency: now - began, compute, queued: None, batch: 1, cost: compute }),
                         now,
                     ));
                 }

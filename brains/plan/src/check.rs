@@ -26,9 +26,9 @@ struct Audit<'a> {
 impl Audit<'_> {
     fn step(&mut self, step: &Step) {
         match step {
-            Step::Start { server, namespace, room, .. } => {
-                let empty =
-                    Server { namespace: namespace.clone(), room: *room, draining: false, replicas: BTreeMap::new() };
+            Step::Start { server, namespace, room, outward, .. } => {
+                let (namespace, room, outward) = (namespace.clone(), *room, *outward);
+                let empty = Server { namespace, room, outward, draining: false, replicas: BTreeMap::new() };
                 if self.servers.insert(server.clone(), empty).is_some() {
                     self.wrong.push(format!("the id {} is used twice", server.0));
                 }
@@ -66,6 +66,9 @@ impl Audit<'_> {
         };
         if found.namespace != replica.model.namespace {
             self.wrong.push(format!("{replica:?} is loaded beside another namespace's"));
+        }
+        if wish.is_some_and(|wish| wish.version == replica.version && wish.needs.outward != found.outward) {
+            self.wrong.push(format!("{replica:?} is loaded into a server of another kind"));
         }
         if found.room == Room::One && !found.replicas.is_empty() {
             self.wrong.push(format!("{replica:?} is loaded into {}, which has no room", server.0));

@@ -42,8 +42,9 @@ fn settle(inputs: &mut Inputs) -> bool {
 pub(crate) fn carry_out(inputs: &mut Inputs, step: &Step, loaded: State) {
     let servers = &mut inputs.servers;
     match step.clone() {
-        Step::Start { server, namespace, room, .. } => {
-            let held = Server { namespace, room, draining: false, replicas: std::collections::BTreeMap::new() };
+        Step::Start { server, namespace, room, outward, .. } => {
+            let held =
+                Server { namespace, room, outward, draining: false, replicas: std::collections::BTreeMap::new() };
             servers.insert(server, held);
         }
         Step::Load { server, replica, .. } => {

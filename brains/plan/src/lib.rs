@@ -63,6 +63,8 @@ pub struct Needs {
     pub memory: u64,
     /// Whether it is always loaded, and so alone.
     pub pinned: bool,
+    /// Whether another server holds the model, and only asking it is done here.
+    pub outward: bool,
 }
 
 /// How far a replica is.
@@ -94,6 +96,8 @@ pub struct Server {
     pub namespace: Namespace,
     /// How many it may hold.
     pub room: Room,
+    /// Whether it asks other servers; such a one holds no model itself, and always many replicas.
+    pub outward: bool,
     /// Whether it ends what it has and goes.
     pub draining: bool,
     /// What it holds.
@@ -162,6 +166,9 @@ pub enum Step {
         namespace: Namespace,
         /// How many.
         room: Room,
+        /// Whether it asks other servers.
+        #[serde(default)]
+        outward: bool,
         /// Memory they may take together, in bytes.
         memory: u64,
     },

@@ -105,18 +105,20 @@ impl<'a> Planner<'a> {
     fn load(&mut self, model: &ModelId, Current { version, digest, needs }: Current, why: Why) {
         let replica = Replica { model: model.clone(), version };
         let crashed = self.inputs.trouble.get(&replica).is_some_and(|trouble| trouble.crashes.any_before_ready());
-        let room = if crashed || self.seats.is_alone(&replica, needs, self.inputs) { Room::One } else { Room::Many };
-        let server = match (room, self.seats.shared(&replica)) {
+        let outward = needs.outward;
+        let alone = !outward && (crashed || self.seats.is_alone(&replica, needs, self.inputs));
+        let room = if alone { Room::One } else { Room::Many };
+        let server = match (room, self.seats.shared(&replica, outward)) {
             (Room::Many, Some(server)) => server,
             (room, _) => {
                 let server = (self.name)();
                 let memory = if room == Room::One { needs.memory } else { self.inputs.spread.shared };
                 let namespace = model.namespace.clone();
-                self.push(Step::Start { server: server.clone(), namespace, room, memory }, why);
+                self.push(Step::Start { server: server.clone(), namespace, room, outward, memory }, why);
                 server
             }
         };
-        self.seats.take(&server, room, &replica);
+        self.seats.take(&server, (room, outward), &replica);
         self.push(Step::Load { server, replica, digest }, why);
     }
 
@@ -202,6 +204,7 @@ struct Seats {
 
 struct Seat {
     room: Room,
+    outward: bool,
     namespace: Namespace,
     open: bool,
     replicas: BTreeSet<Replica>,
@@ -215,7 +218,8 @@ impl Seats {
             if let (Room::One, false, Some(replica)) = (room, server.draining, server.replicas.keys().next()) {
                 *seats.alone.entry(replica.clone()).or_default() += 1;
             }
-            let seat = Seat { room, namespace: server.namespace.clone(), open: !server.draining, replicas };
+            let (outward, namespace) = (server.outward, server.namespace.clone());
+            let seat = Seat { room, outward, namespace, open: !server.draining, replicas };
             seats.servers.insert(id.clone(), seat);
         }
         seats
@@ -230,9 +234,10 @@ impl Seats {
     }
 
     /// A shared server with room for it: the one that holds the fewest.
-    fn shared(&self, replica: &Replica) -> Option<ServerId> {
+    fn shared(&self, replica: &Replica, outward: bool) -> Option<ServerId> {
         let fits = |seat: &Seat| {
             seat.room == Room::Many
+                && seat.outward == outward
                 && seat.open
                 && seat.namespace == replica.model.namespace
                 && seat.replicas.len() < SHARING
@@ -242,12 +247,12 @@ impl Seats {
         fitting.min_by_key(|(id, seat)| (seat.replicas.len(), *id)).map(|(id, _)| id.clone())
     }
 
-    fn take(&mut self, server: &ServerId, room: Room, replica: &Replica) {
+    fn take(&mut self, server: &ServerId, (room, outward): (Room, bool), replica: &Replica) {
         if room == Room::One {
             *self.alone.entry(replica.clone()).or_default() += 1;
         }
         let namespace = replica.model.namespace.clone();
-        let seat = || Seat { room, namespace, open: true, replicas: BTreeSet::new() };
+        let seat = || Seat { room, outward, namespace, open: true, replicas: BTreeSet::new() };
         self.servers.entry(server.clone()).or_insert_with(seat).replicas.insert(replica.clone());
     }
 

@@ -11,6 +11,7 @@ use model_server::process::Sandbox;
 use serde::Serialize;
 use types::{
     Code, Refusal, Role,
+    manifest::Upstream,
     quantity::{ByteCount, Span},
 };
 
@@ -88,6 +89,12 @@ pub const KEYS: &[Key] = &[
         "4GiB",
         "memory of replicas that share a model server; the least recently used are out of memory until they are asked for",
     ),
+    key(
+        "orchestrator",
+        "upstreams",
+        "",
+        "addresses that models of other servers may be asked at, like https://triton:8000, separated by commas",
+    ),
 ];
 
 /// Where a value came from.
@@ -147,6 +154,8 @@ pub struct Settings {
     pub alone: u32,
     /// Bytes that replicas of one shared model server may take.
     pub shared_memory: u64,
+    /// Origins that models of other servers may be asked at.
+    pub upstreams: Vec<String>,
     /// How long certificates of services last, 3 s to 1 h.
     pub life: Duration,
     /// Whose JSON Web Tokens are believed, and where its keys are read.
@@ -292,6 +301,22 @@ impl Resolved {
         })
     }
 
+    /// Origins that models of other servers may be asked at.
+    fn upstreams(&self) -> Result<Vec<String>, Refusal> {
+        let text: String = self.get("orchestrator", "upstreams")?;
+        let addresses = text.split(',').map(str::trim).filter(|address| !address.is_empty());
+        addresses
+            .map(|address| {
+                let upstream =
+                    Upstream { url: address.to_owned(), model: None, version: None, credential: None, ca: None };
+                upstream.origin().map_err(|why| {
+                    let what = format!("orchestrator.upstreams holds `{address}`: {why}");
+                    invalid(what, "write it like `https://triton:8000`".into())
+                })
+            })
+            .collect()
+    }
+
     /// Every setting with its value, for a process that is given them.
     pub fn values(&self) -> Vec<(String, String, String)> {
         let value = |((table, name), (value, _)): (&Name, &(String, Origin))| {
@@ -341,6 +366,7 @@ impl Resolved {
             issuer: self.issuer()?,
             life: self.get::<Span>("node", "certificates")?.0.clamp(Duration::from_secs(3), SERVICE_LIFE),
             sandbox,
+            upstreams: self.upstreams()?,
             alone: self.get("orchestrator", "alone")?,
             shared_memory: self.get::<ByteCount>("orchestrator", "shared-memory")?.0.max(1 << 20),
             log: self.get("node", "log")?,

@@ -31,7 +31,10 @@ struct Deployed {
 
 pub(crate) async fn run(client: &Client, arguments: &Deploy, format: Format) -> Result<(), Refusal> {
     let (manifest, model) = manifest(&arguments.file, arguments.name.as_ref())?;
-    let upload = upload(client, &model).await?;
+    let upload = match &model {
+        Some(model) => Some(upload(client, model).await?),
+        None => None,
+    };
     let signature = arguments.signature.as_ref();
     let signature = signature.map(|path| fs::read_to_string(path).map_err(output::file(path))).transpose()?;
     let body = json!({ "upload": upload, "manifest": manifest, "signature": signature });
@@ -49,8 +52,8 @@ pub(crate) async fn run(client: &Client, arguments: &Deploy, format: Format) -> 
     Ok(())
 }
 
-/// The manifest, and the model file it is about.
-pub(super) fn manifest(path: &Path, name: Option<&ModelName>) -> Result<(Manifest, PathBuf), Refusal> {
+/// The manifest, and the model file it is about; none where another server holds the model.
+pub(super) fn manifest(path: &Path, name: Option<&ModelName>) -> Result<(Manifest, Option<PathBuf>), Refusal> {
     let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
     let is_manifest = matches!(extension.as_str(), "yaml" | "yml")
         || extension == "json" && fs::read_to_string(path).is_ok_and(|text| text.contains("apiVersion"));
@@ -60,17 +63,17 @@ pub(super) fn manifest(path: &Path, name: Option<&ModelName>) -> Result<(Manifes
                 .hint(format!("name it: `mantlet deploy {} --name NAME`", path.display()))
         })?;
         let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        return Ok((Manifest::for_onnx(name, &file), path.to_owned()));
+        return Ok((Manifest::for_onnx(name, &file), Some(path.to_owned())));
     }
     let mut manifest = Manifest::from_yaml(&fs::read_to_string(path).map_err(output::file(path))?)?;
     manifest.refuse_unsupported()?;
     if let Some(name) = name {
         manifest.metadata.name = name.clone();
     }
-    let Source::Onnx(source) = &manifest.spec.source else {
-        return Err(Refusal::new(Code::NotSupportedYet, "this release does not act on spec.source: only `onnx` acts"));
+    let model = match &manifest.spec.source {
+        Source::Onnx(source) => Some(path.parent().unwrap_or_else(|| Path::new(".")).join(source)),
+        _ => None,
     };
-    let model = path.parent().unwrap_or_else(|| Path::new(".")).join(source);
     Ok((manifest, model))
 }
 

@@ -96,16 +96,6 @@ pub(crate) fn prepare(path: &Path) -> Result<Prepared, Refusal> {
 
 /// Secrets and stores of the data directory; no service reads them as files, and each tries to.
 const SECRETS: [&str; 6] = ["ca.key", "bundle.key", "log.secret", "admin.token", "catalog.db", "events.db"];
-/// What a gateway reads to fetch an issuer's keys: names of hosts, certificates of the system.
-const OUTWARD: [&str; 7] = [
-    "/etc/hosts",
-    "/etc/resolv.conf",
-    "/etc/nsswitch.conf",
-    "/etc/gai.conf",
-    "/etc/ssl",
-    "/etc/pki",
-    "/usr/share/ca-certificates",
-];
 
 impl Order {
     /// Fences the process in to the files that its service needs. There must be no other threads yet.
@@ -118,7 +108,7 @@ impl Order {
         let (read, write, start) = match &self.service {
             Service::Registry => (vec![run], vec![artefacts], Vec::new()),
             Service::Gateway(_) => {
-                let mut read: Vec<PathBuf> = OUTWARD.iter().map(PathBuf::from).chain([run]).collect();
+                let mut read: Vec<PathBuf> = sandbox::OUTWARD.iter().map(PathBuf::from).chain([run]).collect();
                 if let Some((_, KeySet::File(keys))) = &settings.issuer {
                     // A file that is replaced is another file: its folder is what is read.
                     read.extend(keys.parent().map(Path::to_owned));

@@ -85,7 +85,8 @@ pub(super) async fn orchestrator(
 ) -> Result<(Arc<Orchestrator>, Executor), Refusal> {
     let backend = Arc::new(local(shared, settings, badge)?);
     let spread = orchestrator::Spread { alone: settings.alone, shared: settings.shared_memory };
-    let (orchestrator, executor) = Orchestrator::open(catalog, shared.clock.clone(), backend, spread).await?;
+    let bounds = orchestrator::Bounds { spread, upstreams: settings.upstreams.clone() };
+    let (orchestrator, executor) = Orchestrator::open(catalog, shared.clock.clone(), backend, bounds).await?;
     Ok((Arc::new(orchestrator), executor))
 }
 
@@ -115,6 +116,7 @@ fn local(shared: &Shared, settings: &Settings, badge: Badge) -> Result<Local, Re
             memory: spec.memory.0,
             sandbox,
             shared: spec.room == orchestrator::Room::Many,
+            outward: spec.outward,
             bundles: orchestrator::local::bundles(&run.join(format!("{}.sock", spec.server.0))),
             forbidden: forbidden.clone(),
             age_ms: u64::try_from(age(life).as_millis()).unwrap_or(u64::MAX),

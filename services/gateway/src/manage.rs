@@ -10,6 +10,7 @@ mod plan;
 mod policy;
 mod predictions;
 mod publishers;
+mod secrets;
 
 use std::sync::Arc;
 
@@ -49,6 +50,8 @@ pub(crate) fn routes() -> Router<Arc<Ring>> {
         .route("/v1/keys/{key}/retire", post(keys::retire))
         .route("/v1/publishers", get(publishers::list).post(publishers::add))
         .route("/v1/publishers/{fingerprint}", delete(publishers::revoke))
+        .route("/v1/secrets", get(secrets::list))
+        .route("/v1/secrets/{secret}", put(secrets::set).delete(secrets::remove))
         .route("/v1/namespaces", get(namespaces::list))
         .route("/v1/namespaces/{namespace}", put(namespaces::set).delete(namespaces::reset))
         .route("/v1/policy", get(policy::show).put(policy::set).delete(policy::reset))

@@ -2,7 +2,6 @@
 
 pub(crate) mod body;
 mod codec;
-mod cut;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

@@ -148,6 +148,8 @@ pub struct Ring {
 /// A routed model.
 pub(crate) struct Model {
     pub(crate) route: ModelRoute,
+    /// What it takes, where that is known.
+    pub(crate) inputs: Option<Vec<types::manifest::Input>>,
     pub(crate) replicas: Vec<Arc<Door>>,
     pub(crate) statistics: Arc<Statistics>,
     pub(crate) pools: Arc<Pools>,
@@ -270,7 +272,8 @@ impl Ring {
                         }
                     };
                     pools.set(&replicas);
-                    models.insert(key, Arc::new(Model { route, replicas, statistics, pools, place }));
+                    let inputs = crate::pipeline::assess::declared(&route);
+                    models.insert(key, Arc::new(Model { route, inputs, replicas, statistics, pools, place }));
                 }
             }
         }

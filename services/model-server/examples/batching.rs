@@ -146,5 +146,6 @@ fn bundle(folder: &Path, model: Vec<u8>) -> Outcome<Load> {
         path: folder.to_owned(),
         keys: vec![key.public()?.pem().to_owned()],
         known: None,
+        credential: None,
     })
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use access::signing::{self, MANIFEST_FILE, MODEL_FILE, PublicKey, SIGNATURE_FILE};
-use types::{Code, Digest, Manifest, Refusal};
+use types::{Code, Digest, Manifest, Refusal, manifest::Source};
 
 /// Bytes of all files of a bundle, at most.
 const LIMIT: u64 = 8 << 30;
@@ -11,7 +11,7 @@ const LIMIT: u64 = 8 << 30;
 /// A bundle whose every byte was checked.
 #[derive(Debug)]
 pub struct Bundle {
-    /// The model's bytes.
+    /// The model's bytes; none where another server holds it.
     pub model: Vec<u8>,
     /// Its manifest.
     pub manifest: Manifest,
@@ -34,8 +34,12 @@ pub fn open(path: &Path, digest: Digest, trusted: &[PublicKey]) -> Result<Bundle
         return Err(untrusted(format!("its digest is {signed}")));
     }
     let mut take = |name: &str| files.remove(name).ok_or_else(|| untrusted(format!("it has no `{name}`")));
-    let (model, manifest) = (take(MODEL_FILE)?, take(MANIFEST_FILE)?);
-    Ok(Bundle { model, manifest: Manifest::from_json(&manifest)? })
+    let manifest = Manifest::from_json(&take(MANIFEST_FILE)?)?;
+    let model = match &manifest.spec.source {
+        Source::Upstream(_) => Vec::new(),
+        _ => take(MODEL_FILE)?,
+    };
+    Ok(Bundle { model, manifest })
 }
 
 fn read(root: &Path) -> std::io::Result<BTreeMap<String, Vec<u8>>> {

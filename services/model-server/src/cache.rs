@@ -23,6 +23,7 @@ use crate::{
     batcher::{Pool, Queue},
     load::{Form, Loaded},
     trial::Golden,
+    upstream::Upstream,
 };
 
 /// Golden inputs are tried no oftener than this.
@@ -35,6 +36,8 @@ const MISSES: u32 = 2;
 /// One model, in memory or not.
 pub(crate) struct Slot {
     pub(crate) load: Load,
+    /// The way to it, where another server holds it.
+    pub(crate) upstream: Option<Arc<Upstream>>,
     pool: RwLock<Option<Pool>>,
     /// What was found out when it was first loaded.
     learned: Mutex<Option<Learned>>,
@@ -60,6 +63,7 @@ impl Slot {
     pub(crate) fn cold(load: Load) -> Self {
         Self {
             load,
+            upstream: None,
             pool: RwLock::new(None),
             learned: Mutex::new(None),
             users: AtomicU32::new(0),
@@ -70,6 +74,11 @@ impl Slot {
             probed: Mutex::new(Instant::now()),
             misses: AtomicU32::new(0),
         }
+    }
+
+    /// A model that another server holds.
+    pub(crate) fn outward(load: Load, upstream: Upstream) -> Self {
+        Self { upstream: Some(Arc::new(upstream)), ..Self::cold(load) }
     }
 
     /// A model that was just loaded.

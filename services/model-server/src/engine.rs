@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use ort::{environment::Environment, logging::LogLevel};
-use rpc::model_server::{Load, ModelServer, ServerStatus, Unload};
+use rpc::model_server::{Away, Load, ModelServer, ServerStatus, Unload};
 use tokio::time::Instant;
 use types::{
     Code, Refusal,
@@ -51,7 +51,8 @@ pub enum Sessions {
 pub struct Engine(Arc<Inner>);
 
 struct Inner {
-    environment: Arc<Environment>,
+    /// Nothing where only other servers are asked.
+    environment: Option<Arc<Environment>>,
     sessions: Sessions,
     rows: u64,
     cache: Cache,
@@ -81,7 +82,12 @@ impl Engine {
             .build()
             .map_err(|error| missing(error.message().to_owned()))?;
         environment.set_log_level(LogLevel::Error);
-        Ok(Self::on(Arc::new(environment), sessions, ROWS, (u64::MAX, None)))
+        Ok(Self::on(Some(Arc::new(environment)), sessions, ROWS, (u64::MAX, None)))
+    }
+
+    /// One that holds no model, and asks other servers for theirs.
+    pub fn outward() -> Self {
+        Self::on(None, Sessions::Exactly(1), ROWS, (u64::MAX, None))
     }
 
     /// An empty engine on the same runtime, of which there is one per process, where so many rows share a batch at
@@ -98,7 +104,12 @@ impl Engine {
         Self::on(self.0.environment.clone(), self.0.sessions, self.0.rows, (bytes, gauge))
     }
 
-    fn on(environment: Arc<Environment>, sessions: Sessions, rows: u64, (room, gauge): (u64, Option<Gauge>)) -> Self {
+    fn on(
+        environment: Option<Arc<Environment>>,
+        sessions: Sessions,
+        rows: u64,
+        (room, gauge): (u64, Option<Gauge>),
+    ) -> Self {
         Self(Arc::new(Inner {
             environment,
             sessions,
@@ -120,18 +131,35 @@ impl Engine {
 
     #[cfg(test)]
     pub(crate) fn environment(&self) -> &Environment {
-        &self.0.environment
+        self.0.environment.as_ref().unwrap()
     }
 }
 
 impl Inner {
+    fn runtime(&self) -> Result<&Environment, Refusal> {
+        let missing = || Refusal::new(Code::LoadFailed, "this process asks other servers and holds no model itself");
+        self.environment.as_deref().ok_or_else(missing)
+    }
+
+    /// Finds the way to a model that another server holds; asks what it takes and gives where that is not known.
+    async fn reach(&self, load: Load) -> Result<ModelMetadata, Refusal> {
+        let of = load.clone();
+        let upstream = off_the_runtime(move || load::upstream(&of)).await??;
+        let metadata = match load.known.clone() {
+            Some(metadata) => metadata,
+            None => upstream.metadata().await?,
+        };
+        self.replace(Arc::new(Slot::outward(load, upstream))).await?;
+        Ok(metadata)
+    }
+
     /// Loads a model in the form that is fastest here.
     async fn open(self: Arc<Self>, load: Load) -> Result<ModelMetadata, Refusal> {
         let _one = self.loading.lock().await;
         self.make_room(need(&load)).await?;
         let before = self.gauge.as_ref().and_then(Gauge::bytes);
         let (inner, of) = (self.clone(), load.clone());
-        let opened = move || load::open(&inner.environment, inner.sessions, inner.rows, &of);
+        let opened = move || load::open(inner.runtime()?, inner.sessions, inner.rows, &of);
         let loaded = off_the_runtime(opened).await??;
         let metadata = loaded.metadata.clone();
         let bytes = self.taken(before, &load);
@@ -161,12 +189,12 @@ impl Inner {
         let started = Instant::now();
         match form {
             Some(form) => {
-                let pool = off_the_runtime(move || load::reopen(&inner.environment, &of, form)).await??;
+                let pool = off_the_runtime(move || load::reopen(inner.runtime()?, &of, form)).await??;
                 let bytes = self.taken(before, &slot.load);
                 slot.refill(pool, bytes);
             }
             None => {
-                let opened = move || load::open(&inner.environment, inner.sessions, inner.rows, &of);
+                let opened = move || load::open(inner.runtime()?, inner.sessions, inner.rows, &of);
                 let loaded = off_the_runtime(opened).await??;
                 let bytes = self.taken(before, &slot.load);
                 slot.fill(loaded, bytes);
@@ -216,6 +244,11 @@ impl Inner {
     }
 }
 
+fn away(slot: &Slot) -> Option<Away> {
+    let why = slot.upstream.as_ref()?.away()?;
+    Some(Away { model: slot.load.model.clone(), version: slot.load.version, why })
+}
+
 /// Bytes of a bundle.
 fn size(load: &Load) -> u64 {
     let files = std::fs::read_dir(&load.path).into_iter().flatten().flatten();
@@ -230,6 +263,9 @@ fn need(load: &Load) -> u64 {
 #[async_trait]
 impl ModelServer for Engine {
     async fn load(&self, load: Load) -> Result<ModelMetadata, Refusal> {
+        if self.0.environment.is_none() {
+            return self.0.reach(load).await;
+        }
         match load.known.clone() {
             Some(metadata) => {
                 self.0.replace(Arc::new(Slot::cold(load))).await?;
@@ -262,6 +298,7 @@ impl ModelServer for Engine {
             queued: u32::try_from(queued).unwrap_or(u32::MAX),
             loaded: u32::try_from(queues.len()).unwrap_or(u32::MAX),
             unloaded: self.0.cache.unloaded(),
+            away: self.0.cache.all().iter().filter_map(|slot| away(slot)).collect(),
         })
     }
 
@@ -271,6 +308,12 @@ impl ModelServer for Engine {
             Refusal::new(Code::ModelNotReady, format!("the model server does not hold `{}`", request.model))
         })?;
         let user = slot.enter();
+        if let Some(upstream) = &slot.upstream {
+            let response = upstream.infer(&request).await;
+            drop((in_flight, user));
+            self.0.answered.fetch_add(1, Ordering::Relaxed);
+            return response;
+        }
         let queue = match slot.queue() {
             Some(queue) => queue,
             // Who goes away while it is loaded leaves the loading to those who come after.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use types::{
     Code, Refusal,
     infer::{ModelMetadata, TensorSpec},
-    manifest,
+    manifest::{self, Source},
 };
 
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
     engine::Sessions,
     inference,
     trial::{self, Golden},
+    upstream::Upstream,
     values,
 };
 
@@ -57,6 +58,7 @@ pub(crate) struct Form {
 /// Verifies, loads, tries and starts.
 pub(crate) fn open(environment: &Environment, sessions: Sessions, rows: u64, load: &Load) -> Result<Loaded, Refusal> {
     let bundle = verified(load)?;
+    local(&bundle)?;
     let started = Instant::now();
     let mut first = session(environment, &bundle.model, 1)?;
     let made = started.elapsed();
@@ -105,6 +107,23 @@ pub(crate) fn reopen(environment: &Environment, load: &Load, form: Form) -> Resu
         metadata = Some(declared);
     }
     Pool::start(pool, metadata.unwrap_or_default(), form.batcher)
+}
+
+/// The server that holds the model, where that is another one.
+pub(crate) fn upstream(load: &Load) -> Result<Upstream, Refusal> {
+    match verified(load)?.manifest.spec.source {
+        Source::Upstream(source) => Upstream::new(&source, load),
+        _ => Err(Refusal::new(Code::LoadFailed, "this process asks other servers, and the model is none of theirs")),
+    }
+}
+
+fn local(bundle: &Bundle) -> Result<(), Refusal> {
+    match bundle.manifest.spec.source {
+        Source::Upstream(_) => {
+            Err(Refusal::new(Code::LoadFailed, "another server holds the model, and this process asks nobody"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn verified(load: &Load) -> Result<Bundle, Refusal> {

@@ -41,6 +41,9 @@ pub struct Settings {
     pub memory: u64,
     /// Whether it confines itself.
     pub sandbox: Sandbox,
+    /// Whether it asks other servers for their models, and holds none itself.
+    #[serde(default)]
+    pub outward: bool,
     /// Whether it puts models out of memory to make room for others; else the limit on the process decides.
     #[serde(default)]
     pub shared: bool,
@@ -97,6 +100,16 @@ pub fn confine(settings: &Path) -> Result<(Settings, Option<Gauge>), Refusal> {
         limit_memory(memory)?;
         return Ok((settings, gauge));
     }
+    if settings.outward {
+        limit_memory(memory)?;
+        let read: Vec<PathBuf> = sandbox::OUTWARD.iter().map(PathBuf::from).chain([settings.bundles.clone()]).collect();
+        let lacking = sandbox::fence(&read, &[], &[]);
+        match settings.sandbox.accept(&lacking)? {
+            None => tracing::info!("fenced in: it reads its bundles, and calls other servers"),
+            Some(lacking) => tracing::warn!(lacking, "fenced in in part"),
+        }
+        return Ok((settings, gauge));
+    }
     // The library may be a link; what it points to is what is read.
     let library = settings.library.canonicalize().unwrap_or_else(|_| settings.library.clone());
     let profile = sandbox::Profile { read: vec![settings.bundles.clone(), settings.library.clone(), library], memory };
@@ -121,8 +134,8 @@ pub async fn run(settings: Settings, gauge: Option<Gauge>, parent: u32) -> Resul
         0 => Sessions::Fastest { cores: settings.cores },
         number => Sessions::Exactly(number),
     };
-    let mut engine = Engine::new(&settings.library, sessions)?;
-    if settings.shared {
+    let mut engine = if settings.outward { Engine::outward() } else { Engine::new(&settings.library, sessions)? };
+    if settings.shared && !settings.outward {
         engine = engine.with_room(settings.memory, gauge);
     }
     let engine = Arc::new(engine);

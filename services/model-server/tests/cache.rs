@@ -46,6 +46,7 @@ impl Shelf {
             path,
             keys: vec![self.key.public().unwrap().pem().to_owned()],
             known: None,
+            credential: None,
         }
     }
 }

@@ -41,6 +41,7 @@ fn load(bundle: &Bundle) -> Load {
         path: bundle.dir.path().to_owned(),
         keys: vec![bundle.key.public().unwrap().pem().to_owned()],
         known: None,
+        credential: None,
     }
 }
 

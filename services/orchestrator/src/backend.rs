@@ -16,6 +16,8 @@ pub struct Spec {
     pub namespace: Namespace,
     /// How many replicas it will hold.
     pub room: Room,
+    /// Whether it asks other servers.
+    pub outward: bool,
     /// Memory they may take together, beyond an empty one's.
     pub memory: ByteCount,
 }

@@ -5,13 +5,15 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use plan::{Plan, Planned, Replica, Room, Server, ServerId, State, Step};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
+use rpc::registry::Secret;
 use store::{Collection, Expect, Write};
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     task::JoinSet,
     time::{Instant, sleep_until},
 };
-use types::{Digest, Refusal, Timestamp, quantity::ByteCount};
+use types::{Code, Digest, Refusal, Timestamp, manifest::Source, quantity::ByteCount};
+use zeroize::Zeroizing;
 
 use crate::{
     CURRENT, Shared,
@@ -55,6 +57,8 @@ pub struct Executor {
     lives: JoinSet<()>,
     reins: BTreeMap<ServerId, Reins>,
     open: BTreeMap<Open, Place>,
+    /// With which writing of its secret a replica was loaded.
+    secrets: BTreeMap<(ServerId, Replica), u64>,
     happened: (mpsc::Sender<News>, mpsc::Receiver<News>),
 }
 
@@ -72,6 +76,7 @@ impl Executor {
             lives: JoinSet::new(),
             reins: BTreeMap::new(),
             open: BTreeMap::new(),
+            secrets: BTreeMap::new(),
             happened: mpsc::channel(QUEUE),
         }
     }
@@ -130,6 +135,7 @@ impl Executor {
         if !plan.steps.is_empty() {
             self.carry_out(plan, now).await?;
         }
+        self.renew_secrets().await?;
         self.shared.publish();
         Ok(Instant::now() + again)
     }
@@ -139,13 +145,13 @@ impl Executor {
         let places = self.journal.begin(&plan, now).await?;
         for (Planned { step, .. }, place) in plan.steps.into_iter().zip(places) {
             match step {
-                Step::Start { server, namespace, room, memory } => {
+                Step::Start { server, namespace, room, outward, memory } => {
                     self.begun((server.clone(), None), place).await?;
-                    self.start(Spec { server, namespace, room, memory: ByteCount(memory) });
+                    self.start(Spec { server, namespace, room, outward, memory: ByteCount(memory) });
                 }
                 Step::Load { server, replica, digest } => {
                     self.begun((server.clone(), Some(replica.clone())), place).await?;
-                    self.load(&server, replica, digest);
+                    self.load(&server, replica, digest).await;
                 }
                 Step::Unload { server, replica } => {
                     self.begun((server.clone(), Some(replica.clone())), place).await?;
@@ -198,9 +204,9 @@ impl Executor {
     }
 
     fn start(&mut self, spec: Spec) {
-        let Spec { server, namespace, room, .. } = spec.clone();
-        let held = Server { namespace, room, draining: false, replicas: BTreeMap::new() };
-        let held = Held { server: held, endpoint: None, digests: BTreeMap::new() };
+        let Spec { server, namespace, room, outward, .. } = spec.clone();
+        let held = Server { namespace, room, outward, draining: false, replicas: BTreeMap::new() };
+        let held = Held { server: held, endpoint: None, digests: BTreeMap::new(), away: BTreeMap::new() };
         self.shared.world.lock().servers.insert(server.clone(), held);
         let ((drain, drained), (orders, ordered)) = (oneshot::channel(), mpsc::channel(ORDERS));
         self.reins.insert(server, Reins { orders, drain });
@@ -215,7 +221,22 @@ impl Executor {
         self.lives.spawn(life.live());
     }
 
-    fn load(&mut self, server: &ServerId, replica: Replica, digest: Digest) {
+    async fn load(&mut self, server: &ServerId, replica: Replica, digest: Digest) {
+        let credential = match self.credential(&replica).await {
+            Ok(credential) => credential.map(|(secret, written)| {
+                self.secrets.insert((server.clone(), replica.clone()), written);
+                secret
+            }),
+            Err(refusal) => {
+                let told = (server.clone(), Happened::Refused(replica, refusal));
+                // There is room for it, or those who wait for room are told first.
+                let sender = self.happened.0.clone();
+                self.lives.spawn(async move {
+                    let _ = sender.send(told).await;
+                });
+                return;
+            }
+        };
         let known = {
             let mut world = self.shared.world.lock();
             let known = world.known.get(&replica).cloned();
@@ -225,7 +246,52 @@ impl Executor {
             // Where memory is shared, what was loaded before is loaded when it is asked for.
             known.filter(|_| held.server.room == Room::Many)
         };
-        self.order(server, Order::Load { replica, digest, known });
+        self.order(server, Order::Load { replica, digest, known, credential });
+    }
+
+    /// Loads replicas again whose secret was set anew since; they answer meanwhile.
+    async fn renew_secrets(&mut self) -> Result<(), Refusal> {
+        let loaded: Vec<_> = self.secrets.keys().cloned().collect();
+        for (server, replica) in loaded {
+            let (digest, known) = {
+                let world = self.shared.world.lock();
+                let held = world.servers.get(&server);
+                let ready = held.filter(|held| held.server.replicas.get(&replica) == Some(&State::Ready));
+                let digest = ready.and_then(|held| held.digests.get(&replica).copied());
+                (digest, world.known.get(&replica).cloned())
+            };
+            let Some(digest) = digest else {
+                if !self.reins.contains_key(&server) {
+                    self.secrets.remove(&(server, replica));
+                }
+                continue;
+            };
+            // One that was taken away is missed when it is loaded the next time.
+            let Ok(Some((secret, written))) = self.credential(&replica).await else { continue };
+            if self.secrets.insert((server.clone(), replica.clone()), written) != Some(written) {
+                tracing::info!(server = %server.0, replica = %Named(&replica), "its secret was set anew");
+                self.order(&server, Order::Load { replica, digest, known, credential: Some(secret) });
+            }
+        }
+        Ok(())
+    }
+
+    /// What a model of another server is asked with, and how often that was written.
+    ///
+    /// # Errors
+    /// When its address is not allowed here, or there is no such secret.
+    async fn credential(&self, replica: &Replica) -> Result<Option<(Zeroizing<String>, u64)>, Refusal> {
+        let manifest = self.shared.world.lock().manifest(replica);
+        let Some(Source::Upstream(upstream)) = manifest.map(|manifest| manifest.spec.source) else { return Ok(None) };
+        self.shared.allows(&upstream)?;
+        let Some(name) = upstream.credential else { return Ok(None) };
+        let namespace = &replica.model.namespace;
+        let secret = self.shared.catalog.get(Collection::Secret, &format!("{namespace}/{name}")).await?;
+        let document = secret.ok_or_else(|| {
+            Refusal::new(Code::SecretNotFound, format!("`{namespace}` has no secret `{name}`"))
+                .hint(format!("set it, and deploy again: `mantlet secrets set {name} < token`"))
+        })?;
+        Ok(Some((document.read::<Secret>()?.value, document.generation)))
     }
 
     fn unload(&mut self, server: &ServerId, replica: Replica) {
@@ -318,6 +384,13 @@ impl Executor {
                 held.digests.remove(&replica);
                 tracing::info!(server = %id.0, replica = %Named(&replica), "replica gone");
                 "gone".into()
+            }
+            Happened::Away(away) => {
+                for (replica, why) in &away {
+                    tracing::warn!(server = %id.0, replica = %Named(replica), why, "the server that holds it is away");
+                }
+                held.away = away;
+                "away".into()
             }
             Happened::Barren(refusal) => {
                 tracing::warn!(server = %id.0, %refusal, "no model server can be started");

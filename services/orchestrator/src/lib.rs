@@ -29,11 +29,23 @@ use rpc::{
 };
 use store::{Catalog, Collection, Expect, Write, read_all};
 use tokio::sync::Notify;
-use types::{Code, Refusal};
+use types::{
+    Code, Refusal,
+    manifest::{Source, Upstream},
+};
 
 pub use executor::Executor;
 pub use plan::{Room, Spread};
 use world::{Current, Scaled, World};
+
+/// What a node bounds its orchestrator by.
+#[derive(Debug, Clone, Default)]
+pub struct Bounds {
+    /// How replicas are spread over model servers.
+    pub spread: Spread,
+    /// Origins (`https://host:port`) that models of other servers may be asked at.
+    pub upstreams: Vec<String>,
+}
 
 /// The orchestrator's door: wishes in, routes and status out.
 pub struct Orchestrator {
@@ -47,6 +59,8 @@ struct Shared {
     world: Mutex<World>,
     routes: Feed<ModelKey, ModelRoute>,
     changed: Notify,
+    /// Origins that models of other servers may be asked at.
+    upstreams: Vec<String>,
 }
 
 /// Keys of wishes, of numbers of replicas and of what answers, in the catalog.
@@ -70,8 +84,9 @@ impl Orchestrator {
         catalog: Arc<dyn Catalog>,
         clock: Clock,
         backend: Arc<dyn backend::Backend>,
-        spread: plan::Spread,
+        bounds: Bounds,
     ) -> Result<(Self, Executor), Refusal> {
+        let Bounds { spread, upstreams } = bounds;
         let mut world = World::spread(spread);
         for document in read_all(&*catalog, Collection::Desired, WISH).await? {
             world.wish(document.read::<Desired>()?, document.generation);
@@ -84,8 +99,14 @@ impl Orchestrator {
             world.scaled.insert(scaled.model.clone(), scaled);
         }
         let journal = journal::Journal::open(catalog.clone()).await?;
-        let shared =
-            Arc::new(Shared { catalog, clock, world: Mutex::new(world), routes: Feed::new(), changed: Notify::new() });
+        let shared = Arc::new(Shared {
+            catalog,
+            clock,
+            world: Mutex::new(world),
+            routes: Feed::new(),
+            changed: Notify::new(),
+            upstreams,
+        });
         shared.publish();
         let executor = Executor::new(shared.clone(), journal, backend);
         Ok((Self { shared }, executor))
@@ -93,6 +114,19 @@ impl Orchestrator {
 }
 
 impl Shared {
+    /// Whether models may be asked at this address.
+    ///
+    /// # Errors
+    /// `upstream_not_allowed` when not.
+    fn allows(&self, upstream: &Upstream) -> Result<(), Refusal> {
+        let origin = upstream.origin().map_err(|why| Refusal::new(Code::ManifestInvalid, why))?;
+        if self.upstreams.contains(&origin) {
+            return Ok(());
+        }
+        Err(Refusal::new(Code::UpstreamNotAllowed, format!("models at {origin} are not asked here"))
+            .hint("who runs the node allows it by the setting orchestrator.upstreams"))
+    }
+
     /// Publishes the routes as the world is now.
     fn publish(&self) {
         let world = self.world.lock();
@@ -106,6 +140,9 @@ impl Shared {
 impl rpc::Orchestrator for Orchestrator {
     async fn submit(&self, request: Submit) -> Result<Submitted, Refusal> {
         let Submit { desired, namespace, model, actor, expect, action } = request;
+        if let Some(Source::Upstream(upstream)) = desired.as_ref().map(|desired| &desired.manifest.spec.source) {
+            self.shared.allows(upstream)?;
+        }
         let key = key(WISH, (&namespace, &model));
         let expect = expect.map_or(Expect::Any, Expect::Generation);
         let mut writes = vec![match &desired {

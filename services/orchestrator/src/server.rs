@@ -1,18 +1,19 @@
 //! One task per model server: it owns the process, has it load and let go, probes it, and says what happens.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use plan::{Replica, ServerId};
+use plan::{ModelId, Replica, ServerId};
 use rpc::{
     ModelServer as _,
-    model_server::{Load, ModelServerClient, Unload},
+    model_server::{Away, Load, ModelServerClient, Unload},
 };
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     time::{Instant, timeout},
 };
 use types::{Code, Digest, Refusal, infer::ModelMetadata};
+use zeroize::Zeroizing;
 
 use crate::{
     backend::{Backend, Endpoint, Process, Spec},
@@ -29,10 +30,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 const MISSES: u32 = 2;
 
 /// What a model server is told to do.
-#[derive(Debug)]
 pub(crate) enum Order {
     /// Load this; `known` is what it takes and gives, where it may be loaded when first asked for.
-    Load { replica: Replica, digest: Digest, known: Option<ModelMetadata> },
+    Load { replica: Replica, digest: Digest, known: Option<ModelMetadata>, credential: Option<Zeroizing<String>> },
     /// Let go of this, once its requests in flight have ended.
     Unload { replica: Replica, digest: Digest },
 }
@@ -48,6 +48,8 @@ pub(crate) enum Happened {
     Refused(Replica, Refusal),
     /// A replica is gone.
     Unloaded(Replica),
+    /// These can't be asked right now, and why: other servers hold them, or held them until now.
+    Away(BTreeMap<Replica, String>),
     /// No model server can be started here.
     Barren(Refusal),
     /// It ended, or stopped answering.
@@ -71,7 +73,7 @@ pub(crate) struct Life {
 /// How a piece of work with a model server ended.
 enum Done {
     Told(Happened),
-    Probed(bool),
+    Probed(Option<Vec<Away>>),
     Renewed,
     /// The connection broke; the process is about to be seen as ended, and its own words are better.
     Lost(String),
@@ -121,6 +123,7 @@ impl Life {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         // Until it has answered once it is starting, and loading has its own limit.
         let (mut probing, mut renewing, mut seen) = (false, false, false);
+        let mut away = BTreeMap::new();
         loop {
             tokio::select! {
                 how = process.exited() => return Happened::Crashed(how),
@@ -133,8 +136,15 @@ impl Life {
                         }
                     }
                     Done::Probed(well) => {
-                        (probing, seen) = (false, seen || well);
-                        missed = if well || !seen { 0 } else { missed + 1 };
+                        (probing, seen) = (false, seen || well.is_some());
+                        missed = if well.is_some() || !seen { 0 } else { missed + 1 };
+                        let now = self.away(well.unwrap_or_default());
+                        if now != away {
+                            away.clone_from(&now);
+                            if !self.tell(Happened::Away(now)).await {
+                                return Happened::Gone;
+                            }
+                        }
                     }
                     Done::Renewed => renewing = false,
                     Done::Lost(why) => {
@@ -165,11 +175,19 @@ impl Life {
         }
     }
 
+    fn away(&self, away: Vec<Away>) -> BTreeMap<Replica, String> {
+        let replica = |Away { model, version, why }| {
+            let model = ModelId { namespace: self.spec.namespace.clone(), name: model };
+            (Replica { model, version }, why)
+        };
+        away.into_iter().map(replica).collect()
+    }
+
     fn carry_out(&self, order: Order, client: &ModelServerClient, endpoint: &Endpoint) -> BoxFuture<'static, Done> {
         let (client, endpoint, backend) = (client.clone(), endpoint.clone(), self.backend.clone());
         let loading = self.loading.clone();
         match order {
-            Order::Load { replica, digest, known } => async move {
+            Order::Load { replica, digest, known, credential } => async move {
                 // What is known is not loaded yet.
                 let _turn = match &known {
                     None => loading.acquire_owned().await.ok(),
@@ -184,6 +202,7 @@ impl Life {
                         path: backend.lend(&endpoint, digest).await?,
                         keys: backend.keys().await?,
                         known,
+                        credential,
                     };
                     client.load(load).await
                 };
@@ -235,7 +254,10 @@ impl Life {
 }
 
 fn probe(client: ModelServerClient) -> BoxFuture<'static, Done> {
-    let probe = async move { Done::Probed(matches!(timeout(PROBE, client.status()).await, Ok(Ok(s)) if s.ready)) };
+    let probe = async move {
+        let status = timeout(PROBE, client.status()).await.ok().and_then(Result::ok);
+        Done::Probed(status.filter(|status| status.ready).map(|status| status.away))
+    };
     probe.boxed()
 }
 

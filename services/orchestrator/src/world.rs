@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use plan::{Inputs, ModelId, Needs, Replica, Server, ServerId, Spread, State, Trouble, WaitingOn, Wish};
 use rpc::orchestrator::{Desired, ModelKey, ModelRoute, Replica as RouteReplica, Status, Waiting};
 use serde::{Deserialize, Serialize};
-use types::{Code, Digest, Manifest, ModelName, Namespace, Refusal, Timestamp, Version, infer::ModelMetadata};
+use types::{
+    Code, Digest, Manifest, ModelName, Namespace, Refusal, Timestamp, Version, infer::ModelMetadata, manifest::Source,
+};
 
 use crate::backend::Endpoint;
 
@@ -37,6 +39,8 @@ pub(crate) struct Held {
     pub(crate) endpoint: Option<Endpoint>,
     /// The bundles that its replicas came from.
     pub(crate) digests: BTreeMap<Replica, Digest>,
+    /// Which of its replicas can't be asked right now, and why.
+    pub(crate) away: BTreeMap<Replica, String>,
 }
 
 #[derive(Debug, Default)]
@@ -190,7 +194,8 @@ impl World {
         let mut ready: BTreeMap<&ModelId, Vec<RouteReplica>> = BTreeMap::new();
         for (id, held) in self.servers.iter().filter(|(_, held)| !held.server.draining) {
             let Some(Endpoint { socket, peer }) = &held.endpoint else { continue };
-            for (replica, _) in held.server.replicas.iter().filter(|(_, state)| **state == State::Ready) {
+            let there = held.server.replicas.iter().filter(|(_, state)| **state == State::Ready);
+            for (replica, _) in there.filter(|(replica, _)| !held.away.contains_key(*replica)) {
                 ready.entry(&replica.model).or_default().push(RouteReplica {
                     id: id.0.clone(),
                     version: replica.version,
@@ -200,6 +205,12 @@ impl World {
             }
         }
         ready
+    }
+
+    /// Why a model of another server can't be asked, where that is so.
+    fn away(&self, model: &ModelId) -> Option<&String> {
+        let away = self.servers.values().flat_map(|held| &held.away);
+        away.filter(|(replica, _)| replica.model == *model).map(|(_, why)| why).next()
     }
 
     fn route(&self, model: &ModelId, desired: &Desired, replicas: Vec<RouteReplica>) -> ModelRoute {
@@ -212,7 +223,10 @@ impl World {
             manifest: manifest.clone(),
             metadata: self.known.get(&Replica { model: model.clone(), version: current }).cloned(),
             replicas,
-            waiting: self.waiting.get(model).map(|(waiting, _)| explain(waiting).0.message.into_owned()),
+            waiting: self
+                .away(model)
+                .cloned()
+                .or_else(|| self.waiting.get(model).map(|(waiting, _)| explain(waiting).0.message.into_owned())),
         }
     }
 
@@ -231,7 +245,13 @@ impl World {
         // What was true at the last plan may be over by now.
         let wanted = self.replicas(model, &desired.manifest);
         let short = ready(desired.version) < wanted;
-        let waiting = self.waiting.get(model).filter(|_| short).map(said);
+        let away = self.away(model).map(|why| Waiting {
+            reason: Refusal::new(Code::ModelNotReady, why.clone())
+                .hint("it answers again once the server that holds it does"),
+            stuck: false,
+            since: Timestamp(0),
+        });
+        let waiting = self.waiting.get(model).filter(|_| short).map(said).or(away);
         Status {
             namespace: model.namespace.clone(),
             model: model.name.clone(),
@@ -254,7 +274,8 @@ pub(crate) fn said((waiting, since): &(WaitingOn, Timestamp)) -> Waiting {
 
 fn needs(manifest: &Manifest) -> Needs {
     let resources = &manifest.spec.resources;
-    Needs { memory: resources.memory.0, pinned: resources.pinned }
+    let outward = matches!(manifest.spec.source, Source::Upstream(_));
+    Needs { memory: resources.memory.0, pinned: resources.pinned, outward }
 }
 
 /// Why a model waits, for people, and whether somebody has to act.

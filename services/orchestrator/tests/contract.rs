@@ -107,7 +107,7 @@ async fn made(dir: &tempfile::TempDir) -> (Arc<Orchestrator>, oneshot::Sender<()
 
 async fn over(catalog: Arc<SqliteCatalog>) -> (Arc<Orchestrator>, oneshot::Sender<()>) {
     let (orchestrator, executor) =
-        Orchestrator::open(catalog, Clock::System, Arc::new(Barren), plan::Spread::default()).await.unwrap();
+        Orchestrator::open(catalog, Clock::System, Arc::new(Barren), orchestrator::Bounds::default()).await.unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     tokio::spawn(executor.run(async {
         let _ = stopped.await;

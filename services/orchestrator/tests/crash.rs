@@ -12,7 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 use orchestrator::{
-    Orchestrator, Spread,
+    Bounds, Orchestrator, Spread,
     backend::{Backend, Endpoint, Process, Spec},
 };
 use parking_lot::Mutex;
@@ -43,7 +43,7 @@ impl ModelServer for Hollow {
     }
 
     async fn status(&self) -> Result<ServerStatus, Refusal> {
-        Ok(ServerStatus { ready: true, in_flight: 0, answered: 0, queued: 0, loaded: 0, unloaded: 0 })
+        Ok(ServerStatus { ready: true, in_flight: 0, answered: 0, queued: 0, loaded: 0, unloaded: 0, away: Vec::new() })
     }
 
     async fn infer(&self, _: InferRequest) -> Result<InferResponse, Refusal> {
@@ -235,8 +235,8 @@ async fn live(orchestrator: &Orchestrator, told: &Mutex<Told>) {
 
 async fn open(catalog: Arc<dyn Catalog>, alone: u32) -> (Orchestrator, tokio::task::JoinHandle<()>) {
     let stage = Arc::new(Stage(remote::open(model_server_router(Arc::new(Hollow), Arc::new(|_| Ok(()))))));
-    let spread = Spread { alone, ..Spread::default() };
-    let (orchestrator, executor) = Orchestrator::open(catalog, Clock::System, stage, spread).await.unwrap();
+    let bounds = Bounds { spread: Spread { alone, ..Spread::default() }, ..Bounds::default() };
+    let (orchestrator, executor) = Orchestrator::open(catalog, Clock::System, stage, bounds).await.unwrap();
     (orchestrator, tokio::spawn(executor.run(std::future::pending())))
 }
 

@@ -10,6 +10,8 @@ use types::{Code, Digest, Manifest, Refusal, Version, manifest::Input, manifest:
 
 use crate::{Registry, model_key, onnx, version_key};
 
+const UPLOAD: &str = "upload the model first: PUT /v1/uploads answers with the id to name";
+
 /// What is kept of a model beside its versions.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct ModelRecord {
@@ -24,7 +26,10 @@ impl Registry {
         let staged = request.staged.clone();
         let outcome = self.register(request).await;
         // Published files have left staging; of everything else nothing may stay.
-        let discarded = self.artefacts.discard(&staged).await;
+        let discarded = match &staged {
+            Some(staged) => self.artefacts.discard(staged).await,
+            None => Ok(()),
+        };
         // What was wrong first is said first.
         let deployed = outcome?;
         discarded?;
@@ -34,25 +39,36 @@ impl Registry {
     async fn register(&self, request: Deploy) -> Result<Deployed, Refusal> {
         let Deploy { actor, namespace, mut manifest, staged, signature: shown } = request;
         manifest.refuse_unsupported()?;
-        let model = self.artefacts.read_staged(&staged).await.map_err(|error| match error {
-            store::Error::Missing(_) => Refusal::new(Code::RequestMalformed, "there is no such upload")
-                .hint("upload the model first: PUT /v1/uploads answers with the id to name"),
-            error => error.into(),
-        })?;
-        let size = model.len() as u64;
-        let publisher = self.publisher(&namespace, shown.as_deref(), Digest::of(&model)).await?;
-        let graph = onnx::read(&model)?;
-        manifest.spec.inputs = merge_inputs(&manifest, &graph)?;
-        check_task(&manifest, &graph)?;
         manifest.metadata.namespace = Some(namespace.clone());
-        manifest.spec.source = Source::Onnx(MODEL_FILE.into());
+        let (mut files, mut contents, mut size) = (BTreeMap::new(), Vec::new(), 0);
+        // Who signs a model of another server signs that it is asked there.
+        let mut signed = Digest::of(&serde_json::to_vec(&manifest.spec.source).map_err(internal)?);
+        match (&manifest.spec.source, staged) {
+            (Source::Upstream(_), None) => {}
+            (Source::Upstream(_), Some(_)) => {
+                return Err(Refusal::new(Code::RequestMalformed, "a model of another server has no file to upload"));
+            }
+            (_, None) => return Err(Refusal::new(Code::RequestMalformed, "the request names no upload").hint(UPLOAD)),
+            (_, Some(staged)) => {
+                let model = self.artefacts.read_staged(&staged).await.map_err(|error| match error {
+                    store::Error::Missing(_) => {
+                        Refusal::new(Code::RequestMalformed, "there is no such upload").hint(UPLOAD)
+                    }
+                    error => error.into(),
+                })?;
+                (size, signed) = (model.len() as u64, Digest::of(&model));
+                let graph = onnx::read(&model)?;
+                manifest.spec.inputs = merge_inputs(&manifest, &graph)?;
+                check_task(&manifest, &graph)?;
+                manifest.spec.source = Source::Onnx(MODEL_FILE.into());
+                files.insert(MODEL_FILE.to_owned(), signed);
+                contents.push((MODEL_FILE.to_owned(), Content::Staged(staged)));
+            }
+        }
+        let publisher = self.publisher(&namespace, shown.as_deref(), signed).await?;
         let name = manifest.metadata.name.clone();
         let packed = serde_json::to_vec_pretty(&manifest).map_err(internal)?;
-        let files = BTreeMap::from([
-            (MODEL_FILE.to_owned(), Digest::of(&model)),
-            (MANIFEST_FILE.to_owned(), Digest::of(&packed)),
-        ]);
-        drop(model);
+        files.insert(MANIFEST_FILE.to_owned(), Digest::of(&packed));
         let digest = signing::root(&files);
 
         let _writing = self.writing.lock().await;
@@ -63,11 +79,10 @@ impl Registry {
             None => (Expect::Absent, ModelRecord { next: 1, ..ModelRecord::default() }),
         };
         let signature = self.signing.current().key().sign(name.as_str(), &files).map_err(internal)?;
-        let contents = vec![
-            (MODEL_FILE.to_owned(), Content::Staged(staged)),
+        contents.extend([
             (MANIFEST_FILE.to_owned(), Content::Bytes(packed)),
             (SIGNATURE_FILE.to_owned(), Content::Bytes(signature)),
-        ];
+        ]);
         let known = record.bundles.get(&digest.to_string()).copied();
         if known.is_none() {
             self.fits(&namespace, &name, size, &manifest).await?;

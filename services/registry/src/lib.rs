@@ -14,6 +14,7 @@ pub mod onnx;
 mod policies;
 mod publishers;
 mod quotas;
+mod secrets;
 pub mod sequencer;
 
 use std::sync::Arc;
@@ -27,8 +28,8 @@ use rpc::{
     registry::{
         AddCaller, AddPublisher, CallerRecord, ChangeKey, ChangedPublisher, Credentials, Deploy, Deployed, KeyRecord,
         LeafProof, LedgerPage, NameCaller, NamespacePolicies, NewToken, NoteCertificate, ProveTree, Publisher, Quotas,
-        ReadLedger, ReadTile, Receipt, RecordBatch, RecordErasure, RecordGap, Remove, RevokePublisher, Select,
-        SetPolicy, SetQuota, TileData, TreeProof, Used, VersionRecord,
+        ReadLedger, ReadTile, Receipt, RecordBatch, RecordErasure, RecordGap, Remove, RevokePublisher, SecretInfo,
+        Select, SetPolicy, SetQuota, SetSecret, TileData, TreeProof, Used, VersionRecord,
     },
 };
 use sequencer::Sequencer;
@@ -194,6 +195,14 @@ impl rpc::Registry for Registry {
 
     async fn may_answer(&self, request: VersionRecord) -> Result<(), Refusal> {
         self.check_publisher(&request).await
+    }
+
+    async fn secrets(&self, request: Namespace) -> Result<Vec<SecretInfo>, Refusal> {
+        self.secrets_of(&request).await
+    }
+
+    async fn set_secret(&self, request: SetSecret) -> Result<Receipt, Refusal> {
+        self.keep_secret(request).await
     }
 
     async fn publishers(&self, request: Namespace) -> Result<Vec<Publisher>, Refusal> {

@@ -49,7 +49,7 @@ async fn deploy(
         actor: "caller:default/admin".into(),
         namespace: "bank".parse().unwrap(),
         manifest: Manifest::for_onnx(name.parse().unwrap(), "m.onnx"),
-        staged: staged.id.clone(),
+        staged: Some(staged.id.clone()),
         signature: None,
     };
     let outcome = registry.deploy(request).await;
@@ -75,7 +75,7 @@ async fn suite(made: &Made, registry: &dyn rpc::Registry) {
             actor: "caller:default/admin".into(),
             namespace: bank(),
             manifest: Manifest::for_onnx("ghost".parse().unwrap(), "m.onnx"),
-            staged: staged.into(),
+            staged: Some(staged.into()),
             signature: None,
         };
         assert_eq!(registry.deploy(request).await.unwrap_err().code, Code::RequestMalformed, "{staged}");

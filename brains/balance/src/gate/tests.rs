@@ -12,7 +12,7 @@ fn ask(namespace: u8, model: u8, rows: u64) -> Ask<u8, u8> {
 
 fn served(millis: u64) -> Option<Served> {
     let took = Duration::from_millis(millis);
-    Some(Served { latency: took, compute: took, queued: None, batch: 1 })
+    Some(Served { latency: took, compute: took, queued: None, batch: 1, cost: took })
 }
 
 /// A gate that knows that a row of these models takes so many milliseconds.

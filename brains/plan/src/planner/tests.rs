@@ -165,9 +165,9 @@ fn replicas_share_beyond_the_servers_that_hold_one_and_two_copies_never_do() {
         world.inputs.wishes.insert(model(name), wish(1, 1));
     }
     world.inputs.wishes.insert(model("e"), wish(1, 2));
-    let pinned = Needs { memory: 10, pinned: true };
+    let pinned = Needs { memory: 10, pinned: true, outward: false };
     world.inputs.wishes.insert(model("p"), Wish { needs: pinned, ..wish(1, 1) });
-    world.inputs.wishes.insert(model("q"), Wish { needs: Needs { memory: 1_001, pinned: false }, ..wish(1, 1) });
+    world.inputs.wishes.insert(model("q"), Wish { needs: Needs { memory: 1_001, ..Needs::default() }, ..wish(1, 1) });
     let other = ModelId { namespace: "other".parse().unwrap(), name: "z".parse().unwrap() };
     world.inputs.wishes.insert(other, wish(1, 1));
     world.settle(0);
@@ -207,6 +207,22 @@ fn what_is_foreseen_is_what_happens() {
 }
 
 #[test]
+fn models_of_other_servers_share_one_that_asks_them() {
+    let mut world = World::default();
+    let outward = Needs { outward: true, ..Needs::default() };
+    for name in ["a", "b"] {
+        world.inputs.wishes.insert(model(name), Wish { needs: outward, ..wish(1, 1) });
+    }
+    world.inputs.wishes.insert(model("c"), wish(1, 1));
+    world.settle(0);
+    assert_eq!((world.servers(Room::One), world.servers(Room::Many)), (1, 1));
+    // One that comes home sits among its own.
+    world.inputs.wishes.insert(model("a"), wish(2, 1));
+    world.settle(0);
+    assert_eq!((world.servers(Room::One), world.servers(Room::Many), world.of("a", 1)), (2, 1, 0));
+}
+
+#[test]
 fn who_crashed_while_loading_loads_alone() {
     let mut world = World::default();
     world.inputs.spread = Spread { alone: 0, shared: 1_000 };
@@ -233,7 +249,7 @@ fn inputs() -> impl Strategy<Value = Inputs> {
         wishes: wishes
             .into_iter()
             .map(|(name, (version, n, pinned))| {
-                (model(name), Wish { needs: Needs { memory: 0, pinned }, ..wish(version, n) })
+                (model(name), Wish { needs: Needs { memory: 0, pinned, outward: false }, ..wish(version, n) })
             })
             .collect(),
         servers: servers
@@ -244,7 +260,7 @@ fn inputs() -> impl Strategy<Value = Inputs> {
                 let replicas = replicas.into_iter().map(|(name, version, state)| (replica(name, version), state));
                 let replicas = replicas.take(if many { usize::MAX } else { 1 }).collect();
                 let namespace = "default".parse().unwrap();
-                (ServerId(format!("old{n}")), Server { namespace, room, draining, replicas })
+                (ServerId(format!("old{n}")), Server { namespace, room, outward: false, draining, replicas })
             })
             .collect(),
         current: currents.into_iter().map(|(name, version)| (model(name), current(version))).collect(),

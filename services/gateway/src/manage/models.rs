@@ -28,8 +28,9 @@ type Shared = State<Arc<Ring>>;
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DeployBody {
-    /// The id that `PUT /v1/uploads` gave.
-    upload: String,
+    /// The id that `PUT /v1/uploads` gave; nothing for a model that another server holds.
+    #[serde(default)]
+    upload: Option<String>,
     /// The model's manifest.
     manifest: Manifest,
     /// A publisher's signature over the model, in the Model Signing format, where the namespace has publishers.

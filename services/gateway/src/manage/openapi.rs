@@ -12,6 +12,7 @@ use super::{
     models::RollbackBody,
     plan::{PlanBody, ScaleBody},
     publishers::PublisherBody,
+    secrets::SecretBody,
 };
 use crate::{Ring, extract::Sender, replay::ReplayBody, rest};
 
@@ -68,6 +69,9 @@ const PATHS: &[Entry] = &[
     ("get", "/v1/publishers", "keys whose signature lets a model into the namespace", true, None),
     ("post", "/v1/publishers", "trusts a publisher", true, Some("PublisherBody")),
     ("delete", "/v1/publishers/{fingerprint}", "revokes a publisher, for good", true, None),
+    ("get", "/v1/secrets", "secrets of the namespace, by name", true, None),
+    ("put", "/v1/secrets/{secret}", "sets what models of other servers are asked with", true, Some("SecretBody")),
+    ("delete", "/v1/secrets/{secret}", "takes a secret away", true, None),
     ("get", "/v1/namespaces", "namespaces with a quota", true, None),
     ("put", "/v1/namespaces/{namespace}", "sets what a namespace may use", true, Some("Quota")),
     ("delete", "/v1/namespaces/{namespace}", "takes a namespace's bounds away", true, None),
@@ -113,6 +117,7 @@ pub(crate) fn describe() -> Value {
     generator.subschema_for::<AddBody>();
     generator.subschema_for::<CertificateBody>();
     generator.subschema_for::<PublisherBody>();
+    generator.subschema_for::<SecretBody>();
     generator.subschema_for::<ReplayBody>();
     generator.subschema_for::<types::quota::Quota>();
     let mut schemas = generator.take_definitions(true);

@@ -2,6 +2,8 @@
 
 mod limit;
 mod payload;
+
+pub(crate) use payload::declared;
 pub mod quota;
 
 use std::sync::Arc;
@@ -71,7 +73,7 @@ pub async fn assess(ring: &Ring, permit: Permit, head: &Head, body: &mut dyn Bod
     ring.admission.peek(model.place, head.deadline)?;
     let read = timeout_at(head.deadline, body.request(spec.limits.body.0)).await;
     let request = read.unwrap_or_else(|_| Err(slow(head.deadline - head.received)))?;
-    payload::check(&request, &spec.inputs, model.route.metadata.as_ref())?;
+    payload::check(&request, model.inputs.as_deref(), model.route.metadata.as_ref())?;
     let duty = ring.quotas.count(namespace, request.rows(), ring.clock.now())?;
     let asked = request.timeout.map(|timeout| head.received + timeout.min(ring.limits.longest_deadline));
     let deadline = asked.map_or(head.deadline, |asked| asked.min(head.deadline));

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use types::{
     Code, Refusal, Version,
     infer::{InferRequest, InferResponse},
+    manifest::Source,
 };
 
 use super::{Lease, Route, balance};
@@ -102,7 +103,9 @@ pub async fn forward(ring: &Ring, route: Route, mut lease: Lease) -> Result<Repl
     let (Answer { version, response, replica, latency }, attempts) = race(ring, &route, lease).await?;
     if let Some(pass) = pass {
         let InferResponse { compute, queued, batch, .. } = response;
-        pass.served(Served { latency, compute, queued, batch });
+        let outward = matches!(route.model().route.manifest.spec.source, Source::Upstream(_));
+        let cost = if outward { Duration::ZERO } else { compute };
+        pass.served(Served { latency, compute, queued, batch, cost });
     }
     Ok(Reply { route, version, response, replica, attempts })
 }

@@ -10,12 +10,16 @@ use axum::{body::Body as HttpBody, response::Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use serde::{Deserialize, de::IgnoredAny};
-use types::{Code, DataType, ModelName, PredictionId, Refusal, Tensor, Version, infer::InferRequest, tensor::json};
-
-use super::{
-    body::{self, Encoding},
-    cut::{Cut, cut},
+use types::{
+    Code, DataType, ModelName, PredictionId, Refusal, Tensor, Version,
+    infer::InferRequest,
+    tensor::{
+        cut::{Cut, cut},
+        json,
+    },
 };
+
+use super::body::{self, Encoding};
 use crate::{
     Ring,
     pipeline::{Body, Reply},

@@ -1,16 +1,45 @@
 //! The payload against what the model declares: names, types, shapes, values.
 
+use rpc::orchestrator::ModelRoute;
 use types::{
     Code, DataType, Refusal, Tensor,
     infer::{InferRequest, ModelMetadata},
-    manifest::{Input, Nan},
+    manifest::{Input, Nan, Source},
 };
+
+/// What a model takes, with what its manifest says of it; `None` where nobody tells: another server holds it, and keeps
+/// that to itself.
+pub(crate) fn declared(route: &ModelRoute) -> Option<Vec<Input>> {
+    let said = &route.manifest.spec.inputs;
+    if !matches!(route.manifest.spec.source, Source::Upstream(_)) {
+        return Some(said.clone());
+    }
+    let told = route.metadata.as_ref().map(|metadata| metadata.inputs.as_slice()).unwrap_or_default();
+    let merged = told.iter().map(|spec| {
+        let said = said.iter().find(|input| input.name == spec.name).cloned();
+        said.unwrap_or_else(|| Input {
+            name: spec.name.clone(),
+            datatype: spec.datatype,
+            shape: Some(spec.shape.clone()),
+            range: None,
+            categories: Vec::new(),
+            nan: Nan::Allow,
+        })
+    });
+    let inputs: Vec<Input> = if told.is_empty() { said.clone() } else { merged.collect() };
+    (!inputs.is_empty()).then_some(inputs)
+}
 
 /// Checks a request; O(elements) only for inputs that declare ranges, categories or refuse NaN.
 ///
 /// # Errors
 /// `input_mismatch`, `input_value_refused`, `output_unknown`, naming the input or output.
-pub(crate) fn check(request: &InferRequest, inputs: &[Input], metadata: Option<&ModelMetadata>) -> Result<(), Refusal> {
+pub(crate) fn check(
+    request: &InferRequest,
+    inputs: Option<&[Input]>,
+    metadata: Option<&ModelMetadata>,
+) -> Result<(), Refusal> {
+    let Some(inputs) = inputs else { return Ok(()) };
     for (index, tensor) in request.inputs.iter().enumerate() {
         if request.inputs[..index].iter().any(|other| other.name() == tensor.name()) {
             return Err(mismatch(request, format!("input `{}` is given twice", clip(tensor.name()))));
@@ -26,7 +55,7 @@ pub(crate) fn check(request: &InferRequest, inputs: &[Input], metadata: Option<&
     if let Some(missing) = inputs.iter().find(|input| request.inputs.iter().all(|t| t.name() != input.name)) {
         return Err(mismatch(request, format!("input `{}` ({}) is missing", missing.name, missing.datatype)));
     }
-    if let Some(metadata) = metadata
+    if let Some(metadata) = metadata.filter(|metadata| !metadata.outputs.is_empty())
         && let Some(unknown) = request.outputs.iter().find(|name| metadata.outputs.iter().all(|o| o.name != **name))
     {
         let names: Vec<&str> = metadata.outputs.iter().map(|output| output.name.as_str()).collect();
@@ -120,7 +149,7 @@ mod tests {
             outputs: vec![],
             timeout: None,
         };
-        match check(&request, &inputs(), None) {
+        match check(&request, Some(&inputs()), None) {
             Ok(()) => "ok".into(),
             Err(refusal) => format!("{}: {}", refusal.code, refusal.message),
         }
@@ -154,7 +183,7 @@ mod tests {
             outputs: vec![],
             timeout: None,
         };
-        let message = |tensors| check(&request(tensors), &inputs(), None).unwrap_err().message.into_owned();
+        let message = |tensors| check(&request(tensors), Some(&inputs()), None).unwrap_err().message.into_owned();
         let a = |shape: Vec<i64>, text| json::read("a", DataType::Fp32, shape, text).unwrap();
         assert_eq!(message(vec![]), "input `a` (FP32) is missing");
         assert_eq!(

@@ -225,7 +225,7 @@ mod tests {
         let admission = Admission::new();
         let pass = admission.enter(PLACE, 1, soon()).await.unwrap();
         let took = Duration::from_secs(2);
-        pass.served(Served { latency: took, compute: took, queued: None, batch: 1 });
+        pass.served(Served { latency: took, compute: took, queued: None, batch: 1, cost: took });
         let passes = fill(&admission).await;
         let refusal = admission.enter(PLACE, 1, Instant::now() + Duration::from_secs(1)).await.err().unwrap();
         assert_eq!(refusal.code, Code::Overloaded);

@@ -1,20 +1,23 @@
-//! Takes the values of `data` out of a request's JSON: they are most of it, and a reader of their own is faster.
+//! Takes the values of `data` out of a message's JSON: they are most of it, and [a reader of their own](super::json) is
+//! faster.
 
 use std::ops::Range;
 
 use memchr::{memchr, memchr2, memchr3};
 
-/// A request's JSON without its `data`: in place of each stands its number among `values`.
+/// A message's JSON without its `data`: in place of each stands its number among `values`.
 #[derive(Debug)]
-pub(super) struct Cut<'a> {
-    pub(super) rest: String,
-    pub(super) values: Vec<&'a str>,
+pub struct Cut<'a> {
+    /// The text without them.
+    pub rest: String,
+    /// They, in their order.
+    pub values: Vec<&'a str>,
 }
 
 /// Cuts; `None` for a text that ends in the middle of something.
 ///
 /// Takes O(text), most of it as fast as memory can be searched for three bytes. What is no JSON stays no JSON.
-pub(super) fn cut(text: &str) -> Option<Cut<'_>> {
+pub fn cut(text: &str) -> Option<Cut<'_>> {
     let bytes = text.as_bytes();
     let (mut rest, mut values) = (String::with_capacity(text.len().min(1_024)), Vec::new());
     let (mut kept, mut at) = (0, 0);
