@@ -38,19 +38,24 @@ pub(crate) struct Options {
 enum Name {
     /// Throughput, latency, CPU and memory beside Triton, MLServer, LitServe, nginx and HAProxy.
     Serving,
+    /// What is answered in time when five times too much is asked, and what that costs another namespace.
+    Overload,
 }
 
 /// Brings what the bench needs, and runs it.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
-    let Name::Serving = options.name;
-    bring(&SERVING);
+    let (name, packages) = match options.name {
+        Name::Serving => ("serving", SERVING.as_slice()),
+        Name::Overload => ("overload", [].as_slice()),
+    };
+    bring(packages);
     let environment = Environment::prepare(workspace)?;
     shell::run("build Mantlet", environment.cargo().args(["build", "--release", "-p", "mantlet"]))?;
     let mut bench = environment.python();
-    bench.arg(workspace.root.join("evaluation/serving/bench.py"));
+    bench.arg(workspace.root.join(format!("evaluation/{name}/bench.py")));
     bench.arg("--mantlet").arg(workspace.target.join("release/mantlet"));
     bench.arg("--onnxruntime").arg(&environment.library);
-    bench.arg("--out").arg(workspace.target.join("bench/serving.json"));
+    bench.arg("--out").arg(workspace.target.join(format!("bench/{name}.json")));
     bench.args(options.quick.then_some("--quick")).args(&options.more);
     bench.envs(options.data.as_ref().map(|data| ("MANTLET_DATA", data)));
     shell::run("measure", &mut bench)

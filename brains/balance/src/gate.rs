@@ -21,6 +21,9 @@ pub(crate) const ROOM: f64 = 0.02;
 const MOST: f64 = ROOM / 2.0;
 /// A namespace with nothing in flight has room for one, until the work in flight is so many times what it should be.
 const CROWD: f64 = 4.0;
+/// Nobody waits who would wait longer than this part of the time there is. A queue that stands right up to the deadline
+/// answers no more than a short one, and whatever was estimated wrongly comes too late.
+const CAUTION: u32 = 2;
 /// Requests that may wait.
 const WAITING: usize = 4_096;
 /// What a row is supposed to cost before any was seen.
@@ -168,11 +171,12 @@ impl<N: Ord + Clone, M: Ord + Clone> Gate<N, M> {
     /// When that is too long for its deadline: how long.
     pub fn peek(&self, namespace: &N, model: &M, deadline: Duration, now: Duration) -> Result<(), Duration> {
         let Some(known) = self.models.get(model) else { return Ok(()) };
-        if known.below() && self.in_flight < self.room() {
+        let row = known.cost.unwrap_or(UNKNOWN).min(MOST);
+        if known.below() && known.waiting == 0 && self.in_flight + row <= self.room() + 1e-9 {
             return Ok(());
         }
         let wait = self.wait(namespace, known);
-        if now + wait + known.limit.at_most() > deadline { Err(wait) } else { Ok(()) }
+        if now + wait * CAUTION + known.limit.at_most() > deadline { Err(wait) } else { Ok(()) }
     }
 
     /// Asks to be let in; others may have to go for it.
@@ -266,7 +270,7 @@ impl<N: Ord + Clone, M: Ord + Clone> Gate<N, M> {
         let behind_model = (ahead + 1.0) * model.limit.latency().as_secs_f64();
         let own = self.shares.get(namespace).map_or(0.0, |share| share.cost);
         let active = self.shares.values().filter(|share| !share.waiting.is_empty()).count().max(1);
-        let behind_namespace = own * active as f64 / self.cores;
+        let behind_namespace = (own * active as f64 + self.in_flight) / self.cores;
         let wait = if model.below() { 0.0 } else { behind_model };
         Duration::from_secs_f64(wait.max(behind_namespace).clamp(0.0, 3_600.0))
     }

@@ -34,7 +34,9 @@ pub struct Library {
 /// `runtime_missing` with the commands that bring it.
 pub fn find(named: Option<&Path>) -> Result<Library, Refusal> {
     if let Some(path) = named {
-        return inspect(path);
+        // Model servers work in another folder.
+        let path = std::path::absolute(path).map_err(|error| missing(format!("{}: {error}", path.display())))?;
+        return inspect(&path);
     }
     let places = places();
     match places.iter().find(|path| path.is_file()) {

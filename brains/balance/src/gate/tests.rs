@@ -215,3 +215,18 @@ fn what_costs_much_keeps_every_core_busy_and_leaves_room_for_others() {
     assert!(admitted(&enter(2)), "another namespace's first does not wait for them");
     assert!(!admitted(&enter(2)), "its second does");
 }
+
+/// The room was not full, one more had no room, and the queue grew up to the deadline.
+#[test]
+fn the_queue_stays_short_however_many_come() {
+    // Four of 6 ms are more than the room of one core, three are less.
+    let mut gate = Gate::new(1);
+    let (Entry::Admitted(first), _) = gate.enter(ask(1, 1, 1), MS) else { panic!("it is idle") };
+    gate.leave(&first, served(6), MS);
+    let mut shed = 0;
+    for n in 0..1_000 {
+        let soon = Ask { deadline: MS * 102, ..ask(1, 1, 1) };
+        shed += u32::from(matches!(gate.enter(soon, MS * (2 + n / 1_000)).0, Entry::Shed(_)));
+    }
+    assert!(gate.waiting() <= 8 && shed >= 980, "{} wait, {shed} are refused", gate.waiting());
+}
