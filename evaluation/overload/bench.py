@@ -205,6 +205,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=("overload", "fairness"))
     options = parser.parse_args()
     options.seconds = 3 if options.quick else 15
     options.rounds = 1 if options.quick else options.rounds
@@ -217,7 +218,8 @@ def main() -> None:
     if load > 0.5:
         print(f"load is {load:.1f}: other work runs here, and the figures are not valid")
     figures, ratios = [], []
-    for wanted, goal in ((5.0, 0.95), (2.0, None)):
+    models = ((5.0, 0.95), (2.0, None)) if options.only != "fairness" else ()
+    for wanted, goal in models:
         path, row, took = make(work, wanted)
         # With k times the load and a refusal of r servings, goodput is at most (1 - k r) / (1 - r).
         refusal = REFUSAL_MS / took
@@ -230,16 +232,17 @@ def main() -> None:
                 kept.extend(made)
         finally:
             node.process.stop()
-    path, row, took = make(work, 5.0)
-    node = Node(options.mantlet, options.onnxruntime, work / "node-fair")
-    try:
-        for namespace in ("quiet", "flood"):
-            node.deploy(namespace, path, row)
-        print("fairness")
-        for kept, made in zip((figures, ratios), fairness(node, options, took), strict=True):
-            kept.extend(made)
-    finally:
-        node.process.stop()
+    if options.only != "overload":
+        path, row, took = make(work, 5.0)
+        node = Node(options.mantlet, options.onnxruntime, work / "node-fair")
+        try:
+            for namespace in ("quiet", "flood"):
+                node.deploy(namespace, path, row)
+            print("fairness")
+            for kept, made in zip((figures, ratios), fairness(node, options, took), strict=True):
+                kept.extend(made)
+        finally:
+            node.process.stop()
     print("\n| case | ratio | worst | goal | met |\n|---|---|---:|---|---|")
     for row in ratios:
         print(f"| {row['case']} | {row['name']} | {row['value']:g} | {row['goal']} | {'yes' if row['met'] else '**no**'} |")

@@ -21,8 +21,9 @@ pub(crate) const ROOM: f64 = 0.02;
 const MOST: f64 = ROOM / 2.0;
 /// A namespace with nothing in flight has room for one, until the work in flight is so many times what it should be.
 const CROWD: f64 = 4.0;
-/// Nobody waits who would wait longer than this part of the time there is. A queue that stands right up to the deadline
-/// answers no more than a short one, and whatever was estimated wrongly comes too late.
+/// Whose queue is the longest waits only where that takes less than this part of the time there is. A queue that stands
+/// right up to the deadline answers no more than a short one, and whatever was estimated wrongly comes too late; a
+/// namespace beside it that asks for less than its part has bursts, and no standing queue.
 const CAUTION: u32 = 2;
 /// Requests that may wait.
 const WAITING: usize = 4_096;
@@ -176,7 +177,8 @@ impl<N: Ord + Clone, M: Ord + Clone> Gate<N, M> {
             return Ok(());
         }
         let wait = self.wait(namespace, known);
-        if now + wait * CAUTION + known.limit.at_most() > deadline { Err(wait) } else { Ok(()) }
+        let caution = if self.is_longest(namespace) { CAUTION } else { 1 };
+        if now + wait * caution + known.limit.at_most() > deadline { Err(wait) } else { Ok(()) }
     }
 
     /// Asks to be let in; others may have to go for it.
@@ -270,9 +272,14 @@ impl<N: Ord + Clone, M: Ord + Clone> Gate<N, M> {
         let behind_model = (ahead + 1.0) * model.limit.latency().as_secs_f64();
         let own = self.shares.get(namespace).map_or(0.0, |share| share.cost);
         let active = self.shares.values().filter(|share| !share.waiting.is_empty()).count().max(1);
-        let behind_namespace = (own * active as f64 + self.in_flight) / self.cores;
+        let behind_namespace = own * active as f64 / self.cores;
         let wait = if model.below() { 0.0 } else { behind_model };
         Duration::from_secs_f64(wait.max(behind_namespace).clamp(0.0, 3_600.0))
+    }
+
+    fn is_longest(&self, namespace: &N) -> bool {
+        let own = self.shares.get(namespace).map_or(0.0, |share| share.cost);
+        self.shares.values().all(|share| share.cost <= own)
     }
 
     fn share(&mut self, namespace: &N) -> &mut Share<N, M> {
