@@ -1,6 +1,7 @@
 //! What can be typed.
 
 mod access;
+mod top;
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -8,6 +9,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use types::{CallerName, ModelName, Namespace, Version, quantity::Span};
 
 pub(crate) use access::{Callers, Keys, Namespaces, Policy, Publishers, Secrets};
+
+pub(crate) use top::Top;
 
 /// Serves machine-learning models behind a gateway that checks, balances, records and proves.
 #[derive(Debug, Parser)]
@@ -120,6 +123,8 @@ pub(crate) enum Verb {
         #[arg(long)]
         name: Option<ModelName>,
     },
+    /// Watch what every model does: requests, errors, latency, load, replicas.
+    Top(Top),
     /// Delete a model with all its versions.
     Delete {
         /// The model.

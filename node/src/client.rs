@@ -52,11 +52,14 @@ pub(crate) fn data_dir(node: &Node) -> Result<PathBuf, Refusal> {
 }
 
 /// A connection to a node.
+#[derive(Clone)]
 pub(crate) struct Client {
     http: reqwest::Client,
     url: String,
     token: Zeroizing<String>,
     namespace: Option<Namespace>,
+    /// Where all its gateways listen, when that is known.
+    urls: Vec<String>,
     /// The node's data directory, when it is on this machine.
     pub(crate) dir: Option<PathBuf>,
 }
@@ -92,11 +95,12 @@ impl Client {
             }
             Err(error) => return Err(file(&path)(error)),
         };
-        let ClientFile { url, ca, token, .. } = serde_json::from_slice(&text).map_err(|error| {
+        let ClientFile { url, urls, ca, token, .. } = serde_json::from_slice(&text).map_err(|error| {
             Refusal::new(Code::FileUnreadable, format!("{}: {error}", path.display())).hint("start the node again")
         })?;
         let ca = (!ca.as_os_str().is_empty()).then_some(ca);
-        Self::new(url, ca.as_deref(), named.unwrap_or(token), node.namespace.clone(), Some(dir))
+        let client = Self::new(url, ca.as_deref(), named.unwrap_or(token), node.namespace.clone(), Some(dir))?;
+        Ok(Self { urls, ..client })
     }
 
     fn new(
@@ -115,12 +119,18 @@ impl Client {
             builder = builder.tls_backend_preconfigured(config);
         }
         let http = builder.build().map_err(|error| internal(&error))?;
-        Ok(Self { http, url: url.trim_end_matches('/').to_owned(), token, namespace, dir })
+        Ok(Self { http, url: url.trim_end_matches('/').to_owned(), token, namespace, urls: Vec::new(), dir })
     }
 
     /// Where the node listens.
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// A connection to each gateway of the node.
+    pub(crate) fn gateways(&self) -> Vec<Self> {
+        let one = |url: &String| Self { url: url.clone(), ..self.clone() };
+        if self.urls.is_empty() { vec![self.clone()] } else { self.urls.iter().map(one).collect() }
     }
 
     /// A request to a path of the node.

@@ -15,6 +15,7 @@ mod policy;
 mod predict;
 mod publishers;
 mod secrets;
+mod top;
 
 use clap::CommandFactory as _;
 use types::Refusal;
@@ -48,6 +49,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Refusal> {
         Verb::Publishers(verb) => publishers::run(&Client::find(&node)?, verb, output).await,
         Verb::Secrets(verb) => secrets::run(&Client::find(&node)?, verb, output).await,
         Verb::Policy(verb) => policy::run(&Client::find(&node)?, verb, output).await,
+        Verb::Top(arguments) => top::run(&Client::find(&node)?, &arguments, output).await,
         Verb::Replay(arguments) => history::replay(&Client::find(&node)?, &arguments, output).await,
         Verb::Forget(arguments) => history::forget(&Client::find(&node)?, arguments, output).await,
         Verb::Audit(verb) => audit::run(&node, verb, output).await,

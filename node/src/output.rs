@@ -64,6 +64,16 @@ pub(crate) fn note(line: &str) {
     eprintln!("{line}");
 }
 
+/// Prints a line for who may stop reading at any time.
+///
+/// # Errors
+/// When nobody reads any more.
+pub(crate) fn line(text: &str) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush())
+}
+
 /// Prints text as it is.
 pub(crate) fn raw(text: &str) {
     println!("{text}");

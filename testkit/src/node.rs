@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use prost::Message as _;
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -400,6 +401,16 @@ impl Client {
     /// Asks a model for a prediction.
     pub async fn infer(&self, model: &str, body: &Value) -> Answer {
         self.post(&format!("/v2/models/{model}/infer"), body).await
+    }
+
+    /// A gRPC call that asks a model for a prediction; its outcome is in the answer's head or trailers.
+    pub fn grpc_infer(&self, model: &str, inputs: Vec<types::Tensor>) -> RequestBuilder {
+        let (model, outputs) = (model.parse().expect("a model's name"), Vec::new());
+        let request = types::infer::InferRequest { model, version: None, id: None, inputs, outputs, timeout: None };
+        let message = rpc::oip::write_request(request).encode_to_vec();
+        let length = u32::try_from(message.len()).expect("a small message").to_be_bytes();
+        let request = self.request(Method::POST, "/inference.GRPCInferenceService/ModelInfer");
+        request.header("content-type", "application/grpc").body([&[0], &length[..], &message].concat())
     }
 
     /// Uploads a model and deploys it with this manifest; does not wait until it answers.

@@ -154,6 +154,11 @@ impl<N: Ord + Clone, M: Ord + Clone> Gate<N, M> {
         self.waiting
     }
 
+    /// Requests of this model in flight, and those that wait.
+    pub fn load(&self, model: &M) -> (u32, u32) {
+        self.models.get(model).map_or((0, 0), |model| (model.in_flight, model.waiting))
+    }
+
     /// What is let in of this model at a time, and what is in flight.
     pub fn model(&self, model: &M) -> Option<(u32, u32)> {
         self.models.get(model).map(|model| (model.limit.current(), model.in_flight))

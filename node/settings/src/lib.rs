@@ -6,13 +6,13 @@
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::Path, path::PathBuf, time::Duration};
 
 use access::{authority::SERVICE_LIFE, jwt::Issuer};
-use gateway::keys::KeySet;
+use gateway::{Traces, keys::KeySet};
 use model_server::process::Sandbox;
 use serde::Serialize;
 use types::{
     Code, Refusal, Role,
     manifest::Upstream,
-    quantity::{ByteCount, Span},
+    quantity::{ByteCount, Share, Span},
 };
 
 /// One setting.
@@ -41,6 +41,18 @@ pub fn variable(table: &str, name: &str) -> String {
 pub const KEYS: &[Key] = &[
     key("node", "log", "info", "what is logged: error, warn, info, debug, or a filter like `info,gateway=debug`"),
     key("node", "log-format", "text", "how it is logged: text or json"),
+    key(
+        "node",
+        "otlp",
+        "",
+        "address of an OpenTelemetry collector that gets traces of predictions, by OTLP/HTTP: `http://127.0.0.1:4318`; none does when empty",
+    ),
+    key(
+        "node",
+        "otlp-share",
+        "1%",
+        "share of predictions that is traced where the client's `traceparent` does not decide",
+    ),
     key(
         "node",
         "certificates",
@@ -158,6 +170,8 @@ pub struct Settings {
     pub upstreams: Vec<String>,
     /// How long certificates of services last, 3 s to 1 h.
     pub life: Duration,
+    /// Where spans go, and of what; none are made where it is nowhere.
+    pub traces: Option<Traces>,
     /// Whose JSON Web Tokens are believed, and where its keys are read.
     pub issuer: Option<(Issuer, KeySet)>,
 }
@@ -292,6 +306,12 @@ impl Resolved {
         Ok(Some((issuer, keys.parse()?)))
     }
 
+    /// Where spans go.
+    fn traces(&self) -> Result<Option<Traces>, Refusal> {
+        let (endpoint, share): (String, Share) = (self.get("node", "otlp")?, self.get("node", "otlp-share")?);
+        (!endpoint.is_empty()).then(|| Traces::to(&endpoint, share)).transpose()
+    }
+
     /// Where gateways listen.
     fn listen(&self) -> Result<Vec<SocketAddr>, Refusal> {
         let text: String = self.get("gateway", "listen")?;
@@ -363,6 +383,7 @@ impl Resolved {
             }
         };
         Ok(Settings {
+            traces: self.traces()?,
             issuer: self.issuer()?,
             life: self.get::<Span>("node", "certificates")?.0.clamp(Duration::from_secs(3), SERVICE_LIFE),
             sandbox,

@@ -159,9 +159,7 @@ pub(super) struct Gateway {
 /// Where a process collects its metrics.
 pub(super) fn metrics() -> Result<PrometheusHandle, Refusal> {
     PrometheusBuilder::new()
-        .set_buckets(&[
-            1e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
-        ])
+        .set_buckets(&gateway::BUCKETS)
         .and_then(PrometheusBuilder::install_recorder)
         .map_err(|error| output::internal(&error))
 }
@@ -192,6 +190,7 @@ impl Gateway {
             security: self.security,
             issuer: settings.issuer.clone(),
             badge: self.badge,
+            traces: settings.traces.clone(),
             limits: settings.limits,
             clock: shared.clock.clone(),
             metrics: Arc::new(move || metrics.render()),

@@ -3,7 +3,8 @@
 //! Read [`pipeline`] first: one function says what happens to a prediction, one file holds each step, and each
 //! step takes the proof that the one before it handed out. [`rest`] and [`grpc`] are the doors of the Open
 //! Inference Protocol, [`manage`] is the `/v1` API, [`follow`] keeps policies, credentials and routes up to date, [`keys`]
-//! the keys of a JWT issuer; [`history`] reads what was recorded, [`replay`] runs it again.
+//! the keys of a JWT issuer; [`history`] reads what was recorded, [`replay`] runs it again,
+//! [`trace`] tells a collector of it.
 //!
 //! Does not know about: how a model runs, how a bundle is made, who decides what is desired.
 
@@ -24,7 +25,9 @@ mod replay;
 mod rest;
 pub mod ring;
 mod router;
+mod trace;
 
-pub use metric::{LOST, RECORDING};
+pub use metric::{BUCKETS, LOST, RECORDING};
 pub use ring::{Limits, Parts, Ring, Security};
 pub use router::router;
+pub use trace::{Attempts, Trace, Traces};

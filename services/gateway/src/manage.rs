@@ -25,7 +25,7 @@ use axum::{
 use serde::de::DeserializeOwned;
 use types::{Code, ModelName, Namespace, Refusal};
 
-use crate::{Ring, extract::Sender, rest};
+use crate::{Ring, extract::Sender, metric::openmetrics, rest};
 
 /// The largest JSON body of a management call.
 const SMALL: u64 = 1 << 20;
@@ -117,8 +117,13 @@ async fn settle(outcome: Result<impl serde::Serialize, Refusal>, mut body: Body)
 async fn metrics(State(ring): State<Arc<Ring>>, sender: Sender) -> Response {
     match permit(&ring, &sender, Action::Metrics, |_| Resource::Node) {
         Ok(_) => {
-            let mut response = Response::new((ring.render)().into());
-            let kind = http::HeaderValue::from_static("text/plain; version=0.0.4");
+            let text = (ring.render)();
+            let (text, kind) = match openmetrics::wanted(&sender.headers) {
+                true => (ring.metrics.open_metrics(&text), openmetrics::TYPE),
+                false => (text, "text/plain; version=0.0.4"),
+            };
+            let mut response = Response::new(text.into());
+            let kind = http::HeaderValue::from_static(kind);
             response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
             response
         }

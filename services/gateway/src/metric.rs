@@ -1,17 +1,30 @@
 //! Rate, errors and duration of each step, under the step's own name.
 
-use std::time::Duration;
+mod exemplars;
+pub(crate) mod openmetrics;
+
+use std::{borrow::Cow, time::Duration};
 
 use metrics::{Counter, Histogram};
 use types::Code;
 
+pub(crate) use exemplars::Exemplar;
+use exemplars::Exemplars;
+
 /// The ring's steps, in order.
 pub(crate) const STEPS: [&str; 7] = ["identify", "authorize", "assess", "route", "balance", "forward", "record"];
+
+/// Bounds of the histograms' buckets, in seconds.
+pub const BUCKETS: [f64; 18] =
+    [1e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
 /// 1 while events are stored and get their ledger records, 0 while they don't.
 pub const RECORDING: &str = "mantlet_gateway_recording";
 /// Events that were lost, as far as they were counted.
 pub const LOST: &str = "mantlet_gateway_events_lost_total";
+
+/// Spans that were lost.
+const SPANS_LOST: &str = "mantlet_gateway_spans_lost_total";
 
 /// Handles made once, so that counting costs no look-up.
 pub(crate) struct Metrics {
@@ -19,6 +32,8 @@ pub(crate) struct Metrics {
     answered: Counter,
     whole: Histogram,
     lost: Counter,
+    spans_lost: Counter,
+    exemplars: Exemplars,
 }
 
 impl Metrics {
@@ -40,6 +55,7 @@ impl Metrics {
             metrics::Unit::Seconds,
             "time of whole predictions"
         );
+        metrics::describe_counter!(SPANS_LOST, "spans lost because the collector was away, busy or refused them");
         metrics::describe_counter!(LOST, "events lost because the queue was full, or the disk");
         let step = |step: &&'static str| {
             let name = *step;
@@ -53,6 +69,8 @@ impl Metrics {
             answered: metrics::counter!("mantlet_gateway_answers_total"),
             whole: metrics::histogram!("mantlet_gateway_request_seconds"),
             lost: metrics::counter!(LOST),
+            spans_lost: metrics::counter!(SPANS_LOST),
+            exemplars: Exemplars::default(),
         }
     }
 
@@ -78,6 +96,26 @@ impl Metrics {
     /// A prediction was sent once more.
     pub(crate) fn again(&self, kind: &'static str) {
         metrics::counter!("mantlet_gateway_attempts_total", "kind" => kind).increment(1);
+    }
+
+    /// Remembers a traced prediction in the buckets it fell into.
+    pub(crate) fn traced(&self, exemplar: &Exemplar, steps: &[(Cow<'static, str>, u32)], took: Duration) {
+        for (name, micros) in steps {
+            if let Some(step) = STEPS.iter().position(|step| step == name) {
+                self.exemplars.note(exemplar, Some(step), Duration::from_micros((*micros).into()));
+            }
+        }
+        self.exemplars.note(exemplar, None, took);
+    }
+
+    /// Prometheus' text of this process as OpenMetrics, with exemplars.
+    pub(crate) fn open_metrics(&self, text: &str) -> String {
+        openmetrics::render(text, |name, step, le| self.exemplars.of(name, step, le))
+    }
+
+    /// Where lost spans are counted.
+    pub(crate) fn spans_lost(&self) -> Counter {
+        self.spans_lost.clone()
     }
 
     pub(crate) fn lost(&self) {

@@ -23,7 +23,7 @@ use async_trait::async_trait;
 use tokio::time::{Instant, timeout_at};
 use types::{ModelName, PredictionId, Refusal, Version, infer::InferRequest};
 
-use crate::{Ring, rest::body::slow};
+use crate::{Ring, rest::body::slow, trace::Trace};
 pub use assess::Cleared;
 pub use balance::Lease;
 pub use forward::Reply;
@@ -52,6 +52,8 @@ pub struct Head {
     pub received: Instant,
     /// When the answer is due.
     pub deadline: Instant,
+    /// What is traced of it, where it is.
+    pub trace: Option<Box<Trace>>,
 }
 
 /// A body that is read no sooner and no further than a step needs.
@@ -68,8 +70,8 @@ pub trait Body: Send {
 ///
 /// # Errors
 /// The refusal, as recorded.
-pub async fn predict(ring: &Ring, call: Call<'_>) -> Result<Reply, Refusal> {
-    let mut record = record::Record::open(ring, &call.head);
+pub async fn predict(ring: &Ring, mut call: Call<'_>) -> Result<Reply, Refusal> {
+    let mut record = record::Record::open(ring, &mut call.head);
     let call_deadline = call.head.deadline;
     let outcome = steps(ring, call, &mut record).await;
     record.close(ring, call_deadline, outcome).await
@@ -98,5 +100,5 @@ async fn steps(ring: &Ring, call: Call<'_>, record: &mut record::Record) -> Resu
     let lease = balance::balance(ring, &route).await?;
 
     record.enter(ring, "forward");
-    forward::forward(ring, route, lease).await
+    forward::forward(ring, route, lease, record.attempts()).await
 }

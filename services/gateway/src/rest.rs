@@ -19,11 +19,15 @@ use crate::{
     extract::{Asking, Path, Sender},
     pipeline::{Call, Head, predict},
     ring::Model,
+    trace::Door,
 };
 pub(crate) use codec::RestBody;
 
 /// The header that carries a prediction's id.
 pub(crate) const PREDICTION: &str = "mantlet-prediction-id";
+/// Where inferences are asked for, of the version that answers and of one that is named.
+pub(crate) const INFER: &str = "/v2/models/{model}/infer";
+pub(crate) const INFER_VERSION: &str = "/v2/models/{model}/versions/{version}/infer";
 /// The header by which node-wide principals name their namespace.
 pub(crate) const NAMESPACE: &str = "mantlet-namespace";
 /// What the server is called, as clients of the protocol read it.
@@ -69,7 +73,7 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
 }
 
 /// The head of a call, as its headers say; `timeout` is the client's own.
-pub(crate) fn head<'a>(ring: &Ring, asking: impl Into<Asking<'a>>, timeout: Option<Duration>) -> Head {
+pub(crate) fn head<'a>(ring: &Ring, asking: impl Into<Asking<'a>>, door: Door, timeout: Option<Duration>) -> Head {
     let Asking { headers, peer } = asking.into();
     let received = tokio::time::Instant::now();
     let limit = timeout.unwrap_or(ring.limits.deadline).min(ring.limits.longest_deadline);
@@ -80,6 +84,7 @@ pub(crate) fn head<'a>(ring: &Ring, asking: impl Into<Asking<'a>>, timeout: Opti
         namespace: text(headers, NAMESPACE),
         received,
         deadline: received + limit,
+        trace: ring.tracer.as_ref().and_then(|tracer| tracer.begin(headers, door, &ring.clock)),
     }
 }
 
@@ -225,11 +230,12 @@ fn triton_type(spec: &TensorSpec) -> &'static str {
 }
 
 /// One model's statistics, as the protocol's extension has them.
-fn statistic(name: &ModelName, model: &Model) -> Value {
+fn statistic(ring: &Ring, name: &ModelName, model: &Model) -> Value {
     use std::sync::atomic::Ordering::Relaxed;
     let statistics = &model.statistics;
     let duration = |(count, ns): (u64, u64)| json!({ "count": count, "ns": ns });
     let (success, compute) = (statistics.success.get(), statistics.compute.get());
+    let (in_flight, waiting) = ring.admission.load(model.place);
     let queue = (success.0, success.1.saturating_sub(compute.1));
     json!({
         "name": name,
@@ -246,12 +252,19 @@ fn statistic(name: &ModelName, model: &Model) -> Value {
             "compute_output": duration((compute.0, 0)),
         },
         "batch_stats": [],
+        // Beyond the extension: what `mantlet top` shows. Latency is buckets: a bound in microseconds, and a count.
+        "mantlet": {
+            "in_flight": in_flight,
+            "waiting": waiting,
+            "batches": statistics.batches(),
+            "latency": statistics.latency.get(),
+        },
     })
 }
 
 pub(crate) async fn statistics(State(ring): State<Arc<Ring>>, sender: Sender, Path(params): Params) -> Response {
-    let counted =
-        readable(&ring, &sender, &params).map(|(name, _, model)| json!({ "model_stats": [statistic(&name, &model)] }));
+    let counted = readable(&ring, &sender, &params)
+        .map(|(name, _, model)| json!({ "model_stats": [statistic(&ring, &name, &model)] }));
     respond(counted)
 }
 
@@ -264,7 +277,7 @@ pub(crate) fn readable_models(ring: &Ring, principal: Principal) -> Result<Vec<A
 
 pub(crate) async fn all_statistics(State(ring): State<Arc<Ring>>, sender: Sender) -> Response {
     let counted = identify(&ring, &sender).and_then(|principal| readable_models(&ring, principal)).map(|models| {
-        let each = models.iter().map(|model| statistic(&model.route.manifest.metadata.name, model));
+        let each = models.iter().map(|model| statistic(&ring, &model.route.manifest.metadata.name, model));
         json!({ "model_stats": each.collect::<Vec<_>>() })
     });
     respond(counted)
@@ -288,7 +301,8 @@ pub(crate) async fn index(State(ring): State<Arc<Ring>>, sender: Sender) -> Resp
 
 pub(crate) async fn infer(State(ring): State<Arc<Ring>>, Path(params): Params, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let head = head(&ring, &parts, None);
+    let route = if params.contains_key("version") { INFER_VERSION } else { INFER };
+    let head = head(&ring, &parts, Door::Rest(route), None);
     let (prediction, version) = (head.prediction, parts.version);
     let mut body = RestBody::new(&ring, model_name(&params), parts.headers, body);
     let outcome = predict(&ring, Call { head, body: &mut body }).await;

@@ -32,6 +32,7 @@ use crate::{
         balance::{Admission, Place, Pools},
         record::{Recorder, Statistics, Stores, Strangers},
     },
+    trace::{Tracer, Traces},
 };
 
 /// Whether callers are checked.
@@ -104,6 +105,8 @@ pub struct Parts {
     pub issuer: Option<(Issuer, KeySet)>,
     /// What the gateway shows to model servers.
     pub badge: Badge,
+    /// Where spans go; they are not made where it is nowhere.
+    pub traces: Option<Traces>,
     /// Limits.
     pub limits: Limits,
     /// The clock.
@@ -137,6 +140,7 @@ pub struct Ring {
     pub(crate) recorder: Recorder,
     pub(crate) strangers: Strangers,
     pub(crate) metrics: Metrics,
+    pub(crate) tracer: Option<Tracer>,
     pub(crate) render: Arc<dyn Fn() -> String + Send + Sync>,
     models: RwLock<HashMap<ModelKey, Arc<Model>>>,
     policies: RwLock<HashMap<types::Namespace, String>>,
@@ -186,6 +190,7 @@ impl Ring {
             security,
             issuer,
             badge,
+            traces,
             limits,
             clock,
             metrics,
@@ -204,6 +209,8 @@ impl Ring {
             clock: clock.clone(),
             keep: (limits.keep, limits.keep_bytes),
         };
+        let (metrics, render) = (Metrics::new(), metrics);
+        let tracer = traces.map(|traces| Tracer::start(traces, &stores.gateway, metrics.spans_lost()));
         Arc::new(Self {
             registry,
             orchestrator,
@@ -221,8 +228,9 @@ impl Ring {
             recorder: Recorder::start(stores, limits.events),
             strangers: Strangers::new(),
             clock,
-            metrics: Metrics::new(),
-            render: metrics,
+            tracer,
+            metrics,
+            render,
             models: RwLock::default(),
             policies: RwLock::default(),
             changed: watch::channel(0).0,
@@ -399,7 +407,7 @@ impl Ring {
         }
     }
 
-    /// Stores every event accepted so far; none is taken from then on.
+    /// Stores every event accepted so far; none is taken from then on. Spans that wait are sent, if that is quick.
     pub async fn close(&self) {
         let times = self.strangers.rest();
         if times > 0 {
@@ -410,5 +418,8 @@ impl Ring {
             self.recorder.take(Event::Denial(denial));
         }
         self.recorder.close().await;
+        if let Some(tracer) = &self.tracer {
+            tracer.close().await;
+        }
     }
 }

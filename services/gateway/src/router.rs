@@ -27,12 +27,12 @@ pub fn router(ring: Arc<Ring>) -> Router {
         .route("/v2/models/{model}/ready", get(rest::model_ready))
         .route("/v2/models/{model}/stats", get(rest::statistics))
         .route("/v2/models/{model}/config", get(rest::config))
-        .route("/v2/models/{model}/infer", post(rest::infer))
+        .route(rest::INFER, post(rest::infer))
         .route("/v2/models/{model}/versions/{version}", get(rest::metadata))
         .route("/v2/models/{model}/versions/{version}/ready", get(rest::model_ready))
         .route("/v2/models/{model}/versions/{version}/stats", get(rest::statistics))
         .route("/v2/models/{model}/versions/{version}/config", get(rest::config))
-        .route("/v2/models/{model}/versions/{version}/infer", post(rest::infer));
+        .route(rest::INFER_VERSION, post(rest::infer));
     Router::new()
         .merge(inference)
         .merge(grpc::routes())

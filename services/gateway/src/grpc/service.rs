@@ -34,6 +34,7 @@ use crate::{
     pipeline::{Body, Call, Reply, predict},
     rest,
     ring::Model,
+    trace::Door,
 };
 
 type Shared = State<Arc<Ring>>;
@@ -287,7 +288,7 @@ pub(super) async fn model_infer(State(ring): Shared, request: Request) -> Respon
     let (parts, body) = request.into_parts();
     let packed = frame::accepted(&parts.headers);
     let timeout = super::timeout(&parts.headers);
-    let head = rest::head(&ring, &parts, timeout.as_ref().ok().copied().flatten());
+    let head = rest::head(&ring, &parts, Door::Grpc("ModelInfer"), timeout.as_ref().ok().copied().flatten());
     let prediction = head.prediction;
     let outcome = async {
         timeout?;
@@ -332,7 +333,7 @@ fn answers(ring: Arc<Ring>, sender: Sender, reader: Reader) -> impl Stream<Item 
             let (ring, sender) = (ring.clone(), sender.clone());
             async move {
                 let message = message?;
-                let head = rest::head(&ring, &*sender, None);
+                let head = rest::head(&ring, &*sender, Door::Grpc("ModelStreamInfer"), None);
                 rest::identify(&ring, &*sender)?;
                 let prediction = head.prediction;
                 let mut body = GrpcBody { reader: None, message: Some(message), largest: ring.limits.message };

@@ -95,7 +95,7 @@ const PATHS: &[Entry] = &[
     ),
     ("get", "/v1/ledger", "records of the ledger with its checkpoint", true, None),
     ("get", "/openapi.json", "this document", true, None),
-    ("get", "/metrics", "metrics in Prometheus' text form", true, None),
+    ("get", "/metrics", "metrics in Prometheus' text form, or as OpenMetrics where that is accepted", true, None),
 ];
 
 pub(super) async fn document(State(ring): State<Arc<Ring>>, sender: Sender) -> Response {

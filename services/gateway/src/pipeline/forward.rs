@@ -14,7 +14,7 @@ use types::{
 };
 
 use super::{Lease, Route, balance};
-use crate::{Ring, ring::Model};
+use crate::{Ring, ring::Model, trace::Attempts};
 
 /// How often one prediction is sent, at most. Models are pure functions here, so sending again is safe.
 const ATTEMPTS: u32 = 3;
@@ -64,21 +64,21 @@ impl Reply {
     }
 }
 
-/// Sends the request to the claimed replica; to another one when that is lost.
+/// Sends the request to the claimed replica; to another one when that is lost. Attempts are noted where there is room.
 ///
 /// With the proofs of the steps before it compiles, with less it does not:
 ///
 /// ```
 /// use gateway::{Ring, pipeline::{Lease, Route, forward::forward}};
 /// async fn with_both(ring: &Ring, route: Route, lease: Lease) {
-///     let _ = forward(ring, route, lease).await;
+///     let _ = forward(ring, route, lease, None).await;
 /// }
 /// ```
 ///
 /// ```compile_fail,E0308
 /// use gateway::{Ring, pipeline::{Lease, Route, forward::forward}};
 /// async fn without_a_lease(ring: &Ring, route: Route) {
-///     let _ = forward(ring, route, ()).await;
+///     let _ = forward(ring, route, (), None).await;
 /// }
 /// ```
 ///
@@ -92,15 +92,20 @@ impl Reply {
 /// ```compile_fail,E0308
 /// use gateway::{Ring, pipeline::{Cleared, Lease, forward::forward}};
 /// async fn without_a_route(ring: &Ring, cleared: Cleared, lease: Lease) {
-///     let _ = forward(ring, cleared, lease).await;
+///     let _ = forward(ring, cleared, lease, None).await;
 /// }
 /// ```
 ///
 /// # Errors
 /// `deadline_exceeded`, `replica_lost`, or the model's own refusal.
-pub async fn forward(ring: &Ring, route: Route, mut lease: Lease) -> Result<Reply, Refusal> {
+pub async fn forward(
+    ring: &Ring,
+    route: Route,
+    mut lease: Lease,
+    noted: Option<&mut Attempts>,
+) -> Result<Reply, Refusal> {
     let pass = lease.pass();
-    let (Answer { version, response, replica, latency }, attempts) = race(ring, &route, lease).await?;
+    let (Answer { version, response, replica, latency }, attempts) = race(ring, &route, lease, noted).await?;
     if let Some(pass) = pass {
         let InferResponse { compute, queued, batch, .. } = response;
         let outward = matches!(route.model().route.manifest.spec.source, Source::Upstream(_));
@@ -116,21 +121,46 @@ const LOOK: Duration = Duration::from_millis(250);
 /// The attempts of one prediction.
 struct Race<'a> {
     route: &'a Route,
-    running: FuturesUnordered<BoxFuture<'a, Ended>>,
+    running: FuturesUnordered<BoxFuture<'a, (usize, Ended)>>,
     tried: Vec<u64>,
     /// Of the last attempt.
     version: Version,
     /// When a second replica is thought of.
     next: Instant,
+    /// What is noted of them, where it is.
+    noted: Option<&'a mut Attempts>,
 }
 
 impl<'a> Race<'a> {
-    fn send(&mut self, lease: Lease) {
+    fn send(&mut self, lease: Lease, kind: &'static str) {
         let now = Instant::now();
         self.version = lease.version();
         self.tried.push(lease.door().key);
-        self.running.push(Box::pin(attempt(self.route, lease)));
+        if let Some(noted) = &mut self.noted {
+            noted.began(lease.replica(), self.version, kind);
+        }
+        let (route, number) = (self.route, self.tried.len() - 1);
+        self.running.push(Box::pin(async move { (number, attempt(route, lease).await) }));
         self.next = now + wait(self.route, self.version, now);
+    }
+
+    /// The next attempt that ends, if any runs.
+    async fn ended(&mut self) -> Option<Ended> {
+        let (number, ended) = self.running.next().await?;
+        self.note(number, &ended);
+        Some(ended)
+    }
+
+    fn note(&mut self, number: usize, ended: &Ended) {
+        let Some(noted) = &mut self.noted else { return };
+        match ended {
+            Ended::Answered(Answer { response, .. }) => {
+                noted.ended(number, "answered");
+                noted.served(number, response.queued, response.compute);
+            }
+            Ended::Refused(_) => noted.ended(number, "refused"),
+            Ended::Lost => noted.ended(number, "lost"),
+        }
     }
 
     fn attempts(&self) -> u32 {
@@ -139,16 +169,21 @@ impl<'a> Race<'a> {
 }
 
 /// Asks one replica, another when it is lost or keeps us waiting; the first answer counts and the rest is cancelled.
-async fn race(ring: &Ring, route: &Route, lease: Lease) -> Result<(Answer, u32), Refusal> {
+async fn race<'a>(
+    ring: &Ring,
+    route: &'a Route,
+    lease: Lease,
+    noted: Option<&'a mut Attempts>,
+) -> Result<(Answer, u32), Refusal> {
     let began = Instant::now();
     let (running, version) = (FuturesUnordered::new(), route.version());
-    let mut race = Race { route, running, tried: Vec::with_capacity(1), version, next: began };
-    race.send(lease);
+    let mut race = Race { route, running, tried: Vec::with_capacity(1), version, next: began, noted };
+    race.send(lease, "first");
     loop {
         let wake = race.next.min(route.deadline());
         tokio::select! {
             biased;
-            Some(ended) = race.running.next() => match ended {
+            Some(ended) = race.ended() => match ended {
                 Ended::Answered(answer) => return Ok((answer, race.attempts())),
                 Ended::Refused(refusal) => return Err(refusal),
                 Ended::Lost if !race.running.is_empty() => {}
@@ -160,7 +195,7 @@ async fn race(ring: &Ring, route: &Route, lease: Lease) -> Result<(Answer, u32),
                     balance::retry(route, race.version).await?;
                     let lease = balance::again(ring, route, &race.tried).await?;
                     ring.metrics.again("retry");
-                    race.send(lease);
+                    race.send(lease, "retry");
                 }
             },
             () = sleep_until(wake) => {
@@ -171,7 +206,7 @@ async fn race(ring: &Ring, route: &Route, lease: Lease) -> Result<(Answer, u32),
                 }
                 if let Some((lease, kind)) = second(ring, &race, began) {
                     ring.metrics.again(kind);
-                    race.send(lease);
+                    race.send(lease, kind);
                 }
                 race.next = now + wait(route, race.version, now).max(LOOK);
             }

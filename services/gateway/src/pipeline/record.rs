@@ -20,7 +20,12 @@ use types::{
 };
 
 use super::{Cleared, Head, Reply, Route};
-use crate::{Ring, metric::STEPS, ring::Model};
+use crate::{
+    Ring,
+    metric::STEPS,
+    ring::Model,
+    trace::{Attempts, Trace},
+};
 pub(crate) use seal::{Seal, batches, commitments, predictions};
 pub(crate) use statistics::Statistics;
 pub(crate) use strangers::Strangers;
@@ -40,6 +45,8 @@ pub struct Record {
     keep: Duration,
     /// The digest of large inputs, while it is made.
     digest: Option<JoinHandle<Digest>>,
+    /// What is traced of it, where it is.
+    trace: Option<Box<Trace>>,
 }
 
 fn millis(span: Duration) -> u64 {
@@ -48,7 +55,7 @@ fn millis(span: Duration) -> u64 {
 
 impl Record {
     /// Opens the record of a call.
-    pub fn open(ring: &Ring, head: &Head) -> Self {
+    pub fn open(ring: &Ring, head: &mut Head) -> Self {
         let event = Prediction {
             prediction: head.prediction,
             namespace: None,
@@ -79,6 +86,7 @@ impl Record {
             room: 0,
             keep: ring.limits.keep,
             digest: None,
+            trace: head.trace.take(),
         }
     }
 
@@ -137,6 +145,11 @@ impl Record {
         self.event.version = Some(route.version());
     }
 
+    /// Where attempts are noted, if the prediction is traced.
+    pub fn attempts(&mut self) -> Option<&mut Attempts> {
+        self.trace.as_mut().map(|trace| trace.attempts())
+    }
+
     /// Closes the record, whatever happened. Where the namespace owes a record, there is no answer before it is stored.
     ///
     /// # Errors
@@ -154,26 +167,43 @@ impl Record {
             self.event.input = digest.await.map_or(Captured::None, Captured::Digest);
         }
         match &outcome {
-            Ok(reply) => {
-                self.event.version = Some(reply.version());
-                self.event.replica = Some(reply.replica().to_owned());
-                self.event.attempts = reply.attempts();
-                self.event.batch = reply.response().batch;
-                let manifest = &reply.model().route.manifest.spec.capture;
-                self.event.output = capture::capture(&reply.response().outputs, manifest, &mut self.room);
-                let (took, compute) = (self.started.elapsed(), reply.response().compute);
-                reply.model().statistics.answered(took, compute, self.event.rows, self.event.at);
-            }
-            Err(refusal) => {
-                self.event.outcome = Outcome::Refused(refusal.code);
-                ring.metrics.refused(step, refusal.code);
-                if let Some(model) = &self.model {
-                    model.statistics.failed(self.started.elapsed());
-                }
-            }
+            Ok(reply) => self.answered(reply),
+            Err(refusal) => self.refused(ring, step, refusal),
         }
         ring.metrics.finished(outcome.is_ok(), self.started.elapsed());
         self.leave(ring, Instant::now());
+        let Some(trace) = self.trace.take() else { return self.keep(ring, deadline, outcome).await };
+        let took = self.started.elapsed();
+        ring.metrics.traced(&trace.exemplar(), &self.event.steps, took);
+        let ended = trace.finish(&self.event, took);
+        let outcome = self.keep(ring, deadline, outcome).await;
+        if let Some(tracer) = &ring.tracer {
+            tracer.take(ended, outcome.as_ref().err().map(|refusal| refusal.code));
+        }
+        outcome
+    }
+
+    fn answered(&mut self, reply: &Reply) {
+        self.event.version = Some(reply.version());
+        self.event.replica = Some(reply.replica().to_owned());
+        self.event.attempts = reply.attempts();
+        self.event.batch = reply.response().batch;
+        let manifest = &reply.model().route.manifest.spec.capture;
+        self.event.output = capture::capture(&reply.response().outputs, manifest, &mut self.room);
+        let (took, compute) = (self.started.elapsed(), reply.response().compute);
+        reply.model().statistics.answered(took, compute, (self.event.rows, self.event.batch), self.event.at);
+    }
+
+    fn refused(&mut self, ring: &Ring, step: usize, refusal: &Refusal) {
+        self.event.outcome = Outcome::Refused(refusal.code);
+        ring.metrics.refused(step, refusal.code);
+        if let Some(model) = &self.model {
+            model.statistics.failed(self.started.elapsed());
+        }
+    }
+
+    /// Hands the event to who stores it.
+    async fn keep(self, ring: &Ring, deadline: Instant, outcome: Result<Reply, Refusal>) -> Result<Reply, Refusal> {
         // Who was not identified is a stranger, like those who ask for anything else.
         if let (None, Err(refusal)) = (&self.event.caller, &outcome) {
             ring.deny(None, "predict", "a model".into(), refusal);

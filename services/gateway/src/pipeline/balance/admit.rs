@@ -137,6 +137,11 @@ impl Admission {
         }
     }
 
+    /// Requests of a model in flight, and those that wait.
+    pub(crate) fn load(&self, place: Place) -> (u32, u32) {
+        self.state.lock().0.load(&place)
+    }
+
     /// Forgets a model that is gone.
     pub(crate) fn forget(&self, place: Place) {
         self.state.lock().0.forget(&place);
