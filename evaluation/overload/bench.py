@@ -26,7 +26,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.append(str(ROOT / "evaluation" / "serving"))
 
-from process import Process, run  # noqa: E402 (the path above is where it lies)
+from environments import build  # noqa: E402 (the path above is where it lies)
+from process import Process, run  # noqa: E402
 
 NODE, GENERATOR = "0", "1"
 OVERLOAD = 5
@@ -34,7 +35,6 @@ OVERLOAD = 5
 WIDTH = 64
 # What a refusal costs the node, in milliseconds of its core.
 REFUSAL_MS = 0.03
-BUILD_SECONDS = 900
 
 
 def write_model(path: Path, repeats: int) -> None:
@@ -186,17 +186,6 @@ def ratio(case: str, name: str, value: float, goal: float, least: bool) -> dict:
     return {"case": case, "name": name, "value": round(value, 4), "goal": f"{'>=' if least else '<='} {goal:g}", "met": met}
 
 
-def build(target: Path) -> str:
-    """The generator, of the versions that the product is built of."""
-    source = HERE / "generator"
-    shutil.copy(ROOT / "Cargo.lock", source / "Cargo.lock")
-    cargo = os.environ.get("CARGO", "cargo")
-    environment = {key: value for key, value in os.environ.items() if key != "CARGO_TARGET_DIR"}
-    command = [cargo, "build", "--release", "--quiet", "--target-dir", str(target)]
-    run(command, "its build", BUILD_SECONDS, cwd=source, env=environment)
-    return str(target / "release" / "generator")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mantlet", required=True)
@@ -212,7 +201,7 @@ def main() -> None:
     work = options.out.parent / "overload"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    options.generator = options.generator or build(options.out.parent / "generator")
+    options.generator = options.generator or build(HERE / "generator", options.out.parent / "generator")
     os.sched_setaffinity(0, {int(NODE)})
     load = os.getloadavg()[0]
     if load > 0.5:

@@ -42,7 +42,7 @@ def maker(name: str) -> Callable[[str, Path], str]:
     """How a program comes to be."""
     if name.startswith("venv-"):
         return venv
-    return build if name == "bare" else found
+    return bare if name == "bare" else found
 
 
 def found(name: str, _: Path) -> str:
@@ -78,9 +78,14 @@ def venv(name: str, folder: Path) -> str:
     return str(python)
 
 
-def build(name: str, folder: Path) -> str:
-    """The bare program, of the versions that the product is built of."""
-    source, target = HERE / name, folder / name
+def bare(name: str, folder: Path) -> str:
+    """The bare program."""
+    return build(HERE / name, folder / name)
+
+
+def build(source: Path, target: Path) -> str:
+    """The program in this folder, which is called like it, of the versions that the product is built of."""
+    name = source.name
     say(f"{name}: cargo build --release, into {target.name}/")
     shutil.copy(ROOT / "Cargo.lock", source / "Cargo.lock")
     cargo = os.environ.get("CARGO", "cargo")
@@ -88,7 +93,7 @@ def build(name: str, folder: Path) -> str:
     environment = {key: value for key, value in os.environ.items() if key != "CARGO_TARGET_DIR"}
     command = [cargo, "build", "--release", "--quiet", "--target-dir", str(target)]
     run(command, "its build", BUILD_SECONDS, cwd=source, env=environment)
-    return str(target / "release" / "bare")
+    return str(target / "release" / name)
 
 
 def say(what: str) -> None:

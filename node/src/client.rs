@@ -151,11 +151,7 @@ impl Client {
     /// The node's refusal, or `node_unreachable`.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, Refusal> {
         let response = request.send().await.map_err(|error| {
-            let mut cause: &dyn std::error::Error = &error;
-            while let Some(next) = cause.source() {
-                cause = next;
-            }
-            unreachable_node(format!("{} does not answer: {cause}", self.url))
+            unreachable_node(format!("{} does not answer: {}", self.url, types::refusal::cause(&error)))
         })?;
         if response.status().is_success() {
             return Ok(response);

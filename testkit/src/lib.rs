@@ -12,6 +12,7 @@
     reason = "helpers of tests: failing loudly is their job"
 )]
 
+pub mod bundle;
 pub mod collector;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;

@@ -15,7 +15,7 @@ use crate::{
     Code, DataType, ModelName, Namespace, Refusal,
     quantity::{ByteCount, Rate, Share, Span},
 };
-pub use upstream::Upstream;
+pub use upstream::{Upstream, origin};
 
 /// The one API version there is.
 pub const API_VERSION: &str = "mantlet.dev/v1";

@@ -139,6 +139,15 @@ codes! {
     LedgerInvalid = "ledger_invalid", UNPROCESSABLE_ENTITY, FailedPrecondition, Client, false, "the exported ledger does not verify";
 }
 
+/// What is at the bottom of an error: the words of its last cause, which say more than its own.
+pub fn cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

@@ -27,8 +27,7 @@ impl Audit<'_> {
     fn step(&mut self, step: &Step) {
         match step {
             Step::Start { server, namespace, room, outward, .. } => {
-                let (namespace, room, outward) = (namespace.clone(), *room, *outward);
-                let empty = Server { namespace, room, outward, draining: false, replicas: BTreeMap::new() };
+                let empty = Server::empty(namespace.clone(), *room, *outward);
                 if self.servers.insert(server.clone(), empty).is_some() {
                     self.wrong.push(format!("the id {} is used twice", server.0));
                 }

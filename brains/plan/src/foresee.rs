@@ -43,9 +43,7 @@ pub(crate) fn carry_out(inputs: &mut Inputs, step: &Step, loaded: State) {
     let servers = &mut inputs.servers;
     match step.clone() {
         Step::Start { server, namespace, room, outward, .. } => {
-            let held =
-                Server { namespace, room, outward, draining: false, replicas: std::collections::BTreeMap::new() };
-            servers.insert(server, held);
+            servers.insert(server, Server::empty(namespace, room, outward));
         }
         Step::Load { server, replica, .. } => {
             if let Some(held) = servers.get_mut(&server) {

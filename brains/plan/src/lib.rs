@@ -104,6 +104,13 @@ pub struct Server {
     pub replicas: BTreeMap<Replica, State>,
 }
 
+impl Server {
+    /// One that holds nothing yet.
+    pub fn empty(namespace: Namespace, room: Room, outward: bool) -> Self {
+        Self { namespace, room, outward, draining: false, replicas: BTreeMap::new() }
+    }
+}
+
 /// What went wrong with a version so far.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Trouble {

@@ -7,12 +7,13 @@
 //! A replica gets a model server of its own while there are few of those; beyond, replicas of a namespace share.
 //! Two copies of one version never share a server, and a version that crashed before is always alone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use types::{Namespace, Timestamp, Version};
+use types::{Timestamp, Version};
 
 use crate::{
-    Current, Inputs, ModelId, Needs, Plan, Planned, Replica, Report, Room, ServerId, State, Step, WaitingOn, Why, Wish,
+    Current, Inputs, ModelId, Needs, Plan, Planned, Replica, Report, Room, Server, ServerId, State, Step, WaitingOn,
+    Why, Wish,
 };
 
 /// Replicas in one model server, at most: all of them are lost together.
@@ -197,32 +198,19 @@ impl<'a> Planner<'a> {
 
 /// Who sits where, with what this plan loads.
 struct Seats {
-    servers: BTreeMap<ServerId, Seat>,
+    servers: BTreeMap<ServerId, Server>,
     /// Replicas that are alone in theirs.
     alone: BTreeMap<Replica, u32>,
 }
 
-struct Seat {
-    room: Room,
-    outward: bool,
-    namespace: Namespace,
-    open: bool,
-    replicas: BTreeSet<Replica>,
-}
-
 impl Seats {
     fn of(inputs: &Inputs) -> Self {
-        let mut seats = Self { servers: BTreeMap::new(), alone: BTreeMap::new() };
-        for (id, server) in &inputs.servers {
-            let (room, replicas) = (server.room, server.replicas.keys().cloned().collect());
-            if let (Room::One, false, Some(replica)) = (room, server.draining, server.replicas.keys().next()) {
-                *seats.alone.entry(replica.clone()).or_default() += 1;
-            }
-            let (outward, namespace) = (server.outward, server.namespace.clone());
-            let seat = Seat { room, outward, namespace, open: !server.draining, replicas };
-            seats.servers.insert(id.clone(), seat);
+        let mut alone: BTreeMap<Replica, u32> = BTreeMap::new();
+        let live = inputs.servers.values().filter(|server| server.room == Room::One && !server.draining);
+        for replica in live.filter_map(|server| server.replicas.keys().next()) {
+            *alone.entry(replica.clone()).or_default() += 1;
         }
-        seats
+        Self { servers: inputs.servers.clone(), alone }
     }
 
     /// Whether a replica gets a server of its own: a new version does where the one before has.
@@ -235,29 +223,29 @@ impl Seats {
 
     /// A shared server with room for it: the one that holds the fewest.
     fn shared(&self, replica: &Replica, outward: bool) -> Option<ServerId> {
-        let fits = |seat: &Seat| {
-            seat.room == Room::Many
-                && seat.outward == outward
-                && seat.open
-                && seat.namespace == replica.model.namespace
-                && seat.replicas.len() < SHARING
-                && !seat.replicas.contains(replica)
+        let fits = |server: &Server| {
+            server.room == Room::Many
+                && server.outward == outward
+                && !server.draining
+                && server.namespace == replica.model.namespace
+                && server.replicas.len() < SHARING
+                && !server.replicas.contains_key(replica)
         };
-        let fitting = self.servers.iter().filter(|(_, seat)| fits(seat));
-        fitting.min_by_key(|(id, seat)| (seat.replicas.len(), *id)).map(|(id, _)| id.clone())
+        let fitting = self.servers.iter().filter(|(_, server)| fits(server));
+        fitting.min_by_key(|(id, server)| (server.replicas.len(), *id)).map(|(id, _)| id.clone())
     }
 
     fn take(&mut self, server: &ServerId, (room, outward): (Room, bool), replica: &Replica) {
         if room == Room::One {
             *self.alone.entry(replica.clone()).or_default() += 1;
         }
-        let namespace = replica.model.namespace.clone();
-        let seat = || Seat { room, outward, namespace, open: true, replicas: BTreeSet::new() };
-        self.servers.entry(server.clone()).or_insert_with(seat).replicas.insert(replica.clone());
+        let empty = || Server::empty(replica.model.namespace.clone(), room, outward);
+        let taken = self.servers.entry(server.clone()).or_insert_with(empty);
+        taken.replicas.insert(replica.clone(), State::Starting);
     }
 
     fn is_empty(&self, server: &ServerId) -> bool {
-        self.servers.get(server).is_none_or(|seat| seat.replicas.is_empty())
+        self.servers.get(server).is_none_or(|server| server.replicas.is_empty())
     }
 }
 

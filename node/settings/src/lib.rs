@@ -10,8 +10,7 @@ use gateway::{Traces, keys::KeySet};
 use model_server::process::Sandbox;
 use serde::Serialize;
 use types::{
-    Code, Refusal, Role,
-    manifest::Upstream,
+    Code, Refusal, Role, manifest,
     quantity::{ByteCount, Share, Span},
 };
 
@@ -327,9 +326,7 @@ impl Resolved {
         let addresses = text.split(',').map(str::trim).filter(|address| !address.is_empty());
         addresses
             .map(|address| {
-                let upstream =
-                    Upstream { url: address.to_owned(), model: None, version: None, credential: None, ca: None };
-                upstream.origin().map_err(|why| {
+                manifest::origin(address).map_err(|why| {
                     let what = format!("orchestrator.upstreams holds `{address}`: {why}");
                     invalid(what, "write it like `https://triton:8000`".into())
                 })

@@ -6,12 +6,12 @@
 
 use std::{collections::BTreeMap, error::Error, fs, path::Path, sync::Arc, time::Duration};
 
-use access::signing::{Key, MANIFEST_FILE, MODEL_FILE, SIGNATURE_FILE, root};
+use access::signing::Key;
 use model_server::{Engine, Sessions};
 use rpc::{ModelServer, model_server::Load};
 use tokio::time::Instant;
 use types::{
-    Digest, Manifest, Tensor, Version,
+    Tensor, Version,
     infer::{InferRequest, ModelMetadata, TensorSpec},
 };
 
@@ -129,20 +129,12 @@ fn request(metadata: &ModelMetadata) -> Outcome<InferRequest> {
 
 fn bundle(folder: &Path, model: Vec<u8>) -> Outcome<Load> {
     let key = Key::generate()?;
-    let mut manifest = Manifest::for_onnx("m".parse()?, MODEL_FILE);
-    manifest.metadata.namespace = Some("default".parse()?);
-    let files = [(MODEL_FILE, model), (MANIFEST_FILE, serde_json::to_vec(&manifest)?)];
-    let digests: BTreeMap<String, Digest> =
-        files.iter().map(|(name, data)| ((*name).to_owned(), Digest::of(data))).collect();
-    for (name, data) in &files {
-        fs::write(folder.join(name), data)?;
-    }
-    fs::write(folder.join(SIGNATURE_FILE), key.sign("m", &digests)?)?;
+    let digest = testkit::bundle::write(folder, &key, ("default", "m"), &model);
     Ok(Load {
         namespace: "default".parse()?,
         model: "m".parse()?,
         version: Version(1),
-        digest: root(&digests),
+        digest,
         path: folder.to_owned(),
         keys: vec![key.public()?.pem().to_owned()],
         known: None,

@@ -21,7 +21,8 @@ use types::{
 use crate::{
     batcher::{Pool, Queue},
     cache::{Cache, Gauge, Slot},
-    load, runtime,
+    load::{self, Loaded},
+    runtime,
 };
 
 /// Inferences waiting for a session, at most; more are refused at once.
@@ -157,14 +158,28 @@ impl Inner {
     async fn open(self: Arc<Self>, load: Load) -> Result<ModelMetadata, Refusal> {
         let _one = self.loading.lock().await;
         self.make_room(need(&load)).await?;
-        let before = self.gauge.as_ref().and_then(Gauge::bytes);
-        let (inner, of) = (self.clone(), load.clone());
-        let opened = move || load::open(inner.runtime()?, inner.sessions, inner.rows, &of);
-        let loaded = off_the_runtime(opened).await??;
+        let (loaded, bytes) = self.measured(&load, Self::load).await?;
         let metadata = loaded.metadata.clone();
-        let bytes = self.taken(before, &load);
         self.replace(Arc::new(Slot::warm(load, loaded, bytes))).await?;
         Ok(metadata)
+    }
+
+    fn load(&self, load: &Load) -> Result<Loaded, Refusal> {
+        load::open(self.runtime()?, self.sessions, self.rows, load)
+    }
+
+    /// Loads a model, and measures what it takes: as much as the process grows, and no less than its file.
+    async fn measured<T: Send + 'static>(
+        self: &Arc<Self>,
+        load: &Load,
+        work: impl FnOnce(&Self, &Load) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<(T, u64), Refusal> {
+        let bytes = || self.gauge.as_ref().and_then(Gauge::bytes);
+        let before = bytes();
+        let (inner, of) = (self.clone(), load.clone());
+        let loaded = off_the_runtime(move || work(&inner, &of)).await??;
+        let grown = before.zip(bytes()).map_or(0, |(before, after)| after.saturating_sub(before));
+        Ok((loaded, grown.max(size(load))))
     }
 
     async fn replace(&self, slot: Arc<Slot>) -> Result<(), Refusal> {
@@ -184,19 +199,15 @@ impl Inner {
         let _one = self.loading.lock().await;
         let known = slot.bytes();
         self.make_room(if known > 0 { known.saturating_add(WORK) } else { need(&slot.load) }).await?;
-        let before = self.gauge.as_ref().and_then(Gauge::bytes);
-        let (inner, of, form) = (self.clone(), slot.load.clone(), slot.form());
         let started = Instant::now();
-        match form {
+        match slot.form() {
             Some(form) => {
-                let pool = off_the_runtime(move || load::reopen(inner.runtime()?, &of, form)).await??;
-                let bytes = self.taken(before, &slot.load);
+                let reopen = |inner: &Self, load: &Load| load::reopen(inner.runtime()?, load, form);
+                let (pool, bytes) = self.measured(&slot.load, reopen).await?;
                 slot.refill(pool, bytes);
             }
             None => {
-                let opened = move || load::open(inner.runtime()?, inner.sessions, inner.rows, &of);
-                let loaded = off_the_runtime(opened).await??;
-                let bytes = self.taken(before, &slot.load);
+                let (loaded, bytes) = self.measured(&slot.load, Self::load).await?;
                 slot.fill(loaded, bytes);
             }
         }
@@ -213,16 +224,9 @@ impl Inner {
                 Code::Overloaded,
                 format!("{lacking} bytes are lacking, and every model in memory is in use"),
             )
-            .hint("give the shared model servers more memory, or pin what is used most: docs/serving.md")
+            .hint("give the shared model servers more memory, or pin what is used most: docs/operations.md")
             .retry_after(Duration::from_secs(1))),
         }
-    }
-
-    /// What a model takes that was just loaded: as measured, and no less than its file.
-    fn taken(&self, before: Option<u64>, load: &Load) -> u64 {
-        let after = self.gauge.as_ref().and_then(Gauge::bytes);
-        let grown = before.zip(after).map_or(0, |(before, after)| after.saturating_sub(before));
-        grown.max(size(load))
     }
 
     /// Asks a few models for what they answered before.
@@ -289,7 +293,8 @@ impl ModelServer for Engine {
 
     async fn status(&self) -> Result<ServerStatus, Refusal> {
         self.0.probe();
-        let queues: Vec<_> = self.0.cache.all().iter().filter_map(|slot| slot.queue()).collect();
+        let slots = self.0.cache.all();
+        let queues: Vec<_> = slots.iter().filter_map(|slot| slot.queue()).collect();
         let queued = queues.iter().map(|queue| queue.waiting()).sum::<usize>();
         Ok(ServerStatus {
             ready: self.0.cache.is_well(),
@@ -298,7 +303,7 @@ impl ModelServer for Engine {
             queued: u32::try_from(queued).unwrap_or(u32::MAX),
             loaded: u32::try_from(queues.len()).unwrap_or(u32::MAX),
             unloaded: self.0.cache.unloaded(),
-            away: self.0.cache.all().iter().filter_map(|slot| away(slot)).collect(),
+            away: slots.iter().filter_map(|slot| away(slot)).collect(),
         })
     }
 

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use types::{
     Code, DataType, Refusal, Tensor,
     infer::{InferRequest, InferResponse, ModelMetadata, TensorSpec},
-    manifest,
+    manifest, refusal,
     tensor::{
         self,
         cut::{Cut, cut},
@@ -177,8 +177,7 @@ impl Upstream {
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, Refusal> {
         let lost = |error: reqwest::Error| {
-            let error = error.without_url();
-            let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), deepest);
+            let why = refusal::cause(&error.without_url());
             Refusal::new(Code::ReplicaLost, format!("{} does not answer: {why}", self.base))
         };
         let response = request.send().await.map_err(lost)?;
@@ -217,12 +216,11 @@ impl Upstream {
         } else {
             call = call.header("content-type", "application/json");
         }
-        let parts = std::iter::once(Bytes::from(head)).chain(tail).map(Ok::<_, std::convert::Infallible>);
-        let length: usize = request.inputs.iter().map(|input| input.data().len()).sum();
-        let body = if length == 0 || !binary {
-            parts.flatten().next().unwrap_or_default().into()
+        let body = if tail.is_empty() {
+            head.into()
         } else {
-            reqwest::Body::wrap_stream(futures::stream::iter(parts.collect::<Vec<_>>()))
+            let parts: Vec<Bytes> = std::iter::once(Bytes::from(head)).chain(tail).collect();
+            reqwest::Body::wrap_stream(futures::stream::iter(parts.into_iter().map(Ok::<_, std::convert::Infallible>)))
         };
         let started = Instant::now();
         let (headers, body) = whole(self.send(call.body(body)).await?).await?;
@@ -246,10 +244,6 @@ impl Upstream {
         }
         health.away.clone()
     }
-}
-
-fn deepest(error: &(dyn std::error::Error + 'static)) -> String {
-    error.source().map_or_else(|| error.to_string(), deepest)
 }
 
 fn strange(what: &str, why: &dyn std::fmt::Display) -> Refusal {

@@ -1,16 +1,16 @@
 //! Models that share a model server: in memory while there is room, back when they are asked for.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: failing loudly is their job")]
 
-use std::{collections::BTreeMap, fs, sync::Arc};
+use std::{fs, sync::Arc};
 
-use access::signing::{Key, MANIFEST_FILE, MODEL_FILE, SIGNATURE_FILE, root};
+use access::signing::{Key, MODEL_FILE};
 use model_server::{Engine, Sessions};
 use rpc::{
     ModelServer,
     model_server::{Load, Unload},
 };
 use testkit::{onnx, setup};
-use types::{Code, DataType, Digest, Manifest, Tensor, Version, infer::InferRequest};
+use types::{Code, DataType, Tensor, Version, infer::InferRequest};
 
 /// Bytes that stay free for what a model works in.
 const WORK: u64 = 4 << 20;
@@ -27,22 +27,18 @@ impl Shelf {
 
     /// A bundle of a model that adds `term`, and what loads it.
     fn add(&self, name: &str, term: f32) -> Load {
-        let mut manifest = Manifest::for_onnx(name.parse().unwrap(), MODEL_FILE);
-        manifest.metadata.namespace = Some("bank".parse().unwrap());
-        let files = [(MODEL_FILE, onnx::add(term)), (MANIFEST_FILE, serde_json::to_vec(&manifest).unwrap())];
-        let digests: BTreeMap<String, Digest> =
-            files.iter().map(|(name, data)| ((*name).to_owned(), Digest::of(data))).collect();
+        self.put(name, &onnx::add(term))
+    }
+
+    fn put(&self, name: &str, model: &[u8]) -> Load {
         let path = self.dir.path().join(name);
         fs::create_dir(&path).unwrap();
-        for (file, data) in &files {
-            fs::write(path.join(file), data).unwrap();
-        }
-        fs::write(path.join(SIGNATURE_FILE), self.key.sign(name, &digests).unwrap()).unwrap();
+        let digest = testkit::bundle::write(&path, &self.key, ("bank", name), model);
         Load {
             namespace: "bank".parse().unwrap(),
             model: name.parse().unwrap(),
             version: Version(1),
-            digest: root(&digests),
+            digest,
             path,
             keys: vec![self.key.public().unwrap().pem().to_owned()],
             known: None,
@@ -140,17 +136,7 @@ async fn what_is_known_is_loaded_when_it_is_asked_for_and_once() {
 async fn a_model_that_is_no_function_of_its_inputs_is_refused() {
     let Some(engine) = engine("model-server cache::refused") else { return };
     let shelf = Shelf::new();
-    let mut load = shelf.add("dice", 0.0);
-    let mut manifest = Manifest::for_onnx("dice".parse().unwrap(), MODEL_FILE);
-    manifest.metadata.namespace = Some("bank".parse().unwrap());
-    let files = [(MODEL_FILE, onnx::dice()), (MANIFEST_FILE, serde_json::to_vec(&manifest).unwrap())];
-    let digests: BTreeMap<String, Digest> =
-        files.iter().map(|(name, data)| ((*name).to_owned(), Digest::of(data))).collect();
-    for (file, data) in &files {
-        fs::write(load.path.join(file), data).unwrap();
-    }
-    fs::write(load.path.join(SIGNATURE_FILE), shelf.key.sign("dice", &digests).unwrap()).unwrap();
-    load.digest = root(&digests);
+    let load = shelf.put("dice", &onnx::dice());
     let refusal = engine.load(load).await.unwrap_err();
     assert_eq!(refusal.code, Code::ModelUnsupported, "{refusal}");
     assert!(refusal.message.contains("when the same input is asked again"), "{refusal}");

@@ -1,16 +1,16 @@
 //! The model server's contract, in both forms: a call, and mTLS gRPC; on the real ONNX Runtime.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: failing loudly is their job")]
 
-use std::{collections::BTreeMap, fs, sync::Arc};
+use std::sync::Arc;
 
-use access::signing::{Key, MANIFEST_FILE, MODEL_FILE, SIGNATURE_FILE, root};
+use access::signing::Key;
 use model_server::{Engine, Sessions};
 use rpc::{
     ModelServer,
     model_server::{Load, ModelServerClient, Unload, model_server_router},
 };
 use testkit::{onnx, setup};
-use types::{Code, DataType, Digest, Manifest, Tensor, Version, infer::InferRequest};
+use types::{Code, DataType, Digest, Tensor, Version, infer::InferRequest};
 
 struct Bundle {
     dir: tempfile::TempDir,
@@ -20,16 +20,8 @@ struct Bundle {
 
 fn bundle() -> Bundle {
     let (dir, key) = (tempfile::tempdir().unwrap(), Key::generate().unwrap());
-    let mut manifest = Manifest::for_onnx("add".parse().unwrap(), MODEL_FILE);
-    manifest.metadata.namespace = Some("bank".parse().unwrap());
-    let files = [(MODEL_FILE, onnx::add(10.0)), (MANIFEST_FILE, serde_json::to_vec(&manifest).unwrap())];
-    let digests: BTreeMap<String, Digest> =
-        files.iter().map(|(name, data)| ((*name).to_owned(), Digest::of(data))).collect();
-    for (name, data) in &files {
-        fs::write(dir.path().join(name), data).unwrap();
-    }
-    fs::write(dir.path().join(SIGNATURE_FILE), key.sign("add", &digests).unwrap()).unwrap();
-    Bundle { dir, key, digest: root(&digests) }
+    let digest = testkit::bundle::write(dir.path(), &key, ("bank", "add"), &onnx::add(10.0));
+    Bundle { dir, key, digest }
 }
 
 fn load(bundle: &Bundle) -> Load {

@@ -205,7 +205,7 @@ impl Executor {
 
     fn start(&mut self, spec: Spec) {
         let Spec { server, namespace, room, outward, .. } = spec.clone();
-        let held = Server { namespace, room, outward, draining: false, replicas: BTreeMap::new() };
+        let held = Server::empty(namespace, room, outward);
         let held = Held { server: held, endpoint: None, digests: BTreeMap::new(), away: BTreeMap::new() };
         self.shared.world.lock().servers.insert(server.clone(), held);
         let ((drain, drained), (orders, ordered)) = (oneshot::channel(), mpsc::channel(ORDERS));
@@ -228,12 +228,7 @@ impl Executor {
                 secret
             }),
             Err(refusal) => {
-                let told = (server.clone(), Happened::Refused(replica, refusal));
-                // There is room for it, or those who wait for room are told first.
-                let sender = self.happened.0.clone();
-                self.lives.spawn(async move {
-                    let _ = sender.send(told).await;
-                });
+                self.take(server.clone(), Happened::Refused(replica, refusal)).await;
                 return;
             }
         };
@@ -375,6 +370,7 @@ impl Executor {
             }
             Happened::Refused(replica, refusal) => {
                 held.server.replicas.remove(&replica);
+                held.digests.remove(&replica);
                 tracing::warn!(server = %id.0, replica = %Named(&replica), %refusal, "replica refused");
                 world.trouble.entry(replica).or_default().refused = Some(refusal);
                 "refused".into()

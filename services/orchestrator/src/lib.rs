@@ -30,7 +30,7 @@ use rpc::{
 use store::{Catalog, Collection, Expect, Write, read_all};
 use tokio::sync::Notify;
 use types::{
-    Code, Refusal,
+    Code, ModelName, Namespace, Refusal,
     manifest::{Source, Upstream},
 };
 
@@ -70,7 +70,7 @@ const CURRENT: &str = "current/";
 /// Steps taken that are told.
 const RECENT: usize = 20;
 
-fn key(prefix: &str, (namespace, model): (&types::Namespace, &types::ModelName)) -> String {
+fn key(prefix: &str, (namespace, model): (&Namespace, &ModelName)) -> String {
     format!("{prefix}{namespace}/{model}")
 }
 
@@ -127,6 +127,25 @@ impl Shared {
             .hint("who runs the node allows it by the setting orchestrator.upstreams"))
     }
 
+    /// What the ledger is told of a change of a model.
+    fn record(
+        &self,
+        action: &str,
+        (namespace, model): (&Namespace, &ModelName),
+        actor: String,
+        detail: serde_json::Value,
+    ) -> Record {
+        Record {
+            v: 1,
+            at: self.clock.now().0,
+            action: action.to_owned(),
+            namespace: Some(namespace.to_string()),
+            actor,
+            subject: format!("model:{namespace}/{model}"),
+            detail,
+        }
+    }
+
     /// Publishes the routes as the world is now.
     fn publish(&self) {
         let world = self.world.lock();
@@ -152,17 +171,10 @@ impl rpc::Orchestrator for Orchestrator {
         if desired.is_none() {
             writes.push(Write::remove(Collection::Desired, self::key(SCALED, (&namespace, &model)), Expect::Any));
         }
-        let record = Record {
-            v: 1,
-            at: self.shared.clock.now().0,
-            action,
-            namespace: Some(namespace.to_string()),
-            actor,
-            subject: format!("model:{namespace}/{model}"),
-            detail: desired.as_ref().map_or(serde_json::Value::Null, |desired| {
-                serde_json::json!({ "version": desired.version, "digest": desired.digest, "reason": desired.reason })
-            }),
-        };
+        let detail = desired.as_ref().map_or(serde_json::Value::Null, |desired| {
+            serde_json::json!({ "version": desired.version, "digest": desired.digest, "reason": desired.reason })
+        });
+        let record = self.shared.record(&action, (&namespace, &model), actor, detail);
         let committed = self.shared.catalog.commit(writes, vec![record.to_line()]).await;
         let committed = committed.map_err(|error| match error {
             store::Error::Conflict { .. } => {
@@ -188,10 +200,7 @@ impl rpc::Orchestrator for Orchestrator {
         let Scale { namespace, model, replicas, author, reason } = request;
         let about = plan::ModelId { namespace: namespace.clone(), name: model.clone() };
         let manifest = self.shared.world.lock().wishes.get(&about).map(|(desired, _)| desired.manifest.clone());
-        let manifest = manifest.ok_or_else(|| {
-            Refusal::new(Code::ModelNotFound, format!("there is no model `{model}`"))
-                .hint("`mantlet models` lists them")
-        })?;
+        let manifest = manifest.ok_or_else(|| Refusal::unknown_model(&namespace, &model))?;
         if let Some(replicas) = replicas.filter(|replicas| manifest.bounded(*replicas) != *replicas) {
             let (least, most) = (manifest.bounded(0), manifest.bounded(u32::MAX));
             return Err(Refusal::new(
@@ -206,15 +215,8 @@ impl rpc::Orchestrator for Orchestrator {
             Some(scaled) => Write::put(Collection::Desired, &key, Expect::Any, scaled)?,
             None => Write::remove(Collection::Desired, &key, Expect::Any),
         };
-        let record = Record {
-            v: 1,
-            at: self.shared.clock.now().0,
-            action: "model.scale".into(),
-            namespace: Some(namespace.to_string()),
-            actor: author.clone(),
-            subject: format!("model:{namespace}/{model}"),
-            detail: serde_json::json!({ "replicas": replicas }),
-        };
+        let detail = serde_json::json!({ "replicas": replicas });
+        let record = self.shared.record("model.scale", (&namespace, &model), author, detail);
         let committed = self.shared.catalog.commit(vec![write], vec![record.to_line()]).await?;
         {
             let mut world = self.shared.world.lock();
@@ -246,16 +248,16 @@ impl rpc::Orchestrator for Orchestrator {
             plan::ServerId(format!("new-{named}"))
         };
         let rounds = plan::foresee(&inputs, self.shared.clock.now(), &mut name);
-        let mut homes: BTreeMap<plan::ServerId, types::Namespace> =
+        let mut homes: BTreeMap<plan::ServerId, Namespace> =
             inputs.servers.into_iter().map(|(id, server)| (id, server.namespace)).collect();
-        homes.extend(rounds.iter().flatten().filter_map(|planned| outlook::home(&planned.step)));
+        let entries = journal::Journal::recent(&*self.shared.catalog).await?;
+        let steps = rounds.iter().flatten().chain(entries.iter().map(|entry| &entry.planned));
+        homes.extend(steps.filter_map(|planned| outlook::home(&planned.step)));
         let of_round = |round: Vec<plan::Planned>| {
             let shown = round.into_iter().filter_map(|planned| outlook::action(planned, &namespace, &homes));
             shown.collect::<Vec<_>>()
         };
         let rounds = rounds.into_iter().map(of_round).filter(|round| !round.is_empty()).collect();
-        let entries = journal::Journal::recent(&*self.shared.catalog).await?;
-        homes.extend(entries.iter().filter_map(|entry| outlook::home(&entry.planned.step)));
         let recent = entries.into_iter().filter_map(|entry| outlook::taken(entry, &namespace, &homes));
         Ok(Outlook { rounds, waiting, recent: recent.take(RECENT).collect() })
     }

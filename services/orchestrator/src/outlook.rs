@@ -22,26 +22,24 @@ pub(crate) fn home(step: &Step) -> Option<(ServerId, Namespace)> {
 /// A step as people read it, if it is about this namespace.
 pub(crate) fn action(planned: Planned, namespace: &Namespace, homes: &Homes) -> Option<Action> {
     let Planned { step, why } = planned;
-    let (step, of, replica, server) = match step {
-        Step::Start { server, namespace, room, .. } => {
-            let kind = if room == Room::One { "start" } else { "start shared" };
-            (kind, Some(namespace), None, Some(server))
-        }
-        Step::Load { server, replica, .. } => ("load", None, Some(replica), Some(server)),
-        Step::Unload { server, replica } => ("unload", None, Some(replica), Some(server)),
-        Step::Route { replica, .. } => ("route", None, Some(replica), None),
-        Step::Unroute { model } if model.namespace != *namespace => return None,
-        Step::Unroute { model } => {
-            let why = why.to_string();
-            return Some(Action { step: "unroute".into(), model: Some(model.name), version: None, server: None, why });
-        }
-        Step::Drain { server } => ("drain", homes.get(&server).cloned(), None, Some(server)),
+    let (step, replica, server) = match step {
+        Step::Start { server, room: Room::One, .. } => ("start", None, Some(server)),
+        Step::Start { server, room: Room::Many, .. } => ("start shared", None, Some(server)),
+        Step::Load { server, replica, .. } => ("load", Some((replica.model, Some(replica.version))), Some(server)),
+        Step::Unload { server, replica } => ("unload", Some((replica.model, Some(replica.version))), Some(server)),
+        Step::Route { replica, .. } => ("route", Some((replica.model, Some(replica.version))), None),
+        Step::Unroute { model } => ("unroute", Some((model, None)), None),
+        Step::Drain { server } => ("drain", None, Some(server)),
     };
-    let of = of.or_else(|| replica.as_ref().map(|replica| replica.model.namespace.clone()));
-    (of.as_ref() == Some(namespace)).then(|| Action {
+    let (model, version) = replica.unzip();
+    let home = match (&model, &server) {
+        (Some(model), _) => Some(&model.namespace),
+        (None, server) => server.as_ref().and_then(|server| homes.get(server)),
+    };
+    (home == Some(namespace)).then(|| Action {
         step: step.into(),
-        version: replica.as_ref().map(|replica| replica.version),
-        model: replica.map(|replica| replica.model.name),
+        model: model.map(|model| model.name),
+        version: version.flatten(),
         server: server.map(|server| server.0),
         why: why.to_string(),
     })

@@ -31,18 +31,26 @@ impl Upstream {
     /// # Errors
     /// What is wrong with the address.
     pub fn origin(&self) -> Result<String, String> {
-        let url = url::Url::parse(&self.url).map_err(|error| error.to_string())?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(format!("`{}` is no scheme for it: http or https", url.scheme()));
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err("a password has no place in an address: name a secret (`credential`)".into());
-        }
-        if url.query().is_some() || url.fragment().is_some() {
-            return Err("it has a query or a fragment".into());
-        }
-        Ok(url.origin().ascii_serialization())
+        origin(&self.url)
     }
+}
+
+/// Scheme, host and port of an address that models may be asked at.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn origin(address: &str) -> Result<String, String> {
+    let url = url::Url::parse(address).map_err(|error| error.to_string())?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("`{}` is no scheme for it: http or https", url.scheme()));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("a password has no place in an address: name a secret (`credential`)".into());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("it has a query or a fragment".into());
+    }
+    Ok(url.origin().ascii_serialization())
 }
 
 /// As people write it.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use access::Action;
+use access::{Action, Permit};
 use axum::{body::Body, extract::State, response::Response};
 use rpc::registry::SetSecret;
 use schemars::JsonSchema;
@@ -39,25 +39,28 @@ pub(crate) async fn list(State(ring): Shared, sender: Sender) -> Response {
 pub(crate) async fn set(State(ring): Shared, sender: Sender, Path(name): Path<String>, mut body: Body) -> Response {
     let outcome = async {
         // Who may not set any learns nothing about the body.
-        permit(&ring, &sender, Action::ManageSecrets, on_namespace)?;
+        let permit = permit(&ring, &sender, Action::ManageSecrets, on_namespace)?;
         let SecretBody { value } = read(&bytes(&ring, &mut body).await?)?;
-        change(&ring, &sender, &name, Some(Zeroizing::new(value))).await
+        change(&ring, &permit, &name, Some(Zeroizing::new(value))).await
     };
     let outcome = outcome.await;
     settle(outcome, body).await
 }
 
 pub(crate) async fn remove(State(ring): Shared, sender: Sender, Path(name): Path<String>) -> Response {
-    rest::respond(change(&ring, &sender, &name, None).await)
+    let outcome = async {
+        let permit = permit(&ring, &sender, Action::ManageSecrets, on_namespace)?;
+        change(&ring, &permit, &name, None).await
+    };
+    rest::respond(outcome.await)
 }
 
 async fn change(
     ring: &Ring,
-    sender: &Sender,
+    permit: &Permit,
     name: &str,
     value: Option<Zeroizing<String>>,
 ) -> Result<serde_json::Value, Refusal> {
-    let permit = permit(ring, sender, Action::ManageSecrets, on_namespace)?;
     let name: SecretName = name.parse()?;
     let (actor, namespace, set) = (permit.principal().subject(), permit.namespace().clone(), value.is_some());
     let receipt = ring.registry.set_secret(SetSecret { actor, namespace, name: name.clone(), value }).await?;

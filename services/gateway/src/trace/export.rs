@@ -18,6 +18,7 @@ use tokio::{
 };
 
 use super::{Entry, Finished, spans};
+use types::refusal;
 
 /// Traces sent together, and the longest one waits for company: some 200 KiB.
 const BATCH: usize = 128;
@@ -106,7 +107,7 @@ impl Exporter {
 
     /// Sends a request; how many of its spans were rejected.
     async fn post(&mut self, body: bytes::Bytes) -> Result<u64, Failure> {
-        let passing = |error: reqwest::Error| Failure { why: cause(&error), passing: true };
+        let passing = |error: reqwest::Error| Failure { why: refusal::cause(&error), passing: true };
         let client = match &self.client {
             Some(client) => client.clone(),
             None => self.client.insert(client(&self.url).map_err(passing)?).clone(),
@@ -156,12 +157,4 @@ impl Exporter {
 fn client(url: &str) -> reqwest::Result<reqwest::Client> {
     let builder = reqwest::Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none());
     if url.starts_with("http://") { builder.no_proxy().build() } else { builder.build() }
-}
-
-fn cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
 }
