@@ -1,0 +1,161 @@
+//! Learners of different kinds, mixed by how well each has foretold the classes: what to take when nobody knows better.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Basic, Ensemble, HoeffdingTree, Logistic, Neighbours, Result, Schema, Snapshot, ensemble,
+    error::within,
+    learner::{Classifier, check_example, check_question, normalise},
+    logistic, neighbours,
+    scratch::{CLASSES_INLINE, with_places},
+    share::FixedShare,
+};
+
+/// How kinds of learners are mixed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// How often another kind becomes the best one, per row. Default 0.001.
+    pub share: f64,
+    /// How fast weights follow losses. Default 1.
+    pub rate: f64,
+    /// The least probability that a kind's answer counts as: one bad surprise must not silence it. Default 0.01.
+    pub least: f64,
+    /// Trees of each ensemble. Default 10.
+    pub trees: usize,
+    /// Bytes that all may take. Default 64 MiB.
+    pub memory: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { share: 0.001, rate: 1.0, least: 0.01, trees: 10, memory: 64 << 20 }
+    }
+}
+
+/// Fixed share (Herbster and Warmuth, Machine Learning 1998) over kinds of learners, on log loss: an adaptive random
+/// forest, streaming random patches, logistic regression, nearest neighbours and naive Bayes. All learn every row; an
+/// answer is the mean of theirs by weight. On each stretch of a stream it loses about ln(kinds) bits more than the kind
+/// that is best there. A kind that would need more memory than its part is left out.
+///
+/// ```
+/// use online::{Auto, Classifier, Schema, auto::Settings};
+///
+/// let mut auto = Auto::new(Settings::default(), Schema::numeric(1)?, 2, 7)?;
+/// for n in 0..500 {
+///     let x = f64::from(n % 10);
+///     auto.learn(&[x], usize::from(x > 4.0), 1.0)?;
+/// }
+/// let mut probabilities = [0.0; 2];
+/// auto.predict(&[9.0], &mut probabilities)?;
+/// assert!(probabilities[1] > 0.9);
+/// assert_eq!(auto.weights().count(), 5);
+/// # Ok::<(), online::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Auto {
+    schema: Schema,
+    classes: usize,
+    least: f64,
+    experts: Vec<Basic>,
+    share: FixedShare,
+}
+
+impl Auto {
+    /// One of each kind that has room.
+    ///
+    /// # Errors
+    /// [`Error::Range`](crate::Error::Range) names a setting, or the number of classes, that can't be.
+    pub fn new(settings: Settings, schema: Schema, classes: usize, seed: u64) -> Result<Self> {
+        within("least", settings.least, (1e-9, 0.5), "from 10^-9 to 0.5")?;
+        within("trees", settings.trees as f64, (1.0, 1_000.0), "from 1 to 1,000")?;
+        // A quarter for each ensemble with its background trees, a quarter for the others.
+        let part = settings.memory / 4;
+        let forest = |mut ensemble: ensemble::Settings, seed| {
+            ensemble.tree.memory = (part / settings.trees).max(1 << 16);
+            Ensemble::new(ensemble, schema.clone(), classes, seed)
+        };
+        let mut experts = vec![
+            Basic::Ensemble(forest(ensemble::Settings::adaptive_random_forest(settings.trees), seed)?),
+            Basic::Ensemble(forest(ensemble::Settings::streaming_random_patches(settings.trees), seed ^ 1)?),
+            Basic::Tree(HoeffdingTree::naive_bayes(schema.clone(), classes)?),
+        ];
+        let linear = logistic::Settings { memory: part, ..logistic::Settings::default() };
+        experts.extend(Logistic::new(linear, schema.clone(), classes).ok().map(Basic::Logistic));
+        let nearest = neighbours::Settings { memory: part, ..neighbours::Settings::default() };
+        experts.extend(Neighbours::new(nearest, schema.clone(), classes).ok().map(Basic::Neighbours));
+        let share = FixedShare::new(experts.len(), settings.rate, settings.share)?;
+        Ok(Self { schema, classes, least: settings.least, experts, share })
+    }
+
+    /// Each kind of learner, with its weight.
+    pub fn weights(&self) -> impl Iterator<Item = (&Basic, f64)> {
+        self.experts.iter().zip(self.share.weights().iter().copied())
+    }
+}
+
+impl Classifier for Auto {
+    fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    fn classes(&self) -> usize {
+        self.classes
+    }
+
+    fn predict(&self, row: &[f64], probabilities: &mut [f64]) -> Result<()> {
+        check_question(&self.schema, self.classes, row, probabilities.len())?;
+        probabilities.fill(0.0);
+        with_places::<CLASSES_INLINE, _>(self.classes, |answer| {
+            for (expert, weight) in self.experts.iter().zip(self.share.weights()) {
+                expert.predict(row, answer)?;
+                for (sum, probability) in probabilities.iter_mut().zip(answer.iter()) {
+                    *sum += weight * probability;
+                }
+            }
+            Ok(())
+        })?;
+        normalise(probabilities);
+        Ok(())
+    }
+
+    fn learn(&mut self, row: &[f64], class: usize, weight: f64) -> Result<()> {
+        check_example(&self.schema, self.classes, row, class, weight)?;
+        if weight == 0.0 {
+            return Ok(());
+        }
+        let mut losses = [f64::NAN; 8];
+        with_places::<CLASSES_INLINE, _>(self.classes, |answer| {
+            for (expert, loss) in self.experts.iter_mut().zip(&mut losses) {
+                expert.predict(row, answer)?;
+                let probability = answer.get(class).copied().unwrap_or(0.0);
+                *loss = -probability.max(self.least).ln();
+                expert.learn(row, class, weight)?;
+            }
+            Ok(())
+        })?;
+        self.share.update(losses.get(..self.experts.len()).unwrap_or_default())
+    }
+
+    fn memory(&self) -> usize {
+        let experts: usize = self.experts.iter().map(|expert| expert.memory()).sum();
+        size_of::<Self>() + experts
+    }
+}
+
+impl Snapshot for Auto {
+    const KIND: &'static str = "auto";
+    const VERSION: u16 = 1;
+
+    fn check(&self) -> Result<()> {
+        self.schema.check_self()?;
+        within("least", self.least, (1e-9, 0.5), "from 10^-9 to 0.5")?;
+        self.share.check()?;
+        let fits = |expert: &Basic| expert.schema() == &self.schema && expert.classes() == self.classes;
+        if self.share.weights().len() != self.experts.len() || self.experts.len() > 8 || !self.experts.iter().all(fits)
+        {
+            return Err(crate::Error::Snapshot("has kinds of learners that do not fit together"));
+        }
+        self.experts.iter().try_for_each(Basic::check)
+    }
+}

@@ -1,0 +1,50 @@
+//! Learns from streams, one example at a time: classifiers, regressors, drift and anomaly detectors, evidence, forecasts.
+//!
+//! Everything here is pure: no I/O, no threads, no clock. Time is an argument, randomness comes from a seed, and the same
+//! inputs give the same outputs bit for bit. Rows are slices of numbers that a [`Schema`] describes; nothing allocates
+//! once a learner has grown to its size. State is saved and loaded by [`Snapshot`].
+//!
+//! Does not know about: models of others, where examples come from, who asks, what is done with an answer.
+
+pub mod anomaly;
+mod arena;
+pub mod auto;
+pub mod bandit;
+pub mod basic;
+pub mod boosted;
+pub mod calibrate;
+pub mod drift;
+pub mod ensemble;
+pub mod error;
+pub mod evidence;
+pub mod guard;
+pub mod hoeffding;
+pub mod learner;
+pub mod logistic;
+mod moments;
+pub mod neighbours;
+mod places;
+pub mod random;
+pub mod registry;
+pub mod regression;
+pub mod schema;
+mod scratch;
+pub mod share;
+pub mod snapshot;
+pub mod tree;
+
+pub use auto::Auto;
+pub use basic::Basic;
+pub use boosted::Boosted;
+pub use ensemble::Ensemble;
+pub use error::Error;
+pub use hoeffding::HoeffdingTree;
+pub use learner::{Classifier, Regressor};
+pub use logistic::Logistic;
+pub use neighbours::Neighbours;
+pub use random::Random;
+pub use schema::{Feature, Kind, Schema};
+pub use snapshot::Snapshot;
+
+/// What may go wrong here: [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
