@@ -343,3 +343,31 @@ async fn a_thousand_predictions_of_three_models_under_load_replay_without_a_mism
         assert!(tokio::time::Instant::now() < until, "{found}");
     }
 }
+
+#[tokio::test]
+async fn a_client_that_goes_away_leaves_a_record() {
+    if setup::onnxruntime().is_none() {
+        return setup::skip(
+            "record::a_client_that_goes_away",
+            "ONNX Runtime's library is not set up: cargo xtask setup",
+        );
+    }
+    let node = Node::start(BINARY).await;
+    let client = node.client();
+    deploy(&client, "add", json!({})).await;
+    // For some seconds nobody answers.
+    let pid = rustix::process::Pid::from_raw(node.model_servers()[0].cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    let gone = async || {
+        let events = events(&node).await;
+        events.iter().any(|(_, _, data)| String::from_utf8_lossy(data).contains("client_gone"))
+    };
+    let until = tokio::time::Instant::now() + testkit::node::PATIENCE;
+    while !gone().await {
+        assert!(tokio::time::Instant::now() < until, "no record\n{}", node.log());
+        let asked = client.request(Method::POST, "/v2/models/add/infer").json(&request(1.0));
+        let impatient = asked.timeout(Duration::from_millis(200));
+        // Once the model server is replaced it is answered, and says nothing.
+        drop(impatient.send().await);
+    }
+}

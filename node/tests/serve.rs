@@ -103,12 +103,21 @@ async fn wrong_requests_are_refused_and_the_node_lives_on() {
             vec![(length, "92")],
             (400, "request_malformed"),
         ),
+        (
+            onnx::add_request().to_string().into_bytes(),
+            vec![("mantlet-priority", "urgent")],
+            (400, "request_malformed"),
+        ),
         (b"{}".to_vec(), vec![("content-encoding", "br")], (415, "encoding_unsupported")),
         (b"{}".to_vec(), vec![("content-encoding", "gzip")], (400, "request_malformed")),
         (vec![b' '; (16 << 20) + 1], vec![], (413, "body_too_large")),
     ] {
         let answer = raw(body, &headers).await;
         assert_eq!(code(&answer), expected, "{headers:?}: {answer:?}");
+    }
+    for priority in ["high", "normal", "low"] {
+        let answer = raw(onnx::add_request().to_string().into_bytes(), &[("mantlet-priority", priority)]).await;
+        assert_eq!(answer.0, 200, "{priority}: {answer:?}");
     }
     let unknown = client.infer("nothing", &onnx::add_request()).await;
     assert_eq!(code(&unknown), (404, "model_not_found"));

@@ -265,16 +265,6 @@ impl Authorizer {
         Ok(())
     }
 
-    /// Takes back the policies of every namespace; used before they are all read anew.
-    pub fn clear(&self) {
-        if let Some(policies) = &self.policies {
-            let mut policies = policies.write();
-            policies.namespaces.clear();
-            policies.version += 1;
-            self.cache.write().clear();
-        }
-    }
-
     /// Lets the principal do it, or says no.
     ///
     /// O(1) for a decision it remembers; some tens of microseconds otherwise.

@@ -207,10 +207,9 @@ impl Identifier {
         used.filter(|(_, at)| at.0 > 0).collect()
     }
 
-    /// Forgets every credential; used before they are all read anew.
-    pub fn clear(&self) {
-        self.tokens.write().clear();
-        self.paths.write().clear();
+    /// Every credential that is known, by its id.
+    pub fn known(&self) -> Vec<String> {
+        self.tokens.read().keys().map(|id| id.as_str().to_owned()).collect()
     }
 
     /// Who shows this credential, acting in the namespace they name.

@@ -25,6 +25,7 @@ pub enum Fault {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the specification's own names")]
 pub enum Grpc {
+    Cancelled = 1,
     InvalidArgument = 3,
     DeadlineExceeded = 4,
     NotFound = 5,
@@ -110,6 +111,7 @@ codes! {
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE, ResourceExhausted, Client, false, "the body is over the limit";
     EncodingUnsupported = "encoding_unsupported", UNSUPPORTED_MEDIA_TYPE, Unimplemented, Client, false, "the content encoding or type is not supported";
     SlowClient = "slow_client", REQUEST_TIMEOUT, DeadlineExceeded, Client, true, "the request came too slowly";
+    ClientGone = "client_gone", REQUEST_TIMEOUT, Cancelled, Client, true, "the client went away before its answer came";
     RateLimited = "rate_limited", TOO_MANY_REQUESTS, ResourceExhausted, Client, true, "the caller sends more requests than its limit";
     ConcurrencyLimited = "concurrency_limited", TOO_MANY_REQUESTS, ResourceExhausted, Client, true, "the caller has too many requests in flight";
     QuotaExceeded = "quota_exceeded", TOO_MANY_REQUESTS, ResourceExhausted, Client, true, "the namespace has used up its quota";

@@ -32,8 +32,25 @@ const UNKNOWN: f64 = 0.001;
 /// Share of a new reading in the mean.
 const FRESH: f64 = 0.1;
 
-/// How a request matters inside its namespace; lower goes first.
-pub type Priority = u8;
+/// How a request matters inside its namespace; the first goes first, and waits only behind its like.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// Before all others.
+    High,
+    /// As most are.
+    #[default]
+    Normal,
+    /// What can wait.
+    Low,
+}
+
+/// Something for each priority.
+type Lanes<T> = [T; 3];
+
+/// What there is of this priority and those before it.
+fn before<T: Copy + std::iter::Sum<T>>(lanes: &Lanes<T>, priority: Priority) -> T {
+    lanes.iter().take(priority as usize + 1).copied().sum()
+}
 
 /// A request at the gate. `N` names a namespace, `M` a model on this machine.
 #[derive(Debug, Clone, PartialEq)]
@@ -94,15 +111,26 @@ pub type Verdicts = Vec<(u64, Verdict)>;
 struct Model {
     limit: Limit,
     in_flight: u32,
-    waiting: u32,
+    waiting: Lanes<u32>,
     /// Seconds of CPU per row.
     cost: Option<f64>,
+    /// Whether it is forgotten once nobody is left.
+    gone: bool,
 }
 
 impl Model {
     /// Whether one more may be in flight.
     fn below(&self) -> bool {
         self.in_flight < self.limit.current()
+    }
+
+    /// How many wait, whatever their priority.
+    fn queued(&self) -> u32 {
+        before(&self.waiting, Priority::Low)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.in_flight == 0 && self.queued() == 0
     }
 }
 
@@ -120,7 +148,14 @@ struct Share<N, M> {
     in_flight: u32,
     /// In the order they go: by priority, then as they came.
     waiting: VecDeque<Waiting<N, M>>,
-    cost: f64,
+    /// What those cost that wait.
+    cost: Lanes<f64>,
+}
+
+impl<N, M> Share<N, M> {
+    fn queued(&self) -> f64 {
+        before(&self.cost, Priority::Low)
+    }
 }
 
 /// The gate of one machine.
@@ -156,7 +191,7 @@ impl<N: Ord + Clone, M: Ord + Clone> Gate<N, M> {
 
     /// Requests of this model in flight, and those that wait.
     pub fn load(&self, model: &M) -> (u32, u32) {
-        self.models.get(model).map_or((0, 0), |model| (model.in_flight, model.waiting))
+        self.models.get(model).map_or((0, 0), |model| (model.in_flight, model.queued()))
     }
 
     /// What is let in of this model at a time, and what is in flight.
@@ -164,24 +199,32 @@ impl<N: Ord + Clone, M: Ord + Clone> Gate<N, M> {
         self.models.get(model).map(|model| (model.limit.current(), model.in_flight))
     }
 
-    /// Forgets a model that is gone; those in flight and waiting are still counted as they leave.
+    /// Forgets a model that is gone, once the last of those in flight and waiting has left.
     pub fn forget(&mut self, model: &M) {
-        if self.models.get(model).is_some_and(|model| model.in_flight == 0 && model.waiting == 0) {
-            self.models.remove(model);
+        if let Some(known) = self.models.get_mut(model) {
+            known.gone = true;
         }
+        self.tidy_model(model);
     }
 
     /// How long a request would wait now; says so before anything of it was read.
     ///
     /// # Errors
     /// When that is too long for its deadline: how long.
-    pub fn peek(&self, namespace: &N, model: &M, deadline: Duration, now: Duration) -> Result<(), Duration> {
+    pub fn peek(
+        &self,
+        namespace: &N,
+        model: &M,
+        priority: Priority,
+        deadline: Duration,
+        now: Duration,
+    ) -> Result<(), Duration> {
         let Some(known) = self.models.get(model) else { return Ok(()) };
         let row = known.cost.unwrap_or(UNKNOWN).min(MOST);
-        if known.below() && known.waiting == 0 && self.in_flight + row <= self.room() + 1e-9 {
+        if known.below() && known.queued() == 0 && self.in_flight + row <= self.room() + 1e-9 {
             return Ok(());
         }
-        let wait = self.wait(namespace, known);
+        let wait = self.wait(namespace, known, priority);
         let caution = if self.is_longest(namespace) { CAUTION } else { 1 };
         if now + wait * caution + known.limit.at_most() > deadline { Err(wait) } else { Ok(()) }
     }
@@ -190,7 +233,7 @@ impl<N: Ord + Clone, M: Ord + Clone> Gate<N, M> {
     pub fn enter(&mut self, ask: Ask<N, M>, now: Duration) -> (Entry<N, M>, Verdicts) {
         let model = self.models.entry(ask.model.clone()).or_default();
         let cost = ask.rows.max(1) as f64 * model.cost.unwrap_or(UNKNOWN);
-        let (below, next) = (model.below(), model.waiting == 0);
+        let (below, next) = (model.below(), model.queued() == 0);
         let ticket = Ticket { id: self.next, namespace: ask.namespace, model: ask.model, cost };
         self.next += 1;
         let next = next && !self.crowded() && self.has_room(&ticket);
@@ -198,14 +241,15 @@ impl<N: Ord + Clone, M: Ord + Clone> Gate<N, M> {
             self.admit(&ticket);
             return (Entry::Admitted(ticket), Vec::new());
         }
-        if let Err(wait) = self.peek(&ticket.namespace, &ticket.model, ask.deadline, now) {
+        if let Err(wait) = self.peek(&ticket.namespace, &ticket.model, ask.priority, ask.deadline, now) {
             return (Entry::Shed(wait), Vec::new());
         }
         let mut verdicts = Vec::new();
         if self.waiting >= WAITING {
             let longest = self.shares.iter().max_by_key(|(_, share)| share.waiting.len()).map(|(name, _)| name.clone());
             let Some(longest) = longest.filter(|longest| *longest != ticket.namespace) else {
-                let wait = self.models.get(&ticket.model).map(|model| self.wait(&ticket.namespace, model));
+                let model = self.models.get(&ticket.model);
+                let wait = model.map(|model| self.wait(&ticket.namespace, model, ask.priority));
                 return (Entry::Shed(wait.unwrap_or_default()), verdicts);
             };
             verdicts.extend(self.take_last(&longest).map(|id| (id, Verdict::Shed(Duration::from_secs(1)))));
@@ -230,6 +274,7 @@ impl<N: Ord + Clone, M: Ord + Clone> Gate<N, M> {
         }
         let verdicts = self.pump(now);
         self.tidy(&ticket.namespace);
+        self.tidy_model(&ticket.model);
         verdicts
     }
 
@@ -242,6 +287,7 @@ impl<N: Ord + Clone, M: Ord + Clone> Gate<N, M> {
         }
         let verdicts = self.pump(now);
         self.tidy(&ticket.namespace);
+        self.tidy_model(&ticket.model);
         verdicts
     }
 
@@ -272,10 +318,10 @@ impl<N: Ord + Clone, M: Ord + Clone> Gate<N, M> {
 
     /// How long a request of this namespace for this model would wait: behind its model's queue by Little's law, behind its
     /// namespace's by its share of the cores.
-    fn wait(&self, namespace: &N, model: &Model) -> Duration {
-        let ahead = f64::from(model.waiting) / f64::from(model.limit.current().max(1));
+    fn wait(&self, namespace: &N, model: &Model, priority: Priority) -> Duration {
+        let ahead = f64::from(before(&model.waiting, priority)) / f64::from(model.limit.current().max(1));
         let behind_model = (ahead + 1.0) * model.limit.latency().as_secs_f64();
-        let own = self.shares.get(namespace).map_or(0.0, |share| share.cost);
+        let own = self.shares.get(namespace).map_or(0.0, |share| before(&share.cost, priority));
         let active = self.shares.values().filter(|share| !share.waiting.is_empty()).count().max(1);
         let behind_namespace = own * active as f64 / self.cores;
         let wait = if model.below() { 0.0 } else { behind_model };
@@ -283,13 +329,13 @@ impl<N: Ord + Clone, M: Ord + Clone> Gate<N, M> {
     }
 
     fn is_longest(&self, namespace: &N) -> bool {
-        let own = self.shares.get(namespace).map_or(0.0, |share| share.cost);
-        self.shares.values().all(|share| share.cost <= own)
+        let own = self.shares.get(namespace).map_or(0.0, Share::queued);
+        self.shares.values().all(|share| share.queued() <= own)
     }
 
     fn share(&mut self, namespace: &N) -> &mut Share<N, M> {
         let virtual_time = self.virtual_time;
-        let new = || Share { had: virtual_time, in_flight: 0, waiting: VecDeque::new(), cost: 0.0 };
+        let new = || Share { had: virtual_time, in_flight: 0, waiting: VecDeque::new(), cost: [0.0; 3] };
         self.shares.entry(namespace.clone()).or_insert_with(new)
     }
 
@@ -309,10 +355,10 @@ impl<N: Ord + Clone, M: Ord + Clone> Gate<N, M> {
     fn queue(&mut self, waiting: Waiting<N, M>) {
         self.waiting += 1;
         if let Some(model) = self.models.get_mut(&waiting.ticket.model) {
-            model.waiting += 1;
+            model.waiting[waiting.priority as usize] += 1;
         }
         let share = self.share(&waiting.ticket.namespace.clone());
-        share.cost += waiting.ticket.cost;
+        share.cost[waiting.priority as usize] += waiting.ticket.cost;
         let place = share.waiting.partition_point(|other| other.priority <= waiting.priority);
         share.waiting.insert(place, waiting);
     }
@@ -320,10 +366,15 @@ impl<N: Ord + Clone, M: Ord + Clone> Gate<N, M> {
     fn take(&mut self, namespace: &N, place: usize) -> Option<Waiting<N, M>> {
         let share = self.shares.get_mut(namespace)?;
         let waiting = share.waiting.remove(place)?;
-        share.cost = if share.waiting.is_empty() { 0.0 } else { (share.cost - waiting.ticket.cost).max(0.0) };
+        let lane = waiting.priority as usize;
+        share.cost[lane] -= waiting.ticket.cost;
+        if share.waiting.iter().all(|other| other.priority != waiting.priority) {
+            // What additions and subtractions left over.
+            share.cost[lane] = 0.0;
+        }
         self.waiting -= 1;
         if let Some(model) = self.models.get_mut(&waiting.ticket.model) {
-            model.waiting = model.waiting.saturating_sub(1);
+            model.waiting[lane] = model.waiting[lane].saturating_sub(1);
         }
         Some(waiting)
     }
@@ -358,6 +409,12 @@ impl<N: Ord + Clone, M: Ord + Clone> Gate<N, M> {
             }
         }
         verdicts
+    }
+
+    fn tidy_model(&mut self, model: &M) {
+        if self.models.get(model).is_some_and(|known| known.gone && known.is_idle()) {
+            self.models.remove(model);
+        }
     }
 
     /// Forgets a namespace that has nothing here and no debt.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use balance::{
     Gate, Outcome, Pool,
-    gate::{Ask, Entry, Served, Verdict},
+    gate::{Ask, Entry, Priority, Served, Verdict},
 };
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -94,10 +94,17 @@ fn equal_replicas_are_served_about_as_well_as_by_the_twin() {
 struct Flood {
     namespace: u8,
     model: u8,
+    priority: Priority,
     load: Load,
 }
 
-/// What a namespace got.
+impl Flood {
+    fn who(&self) -> (u8, Priority) {
+        (self.namespace, self.priority)
+    }
+}
+
+/// What a namespace got for one priority.
 #[derive(Debug, Default)]
 struct Got {
     offered: u64,
@@ -108,7 +115,7 @@ struct Got {
 }
 
 /// Two cores that all models share; `deadline` for each request. With or without a gate before them.
-fn gated(floods: &[Flood], deadline: Duration, seconds: u64, gate: bool) -> BTreeMap<u8, Got> {
+fn gated(floods: &[Flood], deadline: Duration, seconds: u64, gate: bool) -> BTreeMap<(u8, Priority), Got> {
     enum Event {
         Arrive(usize),
         Done(u64),
@@ -117,7 +124,7 @@ fn gated(floods: &[Flood], deadline: Duration, seconds: u64, gate: bool) -> BTre
     let (mut events, mut cores) = (Events::default(), Station::new(2, 1.0));
     let mut doors: Gate<u8, u8> = Gate::new(2);
     let mut draws: Vec<_> = (0..floods.len() as u64).map(|n| ChaCha8Rng::seed_from_u64(11 + n)).collect();
-    let (mut next, mut got) = (0_u64, BTreeMap::<u8, Got>::new());
+    let (mut next, mut got) = (0_u64, BTreeMap::<(u8, Priority), Got>::new());
     // Job → (ticket, flood, came, sent, work), and ticket → job.
     let (mut jobs, mut tickets) = (BTreeMap::new(), BTreeMap::new());
     (0..floods.len()).for_each(|flood| events.after(Duration::ZERO, Event::Arrive(flood)));
@@ -130,14 +137,14 @@ fn gated(floods: &[Flood], deadline: Duration, seconds: u64, gate: bool) -> BTre
         let mut verdicts = Vec::new();
         match event {
             Event::Arrive(flood) => {
-                let Flood { namespace, model, load } = floods[flood];
+                let Flood { namespace, model, priority, load } = floods[flood];
                 let (pause, work) = load.draw(&mut draws[flood]);
                 events.after(pause, Event::Arrive(flood));
                 let job = next;
                 next += 1;
-                got.entry(namespace).or_default().offered += 1;
+                got.entry((namespace, priority)).or_default().offered += 1;
                 if gate {
-                    let ask = Ask { namespace, model, rows: 1, priority: 1, deadline: now + deadline };
+                    let ask = Ask { namespace, model, rows: 1, priority, deadline: now + deadline };
                     let (entry, others) = doors.enter(ask, now);
                     verdicts.extend(others);
                     match entry {
@@ -150,7 +157,7 @@ fn gated(floods: &[Flood], deadline: Duration, seconds: u64, gate: bool) -> BTre
                             jobs.insert(job, (Some(ticket), flood, now, now, work));
                             events.after(deadline, Event::Late(job));
                         }
-                        Entry::Shed(_) => got.entry(namespace).or_default().shed += 1,
+                        Entry::Shed(_) => got.entry((namespace, priority)).or_default().shed += 1,
                     }
                 } else {
                     jobs.insert(job, (None, flood, now, now, work));
@@ -159,7 +166,7 @@ fn gated(floods: &[Flood], deadline: Duration, seconds: u64, gate: bool) -> BTre
             }
             Event::Done(job) => {
                 let (ticket, flood, came, began, work) = jobs.remove(&job).unwrap();
-                let got = got.entry(floods[flood].namespace).or_default();
+                let got = got.entry(floods[flood].who()).or_default();
                 got.good += u64::from(now - came <= deadline);
                 got.latencies.push(now - came);
                 if let Some(ticket) = ticket {
@@ -190,7 +197,7 @@ fn gated(floods: &[Flood], deadline: Duration, seconds: u64, gate: bool) -> BTre
                 sent.push(job);
             } else {
                 let (_, flood, ..) = jobs.remove(&job).unwrap();
-                got.entry(floods[flood].namespace).or_default().shed += 1;
+                got.entry(floods[flood].who()).or_default().shed += 1;
             }
         }
         for job in sent {
@@ -206,16 +213,16 @@ fn gated(floods: &[Flood], deadline: Duration, seconds: u64, gate: bool) -> BTre
 #[test]
 fn five_times_more_than_possible_still_gives_what_is_possible() {
     let load = Load { rate: 5.0 * 2.0 / SERVICE, work: SERVICE, spread: 0.3 };
-    let floods = || [Flood { namespace: 1, model: 1, load }];
+    let floods = || [Flood { namespace: 1, model: 1, priority: Priority::Normal, load }];
     let deadline = Duration::from_millis(100);
     let possible = 60.0 * 2.0 / SERVICE;
-    let mut got = gated(&floods(), deadline, 60, true).remove(&1).unwrap();
+    let mut got = gated(&floods(), deadline, 60, true).remove(&(1, Priority::Normal)).unwrap();
     let share = got.good as f64 / possible;
     assert!(share >= 0.95, "{share:.3} of what is possible");
     let p99 = quantile(&mut got.latencies, 0.99);
     assert!(p99 <= deadline * 11 / 10, "{p99:?}");
     assert!(got.shed > got.offered / 2);
-    let open = gated(&floods(), deadline, 60, false).remove(&1).unwrap();
+    let open = gated(&floods(), deadline, 60, false).remove(&(1, Priority::Normal)).unwrap();
     assert!((open.good as f64) < possible * 0.05, "without a gate nobody is answered in time: {}", open.good);
 }
 
@@ -224,11 +231,30 @@ fn a_flooding_namespace_takes_little_from_another() {
     // One asks for a quarter of the machine; the other for ten times the machine, over four models.
     let modest = Load { rate: 0.25 * 2.0 / SERVICE, work: SERVICE, spread: 0.3 };
     let flood = Load { rate: 2.5 * 2.0 / SERVICE, ..modest };
-    let modest = || Flood { namespace: 1, model: 1, load: modest };
+    let modest = || Flood { namespace: 1, model: 1, priority: Priority::Normal, load: modest };
     let deadline = Duration::from_millis(200);
-    let alone = gated(&[modest()], deadline, 60, true).remove(&1).unwrap();
-    let floods: Vec<_> = (2..6).map(|model| Flood { namespace: 2, model, load: flood }).chain([modest()]).collect();
-    let beside = gated(&floods, deadline, 60, true).remove(&1).unwrap();
+    let alone = gated(&[modest()], deadline, 60, true).remove(&(1, Priority::Normal)).unwrap();
+    let floods: Vec<_> = (2..6)
+        .map(|model| Flood { namespace: 2, model, priority: Priority::Normal, load: flood })
+        .chain([modest()])
+        .collect();
+    let beside = gated(&floods, deadline, 60, true).remove(&(1, Priority::Normal)).unwrap();
     let share = beside.good as f64 / beside.offered as f64;
     assert!(share >= 0.9 * alone.good as f64 / alone.offered as f64, "{share:.3}, {} shed", beside.shed);
+}
+
+#[test]
+fn what_matters_most_is_answered_under_five_times_the_load() {
+    let load = |share: f64| Load { rate: share * 2.0 / SERVICE, work: SERVICE, spread: 0.3 };
+    let high = Flood { namespace: 1, model: 1, priority: Priority::High, load: load(0.3) };
+    let rest = [Priority::Normal, Priority::Low];
+    let rest = rest.map(|priority| Flood { namespace: 1, model: 1, priority, load: load(2.35) });
+    let floods: Vec<_> = rest.into_iter().chain([high]).collect();
+    let got = gated(&floods, Duration::from_millis(100), 60, true);
+    let share = |priority| {
+        let got = &got[&(1, priority)];
+        got.good as f64 / got.offered as f64
+    };
+    let [high, normal, low] = [Priority::High, Priority::Normal, Priority::Low].map(share);
+    assert!(high >= 0.99 && normal > 0.2 && low < 0.05, "{high:.3} {normal:.3} {low:.3}");
 }

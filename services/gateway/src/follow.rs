@@ -1,8 +1,8 @@
 //! Follows the registry's policies and credentials and the orchestrator's routes: a change is here within a moment.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, hash::Hash, sync::Arc, time::Duration};
 
-use rpc::{Since, registry::Used};
+use rpc::{Changes, Since, registry::Used};
 use types::Refusal;
 
 use crate::Ring;
@@ -84,57 +84,80 @@ async fn tell_uses(ring: &Ring) -> Result<(), Refusal> {
 
 async fn credentials(ring: &Ring, since: &mut Since) -> Result<(), Refusal> {
     let changes = ring.registry.credentials(*since).await?;
-    if changes.restart {
-        ring.identifier.clear();
-    }
-    for change in changes.changes {
-        match change.value {
+    *since = changes.since;
+    for (key, value) in whole(changes, || ring.identifier.known()) {
+        match value {
             Some(record) => ring.identifier.insert(record),
-            None => ring.identifier.remove(&change.key),
+            None => ring.identifier.remove(&key),
         }
     }
     ring.note_change();
-    *since = changes.since;
     Ok(())
 }
 
 async fn policies(ring: &Ring, since: &mut Since) -> Result<(), Refusal> {
     let changes = ring.registry.policies(*since).await?;
-    if changes.restart {
-        ring.clear_policies();
-    }
-    for change in changes.changes {
-        ring.set_policy(change.key, change.value);
+    *since = changes.since;
+    for (namespace, text) in whole(changes, || ring.policed()) {
+        ring.set_policy(namespace, text);
     }
     ring.note_change();
-    *since = changes.since;
     Ok(())
 }
 
 async fn quotas(ring: &Ring, since: &mut Since) -> Result<(), Refusal> {
     let changes = ring.registry.quotas(*since).await?;
-    let mut gone: Vec<_> = if changes.restart { ring.quotas.list() } else { Vec::new() };
-    for change in changes.changes {
-        gone.retain(|(namespace, _)| *namespace != change.key);
-        ring.quotas.set(change.key, change.value);
-    }
-    // A source that started over has said all it knows; what it did not name is gone.
-    for (namespace, _) in gone {
-        ring.quotas.set(namespace, None);
+    *since = changes.since;
+    let known = || ring.quotas.list().into_iter().map(|(namespace, _)| namespace).collect();
+    for (namespace, quota) in whole(changes, known) {
+        ring.quotas.set(namespace, quota);
     }
     ring.note_change();
-    *since = changes.since;
     Ok(())
 }
 
 async fn routes(ring: &Ring, since: &mut Since) -> Result<(), Refusal> {
     let changes = ring.orchestrator.routes(*since).await?;
-    if changes.restart {
-        ring.clear_routes();
-    }
-    for change in changes.changes {
-        ring.set_route(change.key, change.value);
-    }
     *since = changes.since;
+    for (key, route) in whole(changes, || ring.routed()) {
+        ring.set_route(key, route);
+    }
     Ok(())
+}
+
+/// What changed. A source that started over has said all it knows: what it did not name is gone, and comes last, so that
+/// whatever stays is never away, not even for a moment.
+fn whole<K: Clone + Eq + Hash, V>(
+    changes: Changes<K, V>,
+    known: impl FnOnce() -> Vec<K>,
+) -> impl Iterator<Item = (K, Option<V>)> {
+    let mut gone = if changes.restart { known() } else { Vec::new() };
+    if !gone.is_empty() {
+        let named: HashSet<&K> = changes.changes.iter().map(|change| &change.key).collect();
+        gone.retain(|key| !named.contains(key));
+    }
+    let changed = changes.changes.into_iter().map(|change| (change.key, change.value));
+    changed.chain(gone.into_iter().map(|key| (key, None)))
+}
+
+#[cfg(test)]
+mod tests {
+    use rpc::feed::Change;
+
+    use super::*;
+
+    fn changes(restart: bool) -> Changes<&'static str, u8> {
+        let change = |key, value| Change { key, value };
+        let changes = vec![change("a", Some(1)), change("b", None)];
+        Changes { restart, changes, since: Since::default() }
+    }
+
+    #[test]
+    fn a_source_that_started_over_takes_back_what_it_does_not_name() {
+        let known = || vec!["a", "b", "c"];
+        let all: Vec<_> = whole(changes(true), known).collect();
+        assert_eq!(all, [("a", Some(1)), ("b", None), ("c", None)]);
+        let some: Vec<_> = whole(changes(false), known).collect();
+        assert_eq!(some, [("a", Some(1)), ("b", None)]);
+    }
 }

@@ -48,6 +48,8 @@ pub struct Head {
     pub peer: Option<Arc<Peer>>,
     /// The `mantlet-namespace` header.
     pub namespace: Option<String>,
+    /// The `mantlet-priority` header.
+    pub priority: Option<String>,
     /// When the call came in.
     pub received: Instant,
     /// When the answer is due.
@@ -73,7 +75,9 @@ pub trait Body: Send {
 pub async fn predict(ring: &Ring, mut call: Call<'_>) -> Result<Reply, Refusal> {
     let mut record = record::Record::open(ring, &mut call.head);
     let call_deadline = call.head.deadline;
-    let outcome = steps(ring, call, &mut record).await;
+    let mut watch = record::Watch::over(ring, &mut record);
+    let outcome = steps(ring, call, watch.record()).await;
+    watch.ended();
     record.close(ring, call_deadline, outcome).await
 }
 

@@ -30,6 +30,8 @@ pub(crate) const INFER: &str = "/v2/models/{model}/infer";
 pub(crate) const INFER_VERSION: &str = "/v2/models/{model}/versions/{version}/infer";
 /// The header by which node-wide principals name their namespace.
 pub(crate) const NAMESPACE: &str = "mantlet-namespace";
+/// The header that says how a request matters inside its namespace; one in the body would come too late.
+pub(crate) const PRIORITY: &str = "mantlet-priority";
 /// What the server is called, as clients of the protocol read it.
 pub(crate) const SERVER: &str = "mantlet";
 /// What it can do beyond the protocol's core.
@@ -82,6 +84,7 @@ pub(crate) fn head<'a>(ring: &Ring, asking: impl Into<Asking<'a>>, door: Door, t
         authorization: headers.get(header::AUTHORIZATION).map(|value| value.as_bytes().to_vec()),
         peer: peer.cloned(),
         namespace: text(headers, NAMESPACE),
+        priority: text(headers, PRIORITY),
         received,
         deadline: received + limit,
         trace: ring.tracer.as_ref().and_then(|tracer| tracer.begin(headers, door, &ring.clock)),

@@ -288,9 +288,9 @@ impl Ring {
         self.note_change();
     }
 
-    /// Forgets every route; used before they are all read anew.
-    pub(crate) fn clear_routes(&self) {
-        self.models.write().clear();
+    /// Every model that is routed.
+    pub(crate) fn routed(&self) -> Vec<ModelKey> {
+        self.models.read().keys().cloned().collect()
     }
 
     /// A number that nothing else has here.
@@ -358,10 +358,9 @@ impl Ring {
         };
     }
 
-    /// Forgets every namespace's policies; used before they are all read anew.
-    pub(crate) fn clear_policies(&self) {
-        self.authorizer.clear();
-        self.policies.write().clear();
+    /// Every namespace with policies of its own.
+    pub(crate) fn policed(&self) -> Vec<types::Namespace> {
+        self.policies.read().keys().cloned().collect()
     }
 
     /// Lets the principal do it outside the ring of a prediction; a no is recorded.

@@ -7,7 +7,7 @@ use super::*;
 const MS: Duration = Duration::from_millis(1);
 
 fn ask(namespace: u8, model: u8, rows: u64) -> Ask<u8, u8> {
-    Ask { namespace, model, rows, priority: 1, deadline: Duration::from_secs(3_600) }
+    Ask { namespace, model, rows, priority: Priority::Normal, deadline: Duration::from_secs(3_600) }
 }
 
 fn served(millis: u64) -> Option<Served> {
@@ -34,7 +34,8 @@ enum Event {
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
-    let enter = (0..4_u8, 0..5_u8, 0..200_u64, 0..3_u8, 0..5_000_u64).prop_map(
+    let priority = prop::sample::select(vec![Priority::High, Priority::Normal, Priority::Low]);
+    let enter = (0..4_u8, 0..5_u8, 0..200_u64, priority, 0..5_000_u64).prop_map(
         |(namespace, model, rows, priority, patience)| Event::Enter { namespace, model, rows, priority, patience },
     );
     let index = any::<prop::sample::Index>;
@@ -165,8 +166,11 @@ fn inside_a_namespace_priority_goes_first_then_who_came_first() {
         }
     };
     // Two for each core go on, however much they cost.
-    let [first, ..] = [enter(1, 2), enter(1, 2), enter(1, 2), enter(1, 2)];
-    let (low, normal, high, second) = (enter(2, 2), enter(1, 2), enter(0, 2), enter(1, 2));
+    let mut normal = || enter(Priority::Normal, 2);
+    let [first, ..] = [normal(), normal(), normal(), normal()];
+    let low = enter(Priority::Low, 2);
+    let normal = enter(Priority::Normal, 2);
+    let (high, second) = (enter(Priority::High, 2), enter(Priority::Normal, 2));
     let mut order = Vec::new();
     let mut last = first;
     let mut by_id: BTreeMap<u64, _> = [low, normal, high, second].map(|ticket| (ticket.id, ticket)).into();
@@ -187,8 +191,12 @@ fn who_can_t_be_answered_in_time_is_refused_at_once() {
     let soon = Ask { deadline: MS * 150, ..ask(1, 1, 1) };
     let (Entry::Shed(wait), _) = gate.enter(soon.clone(), MS) else { panic!("it can't make it") };
     assert!(wait > MS * 50, "{wait:?}");
-    assert!(gate.peek(&1, &1, soon.deadline, MS).is_err());
-    assert!(gate.peek(&1, &1, Duration::from_secs(60), MS).is_ok());
+    assert!(gate.peek(&1, &1, Priority::Normal, soon.deadline, MS).is_err());
+    assert!(gate.peek(&1, &1, Priority::Normal, Duration::from_secs(60), MS).is_ok());
+    // Who matters more waits for none of them.
+    assert!(gate.peek(&1, &1, Priority::High, MS * 400, MS).is_ok());
+    let high = Ask { priority: Priority::High, deadline: MS * 400, ..ask(1, 1, 1) };
+    assert!(matches!(gate.enter(high, MS).0, Entry::Waiting(_)));
 }
 
 #[test]
@@ -229,4 +237,16 @@ fn the_queue_stays_short_however_many_come() {
         shed += u32::from(matches!(gate.enter(soon, MS * (2 + n / 1_000)).0, Entry::Shed(_)));
     }
     assert!(gate.waiting() <= 8 && shed >= 980, "{} wait, {shed} are refused", gate.waiting());
+}
+
+#[test]
+fn a_model_that_is_gone_is_forgotten_with_its_last_request() {
+    let mut gate = gate(&[1, 2], 1);
+    gate.forget(&2);
+    assert_eq!(gate.model(&2), None);
+    let Entry::Admitted(ticket) = gate.enter(ask(0, 1, 1), MS).0 else { panic!("it is idle") };
+    gate.forget(&1);
+    assert_eq!(gate.load(&1), (1, 0));
+    gate.leave(&ticket, served(1), MS * 2);
+    assert_eq!(gate.model(&1), None);
 }

@@ -8,12 +8,17 @@ pub mod quota;
 
 use std::sync::Arc;
 
+use ::balance::gate::Priority;
 use access::{Permit, Resource};
 use tokio::time::{Instant, timeout_at};
 use types::{Code, Refusal, infer::InferRequest, quota::AuditDuty};
 
 use super::{Body, Head};
-use crate::{Ring, rest::body::slow, ring::Model};
+use crate::{
+    Ring,
+    rest::{PRIORITY, body::slow},
+    ring::Model,
+};
 pub(crate) use limit::Limiter;
 pub(crate) use quota::Quotas;
 
@@ -22,6 +27,7 @@ pub struct Cleared {
     permit: Permit,
     model: Arc<Model>,
     request: InferRequest,
+    priority: Priority,
     deadline: Instant,
     duty: AuditDuty,
     /// Gives the caller's place and the namespace's back when the request is over.
@@ -37,6 +43,11 @@ impl Cleared {
     /// The request.
     pub fn request(&self) -> &InferRequest {
         &self.request
+    }
+
+    /// How it matters inside its namespace.
+    pub fn priority(&self) -> Priority {
+        self.priority
     }
 
     /// When the answer is due.
@@ -57,7 +68,7 @@ impl Cleared {
 /// Lets a request through that keeps the limits and fits the model.
 ///
 /// # Errors
-/// `model_not_found`, `quota_exceeded`, `rate_limited`, `concurrency_limited`, `overloaded`, what is wrong with the body, `input_mismatch`,
+/// `model_not_found`, `quota_exceeded`, `rate_limited`, `concurrency_limited`, `request_malformed`, `overloaded`, what is wrong with the body, `input_mismatch`,
 /// `input_value_refused`, `output_unknown`.
 pub async fn assess(ring: &Ring, permit: Permit, head: &Head, body: &mut dyn Body) -> Result<Cleared, Refusal> {
     let Resource::Model(namespace, name) = permit.resource() else {
@@ -70,12 +81,24 @@ pub async fn assess(ring: &Ring, permit: Permit, head: &Head, body: &mut dyn Bod
     let shared = ring.quotas.admit(namespace)?;
     let own = ring.limiter.admit((principal.home(), principal.caller()), &key, &spec.limits)?;
     let admitted = (own, shared);
-    ring.admission.peek(model.place, head.deadline)?;
+    let priority = priority(head.priority.as_deref())?;
+    ring.admission.peek(model.place, priority, head.deadline)?;
     let read = timeout_at(head.deadline, body.request(spec.limits.body.0)).await;
     let request = read.unwrap_or_else(|_| Err(slow(head.deadline - head.received)))?;
     payload::check(&request, model.inputs.as_deref(), model.route.metadata.as_ref())?;
     let duty = ring.quotas.count(namespace, request.rows(), ring.clock.now())?;
     let asked = request.timeout.map(|timeout| head.received + timeout.min(ring.limits.longest_deadline));
     let deadline = asked.map_or(head.deadline, |asked| asked.min(head.deadline));
-    Ok(Cleared { permit, model, request, deadline, duty, _admitted: admitted })
+    Ok(Cleared { permit, model, request, priority, deadline, duty, _admitted: admitted })
+}
+
+/// How a request matters, as its head says.
+fn priority(word: Option<&str>) -> Result<Priority, Refusal> {
+    match word {
+        None | Some("normal") => Ok(Priority::Normal),
+        Some("high") => Ok(Priority::High),
+        Some("low") => Ok(Priority::Low),
+        Some(other) => Err(Refusal::new(Code::RequestMalformed, format!("`{PRIORITY}: {other}` is no priority"))
+            .hint("it is `high`, `normal` or `low`; left out, it is `normal`")),
+    }
 }

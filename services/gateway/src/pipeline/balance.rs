@@ -69,7 +69,8 @@ impl Drop for Lease {
 /// # Errors
 /// `overloaded` when it can't be answered in time; `deadline_exceeded` or `model_not_ready` when no replica became ready.
 pub async fn balance(ring: &Ring, route: &Route) -> Result<Lease, Refusal> {
-    let pass = ring.admission.enter(route.model().place, route.request().rows(), route.deadline()).await?;
+    let pass =
+        ring.admission.enter(route.model().place, route.request().rows(), route.priority(), route.deadline()).await?;
     pool(route, route.version(), |pool, now| pool.budget().request(now));
     let mut lease = again(ring, route, &[]).await?;
     lease.pass = Some(pass);

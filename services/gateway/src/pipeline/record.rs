@@ -49,6 +49,36 @@ pub struct Record {
     trace: Option<Box<Trace>>,
 }
 
+/// Records a prediction whose client goes away: then nobody asks for the next step, and this is dropped.
+pub(super) struct Watch<'a> {
+    ring: &'a Ring,
+    record: &'a mut Record,
+    ended: bool,
+}
+
+impl<'a> Watch<'a> {
+    pub(super) fn over(ring: &'a Ring, record: &'a mut Record) -> Self {
+        Self { ring, record, ended: false }
+    }
+
+    pub(super) fn record(&mut self) -> &mut Record {
+        self.record
+    }
+
+    /// The steps came to an end, one way or the other.
+    pub(super) fn ended(mut self) {
+        self.ended = true;
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.record.abandoned(self.ring);
+        }
+    }
+}
+
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
@@ -181,6 +211,24 @@ impl Record {
             tracer.take(ended, outcome.as_ref().err().map(|refusal| refusal.code));
         }
         outcome
+    }
+
+    /// Closes the record of a prediction that nobody waits for any more.
+    fn abandoned(&mut self, ring: &Ring) {
+        let refusal = Refusal::new(Code::ClientGone, "the client went away before its answer came");
+        let step = self.entered.0;
+        self.leave(ring, Instant::now());
+        self.event.outcome = Outcome::Refused(refusal.code);
+        ring.metrics.refused(step, refusal.code);
+        ring.metrics.finished(false, self.started.elapsed());
+        if let (Some(trace), Some(tracer)) = (self.trace.take(), &ring.tracer) {
+            tracer.take(trace.finish(&self.event, self.started.elapsed()), Some(refusal.code));
+        }
+        if self.event.caller.is_none() {
+            ring.deny(None, "predict", "a model".into(), &refusal);
+        } else if !ring.recorder.take(Event::Prediction(self.event.clone())) {
+            ring.metrics.lost();
+        }
     }
 
     fn answered(&mut self, reply: &Reply) {

@@ -33,6 +33,11 @@ impl Route {
         self.cleared.request()
     }
 
+    /// How it matters inside its namespace.
+    pub fn priority(&self) -> ::balance::gate::Priority {
+        self.cleared.priority()
+    }
+
     /// When the answer is due.
     pub fn deadline(&self) -> Instant {
         self.cleared.deadline()

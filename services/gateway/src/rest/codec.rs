@@ -141,10 +141,20 @@ impl Body for RestBody {
         let length = self.header(JSON_LENGTH).map(str::to_owned);
         let packed = body::read(&mut self.body, limit, self.idle).await?;
         let data = body::unpack(encoding, packed, limit).await?;
-        let (request, binary) = read(&data, length.as_deref(), model, version)?;
+        let (request, binary) = if is_long(&data, length.as_deref()) {
+            let read = tokio::task::spawn_blocking(move || read(&data, length.as_deref(), model, version));
+            read.await.map_err(|error| Refusal::new(Code::Internal, format!("reading a request failed: {error}")))??
+        } else {
+            read(&data, length.as_deref(), model, version)?
+        };
         self.binary = binary;
         Ok(request)
     }
+}
+
+/// Whether there is so much JSON that reading it, some 100 µs and more, would hold up the requests of others.
+fn is_long(data: &Bytes, length: Option<&str>) -> bool {
+    length.and_then(|length| length.trim().parse().ok()).unwrap_or(data.len()) > 64 << 10
 }
 
 fn malformed(what: impl Into<Cow<'static, str>>) -> Refusal {

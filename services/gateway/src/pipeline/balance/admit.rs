@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use ::balance::gate::{Ask, Entry, Gate, Served, Ticket, Verdict, Verdicts};
+use ::balance::gate::{Ask, Entry, Gate, Priority, Served, Ticket, Verdict, Verdicts};
 use parking_lot::Mutex;
 use tokio::{
     sync::oneshot::{self, error::TryRecvError},
@@ -12,9 +12,6 @@ use types::{Code, Refusal};
 
 /// Numbers of a namespace and of a model in it, this gateway's own.
 pub(crate) type Place = (u64, u64);
-
-/// How much an ordinary request matters.
-const ORDINARY: u8 = 1;
 
 /// Who waits for a verdict, by ticket.
 type Waiting = HashMap<u64, oneshot::Sender<Verdict>>;
@@ -86,10 +83,10 @@ impl Admission {
     ///
     /// # Errors
     /// `overloaded`, with how long to wait.
-    pub(crate) fn peek(&self, (namespace, model): Place, deadline: Instant) -> Result<(), Refusal> {
+    pub(crate) fn peek(&self, (namespace, model): Place, priority: Priority, deadline: Instant) -> Result<(), Refusal> {
         let now = Instant::now();
         let (gate, _) = &*self.state.lock();
-        let outcome = gate.peek(&namespace, &(namespace, model), self.since(deadline), self.since(now));
+        let outcome = gate.peek(&namespace, &(namespace, model), priority, self.since(deadline), self.since(now));
         outcome.map_err(overloaded)
     }
 
@@ -101,10 +98,11 @@ impl Admission {
         self: &Arc<Self>,
         (namespace, model): Place,
         rows: u64,
+        priority: Priority,
         deadline: Instant,
     ) -> Result<Pass, Refusal> {
         let model = (namespace, model);
-        let ask = Ask { namespace, model, rows, priority: ORDINARY, deadline: self.since(deadline) };
+        let ask = Ask { namespace, model, rows, priority, deadline: self.since(deadline) };
         let (ticket, told) = {
             let (gate, waiting) = &mut *self.state.lock();
             let now = self.since(Instant::now());
@@ -176,11 +174,11 @@ mod tests {
 
     /// Takes every place that the model has.
     async fn fill(admission: &Arc<Admission>) -> Vec<Pass> {
-        let mut passes = vec![admission.enter(PLACE, 1, soon()).await.unwrap()];
+        let mut passes = vec![admission.enter(PLACE, 1, Priority::Normal, soon()).await.unwrap()];
         let (limit, _) = admission.state.lock().0.model(&PLACE).unwrap();
         // Cost is not known yet, and supposed to be 1 ms: room for 20 a core at the most.
         for _ in 1..limit {
-            match tokio::time::timeout(Duration::ZERO, admission.enter(PLACE, 1, soon())).await {
+            match tokio::time::timeout(Duration::ZERO, admission.enter(PLACE, 1, Priority::Normal, soon())).await {
                 Ok(pass) => passes.push(pass.unwrap()),
                 Err(_) => break,
             }
@@ -194,7 +192,7 @@ mod tests {
         let mut passes = fill(&admission).await;
         let waits = tokio::spawn({
             let admission = admission.clone();
-            async move { admission.enter(PLACE, 1, soon()).await.is_ok() }
+            async move { admission.enter(PLACE, 1, Priority::Normal, soon()).await.is_ok() }
         });
         while admission.state.lock().0.waiting() == 0 {
             tokio::task::yield_now().await;
@@ -208,13 +206,13 @@ mod tests {
     async fn who_goes_away_leaves_nothing_behind() {
         let admission = Admission::new();
         let mut passes = fill(&admission).await;
-        let mut waits = Box::pin(admission.enter(PLACE, 1, soon()));
+        let mut waits = Box::pin(admission.enter(PLACE, 1, Priority::Normal, soon()));
         assert!(futures::poll!(&mut waits).is_pending());
         assert_eq!(admission.state.lock().0.waiting(), 1);
         drop(waits);
         assert_eq!(admission.state.lock().0.waiting(), 0);
         // Gone after it was let in, and before it heard of it.
-        let mut waits = Box::pin(admission.enter(PLACE, 1, soon()));
+        let mut waits = Box::pin(admission.enter(PLACE, 1, Priority::Normal, soon()));
         assert!(futures::poll!(&mut waits).is_pending());
         passes.pop();
         drop(waits);
@@ -228,15 +226,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_can_t_be_answered_in_time_hears_so_with_a_time() {
         let admission = Admission::new();
-        let pass = admission.enter(PLACE, 1, soon()).await.unwrap();
+        let pass = admission.enter(PLACE, 1, Priority::Normal, soon()).await.unwrap();
         let took = Duration::from_secs(2);
         pass.served(Served { latency: took, compute: took, queued: None, batch: 1, cost: took });
         let passes = fill(&admission).await;
-        let refusal = admission.enter(PLACE, 1, Instant::now() + Duration::from_secs(1)).await.err().unwrap();
+        let refusal =
+            admission.enter(PLACE, 1, Priority::Normal, Instant::now() + Duration::from_secs(1)).await.err().unwrap();
         assert_eq!(refusal.code, Code::Overloaded);
         assert!(refusal.retry_after_ms.is_some());
-        assert!(admission.peek(PLACE, Instant::now() + Duration::from_secs(1)).is_err());
-        assert!(admission.peek(PLACE, soon()).is_ok());
+        assert!(admission.peek(PLACE, Priority::Normal, Instant::now() + Duration::from_secs(1)).is_err());
+        assert!(admission.peek(PLACE, Priority::Normal, soon()).is_ok());
         drop(passes);
     }
 }
