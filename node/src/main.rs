@@ -3,6 +3,7 @@
 //! `cli` says what can be typed, `commands` holds one file per verb, `up` wires a node, `settings` resolves
 //! defaults < file < environment < flags. Data goes to standard output, everything else to standard error.
 
+mod allocator;
 mod cli;
 mod client;
 mod commands;
@@ -12,11 +13,6 @@ mod up;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-
-/// A small prediction is some hundred allocations, many of them freed by another thread than made them, which the
-/// system's allocator takes an eighth of the time for.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     access::tls::install_provider();
@@ -39,7 +35,14 @@ fn main() -> ExitCode {
         Ok(child) => child,
         Err(refusal) => return output::fail(&refusal, format),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    // Requests are quick and what takes long has threads of its own, so half of the cores keep up; with as many workers
+    // as cores, most are woken to find nothing to do. Tokio's own variable is for who knows better.
+    if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        runtime.worker_threads(cores.div_ceil(2));
+    }
+    let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return output::fail(&output::internal(&error), format),
     };

@@ -1,4 +1,6 @@
-//! The queue of a loaded model and its workers, one thread for each session: a free one takes the next batch.
+//! The queue of a loaded model, its sessions, and a worker thread for each: a free one takes the next batch.
+//!
+//! Where nobody waits and the model takes less time than waking a worker would, whoever asks runs it on the spot.
 //!
 //! First come, first served: a batch is always the front of the queue, as many as [`balance::batch`] says of those in
 //! a row that can be joined. Who goes away while waiting leaves the queue and costs nothing.
@@ -25,6 +27,14 @@ use crate::inference;
 /// Bytes of inputs that are joined, at most: beyond, copying and the model's own memory outweigh what a batch saves.
 const JOINED: usize = 8 << 20;
 
+/// What a run may take to be done on the spot: a thread that others wait for is held up no longer than this. Waking a worker
+/// and being woken by it takes some tens of microseconds each way.
+const QUICK: Duration = Duration::from_micros(100);
+/// Rows that are run on the spot, at most: what a run takes is known of runs like those before.
+const FEW: u64 = 4;
+/// Share of a new run in the mean.
+const FRESH: f64 = 0.1;
+
 /// Workers with the queue they share. Dropped, it closes the queue; they end after what they hold.
 pub(crate) struct Pool {
     queue: Arc<Queue>,
@@ -40,14 +50,18 @@ pub(crate) struct Queue {
 }
 
 struct State {
+    /// Sessions with nothing to do.
+    free: Vec<Session>,
     waiting: VecDeque<Waiting>,
     /// Rows of all that wait.
     rows: u64,
     /// Who comes next; tickets rise from front to back.
     ticket: u64,
-    /// Workers with nothing to do.
+    /// Workers that wait to be woken.
     idle: u64,
     open: bool,
+    /// What a run takes, on average; nothing before the first.
+    took: Option<Duration>,
     /// `None` where requests can't share a batch.
     batcher: Option<Batcher>,
 }
@@ -68,17 +82,27 @@ impl Pool {
         metadata: ModelMetadata,
         batcher: Option<Batcher>,
     ) -> Result<Self, Refusal> {
-        let state = State { waiting: VecDeque::new(), rows: 0, ticket: 0, idle: 0, open: true, batcher };
+        let count = sessions.len();
+        let state = State {
+            free: sessions,
+            waiting: VecDeque::new(),
+            rows: 0,
+            ticket: 0,
+            idle: 0,
+            open: true,
+            took: None,
+            batcher,
+        };
         let queue = Queue {
             metadata,
-            sessions: u64::try_from(sessions.len()).unwrap_or(u64::MAX),
+            sessions: u64::try_from(count).unwrap_or(u64::MAX),
             state: Mutex::new(state),
             arrived: Condvar::new(),
         };
-        let mut pool = Self { queue: Arc::new(queue), workers: Vec::with_capacity(sessions.len()) };
-        for (number, session) in sessions.into_iter().enumerate() {
+        let mut pool = Self { queue: Arc::new(queue), workers: Vec::with_capacity(count) };
+        for number in 0..count {
             let queue = pool.queue.clone();
-            let worker = thread::Builder::new().name(format!("session-{number}")).spawn(move || queue.work(session));
+            let worker = thread::Builder::new().name(format!("session-{number}")).spawn(move || queue.work());
             let failed = |error| Refusal::new(Code::LoadFailed, format!("a worker can't be started: {error}"));
             pool.workers.push(worker.map_err(failed)?);
         }
@@ -117,13 +141,35 @@ impl Queue {
         self.state.lock().waiting.len()
     }
 
-    /// Waits for a worker and its answer. Dropped before that, the request leaves the queue.
+    /// The answer: on the spot, or by a worker. Dropped before that, the request leaves the queue.
     pub(crate) async fn infer(&self, request: InferRequest) -> Result<InferResponse, Refusal> {
+        // A statement of its own: the lock must not last as long as the run.
+        let claimed = self.state.lock().claim(request.rows());
+        if let Some(session) = claimed {
+            return self.infer_here(session, &request);
+        }
         let (ticket, answer) = self.enter(request)?;
         let mut place = Place { queue: self, ticket: Some(ticket) };
         let outcome = answer.await;
         place.ticket = None;
         outcome.map_err(|_| Refusal::new(Code::Internal, "a worker of the model server was lost"))?
+    }
+
+    fn infer_here(&self, mut session: Session, request: &InferRequest) -> Result<InferResponse, Refusal> {
+        let started = Instant::now();
+        let outcome = self.infer_now(&mut session, &[request]);
+        let ran = outcome.is_ok().then(|| (request.rows(), started.elapsed()));
+        let mut state = self.state.lock();
+        let unneeded = state.put_back(session, ran);
+        let wake = state.idle > 0 && !state.waiting.is_empty();
+        drop(state);
+        drop(unneeded);
+        if wake {
+            self.arrived.notify_one();
+        }
+        let answer = outcome?.pop();
+        let answer = answer.map(|answer| InferResponse { queued: Some(Duration::ZERO), ..answer });
+        answer.ok_or_else(|| Refusal::new(Code::Internal, "a request was run and has no answer"))
     }
 
     fn enter(
@@ -163,30 +209,36 @@ impl Queue {
         let mut state = self.state.lock();
         state.open = false;
         state.rows = 0;
-        let waiting = std::mem::take(&mut state.waiting);
+        let (waiting, free) = (std::mem::take(&mut state.waiting), std::mem::take(&mut state.free));
         drop(state);
+        drop(free);
         self.arrived.notify_all();
         for waiting in waiting {
             let _ = waiting.answer.send(Err(unloaded()));
         }
     }
 
-    fn work(&self, mut session: Session) {
+    fn work(&self) {
         let mut ran = None;
-        while let Some(batch) = self.next(ran.take()) {
-            ran = self.run(&mut session, batch);
+        while let Some((mut session, batch)) = self.next(ran.take()) {
+            let took = self.run(&mut session, batch);
+            ran = Some((session, took));
         }
     }
 
-    /// Notes what a batch took, and waits for the next one; `None` once the queue is closed.
-    fn next(&self, ran: Option<(u64, Duration)>) -> Option<Vec<Waiting>> {
+    /// Gives a session back with what its batch took, and waits for the next one; `None` once the queue is closed.
+    fn next(&self, ran: Option<(Session, Option<(u64, Duration)>)>) -> Option<(Session, Vec<Waiting>)> {
         let mut state = self.state.lock();
-        if let (Some((rows, took)), Some(batcher)) = (ran, &mut state.batcher) {
-            batcher.observe(rows, took);
+        let unneeded = ran.and_then(|(session, took)| state.put_back(session, took));
+        if unneeded.is_some() {
+            // Letting go of a session takes its time.
+            drop(state);
+            drop(unneeded);
+            state = self.state.lock();
         }
         loop {
-            if let Some(batch) = state.take(self.sessions) {
-                return Some(batch);
+            if let Some(next) = state.take(self.sessions) {
+                return Some(next);
             }
             if !state.open {
                 return None;
@@ -251,8 +303,34 @@ impl Queue {
 }
 
 impl State {
-    /// The front of the queue, as much as is to be run together.
-    fn take(&mut self, sessions: u64) -> Option<Vec<Waiting>> {
+    /// A session for so few rows that waking a worker would take longer than running them.
+    fn claim(&mut self, rows: u64) -> Option<Session> {
+        let quick = rows <= FEW && self.took.is_some_and(|took| took <= QUICK);
+        if quick && self.open && self.waiting.is_empty() { self.free.pop() } else { None }
+    }
+
+    /// Takes a session back, with what it ran and how long that took; hands it on where it is not needed any more.
+    fn put_back(&mut self, session: Session, ran: Option<(u64, Duration)>) -> Option<Session> {
+        if let Some((rows, took)) = ran {
+            self.took = Some(self.took.map_or(took, |mean| mean.mul_f64(1.0 - FRESH) + took.mul_f64(FRESH)));
+            if let Some(batcher) = &mut self.batcher {
+                batcher.observe(rows, took);
+            }
+        }
+        if !self.open {
+            return Some(session);
+        }
+        self.free.push(session);
+        None
+    }
+
+    /// A session, and the front of the queue: as much as is to be run together.
+    fn take(&mut self, sessions: u64) -> Option<(Session, Vec<Waiting>)> {
+        let batch = self.batch(sessions, u64::try_from(self.free.len()).ok().filter(|free| *free > 0)?)?;
+        Some((self.free.pop()?, batch))
+    }
+
+    fn batch(&mut self, sessions: u64, free: u64) -> Option<Vec<Waiting>> {
         let head = &self.waiting.front()?.request;
         let taken = match &mut self.batcher {
             Some(batcher) if self.waiting.len() > 1 => {
@@ -262,7 +340,7 @@ impl State {
                     bytes <= JOINED && inference::fits(head, &waiting.request)
                 });
                 let waiting = |waiting: &Waiting| batch::Waiting { rows: waiting.rows, waited: now - waiting.since };
-                let crowd = Crowd { rows: self.rows, free: self.idle + 1, sessions };
+                let crowd = Crowd { rows: self.rows, free, sessions };
                 batcher.choose(fitting.map(waiting), crowd).max(1)
             }
             _ => 1,

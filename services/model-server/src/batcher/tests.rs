@@ -48,6 +48,11 @@ fn rows(batch: &[Waiting]) -> Vec<u64> {
     batch.iter().map(|waiting| waiting.rows).collect()
 }
 
+/// What a worker with a session would run next.
+fn taken(queue: &Queue) -> Vec<Waiting> {
+    queue.state.lock().batch(1, 1).unwrap()
+}
+
 #[test]
 fn the_front_of_the_queue_is_taken_as_far_as_it_can_be_joined() {
     let pool = pool(Some(eager()));
@@ -55,7 +60,7 @@ fn the_front_of_the_queue_is_taken_as_far_as_it_can_be_joined() {
     let enter = |name: &str, rows: usize| queue.enter(request(name, &vec![0.0; 4 * rows])).unwrap().1;
     let _answers = [("x", 1), ("x", 2), ("x", 3), ("x", 4), ("z", 1), ("x", 1), ("x", 20), ("x", 1)]
         .map(|(name, rows)| enter(name, rows));
-    let taken = || rows(&queue.next(None).unwrap());
+    let taken = || rows(&taken(queue));
     assert_eq!(taken(), [1, 2, 3], "8 rows at most");
     assert_eq!(taken(), [4], "another input comes next");
     assert_eq!(taken(), [1]);
@@ -68,8 +73,8 @@ fn the_front_of_the_queue_is_taken_as_far_as_it_can_be_joined() {
 fn where_nothing_may_be_joined_every_request_runs_alone() {
     let pool = pool(None);
     let _answers = [1, 2].map(|rows| pool.queue().enter(request("x", &vec![0.0; 4 * rows])).unwrap().1);
-    assert_eq!(rows(&pool.queue().next(None).unwrap()), [1]);
-    assert_eq!(rows(&pool.queue().next(None).unwrap()), [2]);
+    assert_eq!(rows(&taken(pool.queue())), [1]);
+    assert_eq!(rows(&taken(pool.queue())), [2]);
 }
 
 #[test]
@@ -84,7 +89,7 @@ fn who_goes_away_leaves_the_queue() {
         assert_eq!((queue.waiting(), queue.state.lock().rows), (2, 3));
     }
     assert_eq!((queue.waiting(), queue.state.lock().rows), (1, 1));
-    assert_eq!(rows(&queue.next(None).unwrap()), [1]);
+    assert_eq!(rows(&taken(queue)), [1]);
     // The batch was dropped unanswered, as by a worker that is lost.
     let Poll::Ready(Err(refusal)) = poll(stays) else { panic!("no answer") };
     assert_eq!(refusal.code, Code::Internal);
@@ -126,7 +131,7 @@ fn run(
 ) -> Vec<Result<InferResponse, Refusal>> {
     let pool = Pool::start(Vec::new(), metadata.clone(), Some(eager())).unwrap();
     let mut answers: Vec<_> = requests.into_iter().map(|request| pool.queue().enter(request).unwrap().1).collect();
-    let batch = pool.queue().next(None).unwrap();
+    let batch = taken(pool.queue());
     assert_eq!(batch.len(), answers.len());
     pool.queue().run(session, batch);
     answers.iter_mut().map(|answer| answer.try_recv().unwrap()).collect()
