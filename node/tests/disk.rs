@@ -1,4 +1,5 @@
-//! A full disk costs records, never predictions; and what it costs is counted, said, and made good again.
+//! A full disk costs records, never predictions; and what it costs is counted, said, and made good again. A disk that
+//! stands still costs neither.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: failing loudly is their job")]
 
 use std::{fs::File, io::Write as _, path::Path};
@@ -155,4 +156,42 @@ async fn a_full_disk_costs_no_prediction_and_every_record_it_costs_is_counted() 
         node.json(&["audit", "prove", id]);
     }
     assert_eq!(gaps(&client).await.iter().sum::<u64>(), missing);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_stands_still_holds_up_changes_and_no_prediction() {
+    const TEST: &str = "disk::a_disk_that_stands_still";
+    if setup::onnxruntime().is_none() {
+        return setup::skip(TEST, "ONNX Runtime's library is not set up: cargo xtask setup");
+    }
+    let Some((mut node, disk)) = Node::on_slow_disk(BINARY) else {
+        return setup::skip(TEST, "there is no C compiler");
+    };
+    node.up().await;
+    node.deploy("add", &onnx::add(10.0));
+    let client = node.client();
+    client.until_answers("add", &onnx::add_request()).await;
+
+    disk.stands_still();
+    let change = tokio::spawn({
+        let client = client.clone();
+        async move { client.post("/v1/callers", &json!({ "name": "teller", "roles": ["caller"] })).await }
+    });
+    let mut during = Vec::new();
+    for _ in 0..200 {
+        during.push(predict(&client).await);
+    }
+    assert!(!change.is_finished(), "a change is acknowledged before it is durable");
+    disk.goes_on();
+    let (status, answer) = change.await.unwrap();
+    assert_eq!(status, 200, "{answer}");
+    node.json(&["audit", "prove", &during[during.len() - 1]]);
+    for id in &during {
+        assert_eq!(client.get(&format!("/v1/predictions/{id}/proof")).await.0, 200, "{id}");
+    }
+    assert_eq!(metric(&client, "mantlet_gateway_events_lost_total").await, 0.0);
+    node.kill();
+    node.up().await;
+    let callers = node.json(&["callers", "list"]);
+    assert!(callers.as_array().unwrap().iter().any(|caller| caller["caller"] == "teller"), "{callers}");
 }

@@ -2,7 +2,6 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::Duration,
@@ -12,6 +11,8 @@ use prost::Message as _;
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::disk::{SlowDisk, SmallDisk};
 
 /// How long anything a test waits for may take before the test fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,6 +25,8 @@ pub struct Node {
     home: TempDir,
     /// A small disk of its own, where it has one.
     disk: Option<SmallDisk>,
+    /// What makes it wait for its disk, where something does.
+    slow: Option<SlowDisk>,
     arguments: Vec<String>,
     address: String,
     child: Option<Child>,
@@ -39,6 +42,7 @@ impl Node {
             binary: binary.into(),
             home,
             disk: None,
+            slow: None,
             arguments: Vec::new(),
             address: "127.0.0.1:0".into(),
             child: None,
@@ -53,6 +57,14 @@ impl Node {
         fs::create_dir(node.home.path().join("node")).unwrap();
         node.disk = Some(SmallDisk::mount(&node.home.path().join("node"), bytes)?);
         Some(node)
+    }
+
+    /// As [`Node::new`], with a disk that can be told to stand still; none where there is no C compiler.
+    pub fn on_slow_disk(binary: &str) -> Option<(Self, SlowDisk)> {
+        let mut node = Self::new(binary);
+        let slow = SlowDisk::build(node.home.path())?;
+        node.slow = Some(slow.clone());
+        Some((node, slow))
     }
 
     /// A node that listens.
@@ -119,6 +131,9 @@ impl Node {
         let log = File::options().create(true).append(true).open(self.home.path().join("log")).unwrap();
         let mut command = self.command();
         command.args(["up", "--listen", &self.address]).args(&self.arguments);
+        if let Some(slow) = &self.slow {
+            slow.under(&mut command);
+        }
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.child = Some(command.spawn().expect("the binary can be started"));
     }
@@ -264,51 +279,6 @@ impl Node {
         let field = |name: &str| client[name].as_str().unwrap().to_owned();
         let ca = Some(field("ca")).filter(|ca| !ca.is_empty()).map(|ca| self.seen(ca.into()));
         Ok(Client::new(&field("url"), ca.as_deref(), &field("token"), protocols))
-    }
-}
-
-/// A file system in memory that only a node sees, and whoever looks through the process that keeps it.
-struct SmallDisk {
-    keeper: Child,
-}
-
-/// What the keeper runs: it ends, and the disk with it, when the test lets go of its standard input.
-const KEEPER: &str = r#"mount -t tmpfs -o "size=$1,mode=0700" tmpfs "$2" && echo mounted && read -r _"#;
-
-impl SmallDisk {
-    fn mount(on: &Path, bytes: u64) -> Option<Self> {
-        let root = rustix::process::geteuid().is_root();
-        let mut command = Command::new("unshare");
-        command.args(if root { &["-m"][..] } else { &["-r", "-m"] });
-        command.args(["sh", "-c", KEEPER, "sh", &bytes.to_string()]).arg(on);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut disk = Self { keeper: command.spawn().ok()? };
-        let mut line = String::new();
-        BufReader::new(disk.keeper.stdout.take()?).read_line(&mut line).ok()?;
-        (line == "mounted\n").then_some(disk)
-    }
-
-    /// The keeper's root directory, through which others see the disk.
-    fn root(&self) -> PathBuf {
-        format!("/proc/{}/root", self.keeper.id()).into()
-    }
-
-    /// A command that sees the disk; its process is the program's own.
-    fn command(&self, program: &Path) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg("-t").arg(self.keeper.id().to_string()).arg("-m");
-        if !rustix::process::geteuid().is_root() {
-            command.args(["-U", "--preserve-credentials"]);
-        }
-        command.arg("--").arg(program);
-        command
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        self.keeper.kill().expect("the keeper can be killed");
-        self.keeper.wait().expect("the keeper can be waited for");
     }
 }
 
