@@ -12,22 +12,19 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import TensorProto, helper
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-sys.path.append(str(ROOT / "evaluation" / "serving"))
+sys.path.append(str(HERE.parent))
 
-from environments import build  # noqa: E402 (the path above is where it lies)
-from process import Process, run  # noqa: E402
+from rig import Node, figure, print_ratios, ratio, result, session  # noqa: E402 (the path above is where it lies)
+from environments import build  # noqa: E402 (rig.py makes its folder known)
 
 NODE, GENERATOR = "0", "1"
 OVERLOAD = 5
@@ -59,13 +56,6 @@ def write_model(path: Path, repeats: int) -> None:
     onnx.save(model, path)
 
 
-def session(path: Path) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    # As many sines as it says: what comes out alike is not to be taken together.
-    return onnxruntime.InferenceSession(path, options)
-
-
 def millis(path: Path, row: np.ndarray) -> float:
     """How long one inference takes, the median of some."""
     model = session(path)
@@ -89,72 +79,34 @@ def make(folder: Path, wanted_ms: float) -> tuple[Path, np.ndarray, float]:
     return path, row, millis(path, row)
 
 
-class Node:
-    """A node on one core, with callers in two namespaces."""
-
-    def __init__(self, mantlet: str, library: str, folder: Path) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        self.folder, self.data = folder, folder / "data"
-        self.command = [mantlet, "--data-dir", str(self.data)]
-        environment = {**os.environ, "MANTLET_MODEL_SERVER__ONNXRUNTIME": library}
-        start = ["taskset", "-c", NODE, *self.command, "up", "--listen", "127.0.0.1:0"]
-        self.process = Process(start, folder / "node.log", env=environment)
-        self.process.wait_until((self.data / "client.json").exists)
-        self.url = json.loads((self.data / "client.json").read_text())["url"]
-
-    def deploy(self, namespace: str, path: Path, row: np.ndarray) -> None:
-        said = run([*self.command, "--namespace", namespace, "deploy", str(path), "--name", "model", "--wait"], "deploy")
-        assert "answers" in said, said
-        add = [*self.command, "--namespace", namespace, "callers", "add", "bench", "--role", "caller", "--output", "json"]
-        (self.folder / f"{namespace}.token").write_text(json.loads(run(add, "caller"))["token"])
-        request = {"inputs": [{"name": "x", "shape": list(row.shape), "datatype": "FP32", "data": row.ravel().tolist()}]}
-        (self.folder / f"{namespace}.json").write_text(json.dumps(request))
-        expected = session(path).run(None, {"x": row})[0].ravel().tolist()
-        (self.folder / f"{namespace}.expected").write_text(json.dumps(expected))
-
-    def load(self, generator: str, namespace: str, rate: float, seconds: float, deadline: int) -> subprocess.Popen:
-        """Starts a generator; `result` waits for it."""
-        files = {name: str(self.folder / f"{namespace}.{end}") for name, end in
-                 (("token", "token"), ("body", "json"), ("expected", "expected"))}
-        command = ["taskset", "-c", GENERATOR, generator, "--url", f"{self.url}/v2/models/model/infer",
-                   "--ca", str(self.data / "ca.pem"), "--rate", str(rate), "--seconds", str(seconds),
-                   "--deadline", str(deadline), *[word for name, file in files.items() for word in (f"--{name}", file)]]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-
-def result(load: subprocess.Popen) -> dict:
-    out, _ = load.communicate(timeout=300)
-    if load.returncode != 0:
-        raise SystemExit("the generator failed")
-    return json.loads(out)
-
-
 def overload(node: Node, options: argparse.Namespace, took: float, namespace: str) -> tuple[list, list]:
     """Goodput at `OVERLOAD` times the peak, beside the peak."""
     deadline = max(50, round(20 * took))
-    ask = lambda rate, seconds: result(node.load(options.generator, namespace, rate, seconds, deadline))
+    ask = lambda rate, seconds: result(  # noqa: E731
+        node.load(options.generator, rate, seconds, deadline, namespace=namespace, cores=GENERATOR)
+    )
     able = 1000 / took
     ask(able * 0.5, 3)
     sweep = {share: ask(able * share, options.seconds) for share in (0.7, 0.8, 0.85, 0.9, 0.95, 1.0)}
     peak = max(said["good_per_s"] for said in sweep.values())
     rounds = [ask(peak * OVERLOAD, options.seconds) for _ in range(options.rounds)]
     case = f"{took:.1f} ms"
-    figures = [{"case": case, "subject": f"{share:g} of one core", "metric": "goodput", "value": said["good_per_s"], "unit": "1/s"}
-               for share, said in sweep.items()]
+    figures = [
+        figure(case, f"{share:g} of one core", "goodput", said["good_per_s"], "1/s") for share, said in sweep.items()
+    ]
     for number, said in enumerate(rounds):
         print(f"  {OVERLOAD} x, round {number + 1}: {json.dumps(said)}")
-        figures.append({"case": case, "subject": f"{OVERLOAD} x peak", "metric": "goodput", "value": said["good_per_s"], "unit": "1/s"})
-        figures.append({"case": case, "subject": f"{OVERLOAD} x peak", "metric": "answered_p99", "value": said["answered_p99_ms"], "unit": "ms"})
+        figures.append(figure(case, f"{OVERLOAD} x peak", "goodput", said["good_per_s"], "1/s"))
+        figures.append(figure(case, f"{OVERLOAD} x peak", "answered_p99", said["answered_p99_ms"], "ms"))
     goodput = [said["good_per_s"] / peak for said in rounds]
     latest = max(said["answered_p99_ms"] for said in rounds)
     silent = sum(said["refused_without_retry_after"] for said in rounds)
     wrong = sum(said["wrong"] + sum(said["failed"].values()) for said in rounds)
     ratios = [
-        ratio(case, "goodput / peak", min(goodput), options.goal, True),
-        ratio(case, "p99 of answered / deadline", latest / deadline, 2, False),
-        ratio(case, "refusals without Retry-After", silent, 0, False),
-        ratio(case, "wrong or failed", wrong, 0, False),
+        ratio(case, "goodput / peak", min(goodput), options.goal, least=True),
+        ratio(case, "p99 of answered / deadline", latest / deadline, 2, least=False),
+        ratio(case, "refusals without Retry-After", silent, 0, least=False),
+        ratio(case, "wrong or failed", wrong, 0, least=False),
     ]
     print(f"  peak {peak:.0f}/s of at most {able:.0f}/s, deadline {deadline} ms; goodput {[round(g, 3) for g in goodput]}")
     return figures, ratios
@@ -166,24 +118,23 @@ def fairness(node: Node, options: argparse.Namespace, took: float) -> tuple[list
     rate = 0.4 * 1000 / took
     figures, ratios, worst = [], [], 1.0
     for number in range(options.rounds):
-        alone = result(node.load(options.generator, "quiet", rate, options.seconds, deadline))
-        flood = node.load(options.generator, "flood", OVERLOAD * 1000 / took, options.seconds + 2, deadline)
+        quiet = {"rate": rate, "seconds": options.seconds, "namespace": "quiet"}
+        more = {"deadline": deadline, "cores": GENERATOR}
+        alone = result(node.load(options.generator, **quiet, **more))
+        flood = node.load(
+            options.generator, OVERLOAD * 1000 / took, options.seconds + 2, namespace="flood", **more
+        )
         time.sleep(1)
-        beside = result(node.load(options.generator, "quiet", rate, options.seconds, deadline))
+        beside = result(node.load(options.generator, **quiet, **more))
         flooded = result(flood)
         share = beside["good_per_s"] / alone["good_per_s"]
         worst = min(worst, share)
         print(f"  round {number + 1}: alone {alone['good_per_s']:.0f}/s p99 {alone['answered_p99_ms']:.0f} ms, beside the flood "
               f"{beside['good_per_s']:.0f}/s p99 {beside['answered_p99_ms']:.0f} ms; the flood got {flooded['good_per_s']:.0f}/s")
         for subject, said in (("alone", alone), ("beside a flood", beside), ("the flood", flooded)):
-            figures.append({"case": "fairness", "subject": subject, "metric": "goodput", "value": said["good_per_s"], "unit": "1/s"})
-    ratios.append(ratio("fairness", "throughput beside a flood / alone", worst, 0.9, True))
+            figures.append(figure("fairness", subject, "goodput", said["good_per_s"], "1/s"))
+    ratios.append(ratio("fairness", "throughput beside a flood / alone", worst, 0.9, least=True))
     return figures, ratios
-
-
-def ratio(case: str, name: str, value: float, goal: float, least: bool) -> dict:
-    met = value >= goal if least else value <= goal
-    return {"case": case, "name": name, "value": round(value, 4), "goal": f"{'>=' if least else '<='} {goal:g}", "met": met}
 
 
 def main() -> None:
@@ -201,7 +152,7 @@ def main() -> None:
     work = options.out.parent / "overload"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    options.generator = options.generator or build(HERE / "generator", options.out.parent / "generator")
+    options.generator = options.generator or build(HERE.parent / "generator", options.out.parent / "generator")
     os.sched_setaffinity(0, {int(NODE)})
     load = os.getloadavg()[0]
     if load > 0.5:
@@ -213,28 +164,28 @@ def main() -> None:
         # With k times the load and a refusal of r servings, goodput is at most (1 - k r) / (1 - r).
         refusal = REFUSAL_MS / took
         options.goal = goal or 0.9 * (1 - OVERLOAD * refusal) / (1 - refusal)
-        node = Node(options.mantlet, options.onnxruntime, work / f"node-{wanted:g}")
+        node = Node(options.mantlet, options.onnxruntime, work / f"node-{wanted:g}", cores=NODE)
         try:
-            node.deploy("default", path, row)
+            node.deploy(path)
+            node.question(path, row)
             print(f"a model of {took:.2f} ms")
             for kept, made in zip((figures, ratios), overload(node, options, took, "default"), strict=True):
                 kept.extend(made)
         finally:
-            node.process.stop()
+            node.stop()
     if options.only != "overload":
         path, row, took = make(work, 5.0)
-        node = Node(options.mantlet, options.onnxruntime, work / "node-fair")
+        node = Node(options.mantlet, options.onnxruntime, work / "node-fair", cores=NODE)
         try:
             for namespace in ("quiet", "flood"):
-                node.deploy(namespace, path, row)
+                node.deploy(path, namespace=namespace)
+                node.question(path, row, namespace=namespace)
             print("fairness")
             for kept, made in zip((figures, ratios), fairness(node, options, took), strict=True):
                 kept.extend(made)
         finally:
-            node.process.stop()
-    print("\n| case | ratio | worst | goal | met |\n|---|---|---:|---|---|")
-    for row in ratios:
-        print(f"| {row['case']} | {row['name']} | {row['value']:g} | {row['goal']} | {'yes' if row['met'] else '**no**'} |")
+            node.stop()
+    print_ratios(ratios)
     machine = {"cores": os.cpu_count(), "platform": platform.platform(), "load_at_start": load}
     options.out.write_text(json.dumps({"machine": machine, "figures": figures, "ratios": ratios}, indent=1))
 

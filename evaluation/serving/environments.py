@@ -54,8 +54,14 @@ def found(name: str, _: Path) -> str:
 
 
 def venv(name: str, folder: Path) -> str:
+    """The Python of a peer's virtual environment."""
+    peer = name.removeprefix("venv-")
+    return venv_of(peer, HERE / f"requirements-{peer}.txt", folder)
+
+
+def venv_of(name: str, requirements: Path, folder: Path) -> str:
     """The Python of a virtual environment with pinned packages."""
-    home, requirements = folder / name, HERE / f"requirements-{name.removeprefix('venv-')}.txt"
+    home = folder / f"venv-{name}"
     python, mark = home / "bin" / "python", home / "made-from"
     digest = hashlib.sha256(requirements.read_bytes()).hexdigest()
     if mark.is_file() and mark.read_text() == digest:
@@ -64,15 +70,7 @@ def venv(name: str, folder: Path) -> str:
     if home.exists():
         shutil.rmtree(home)
     run([PYTHON, "-m", "venv", str(home)], "its virtual environment")
-    pip = [
-        str(python),
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-input",
-    ]
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
     run([*pip, "-r", str(requirements)], "its packages", INSTALL_SECONDS)
     mark.write_text(digest)
     return str(python)

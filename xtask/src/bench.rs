@@ -18,6 +18,9 @@ use crate::{
 const SERVING: [&str; 7] =
     ["wrk", "nginx-light", "haproxy", "openssl", "python3.11", "python3.11-venv", "libpython3.11"];
 
+/// Java for MOA, and the Python that the peers run on.
+const STREAMS: [&str; 3] = ["default-jre-headless", "python3.11", "python3.11-venv"];
+
 /// What to measure.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -40,6 +43,14 @@ enum Name {
     Serving,
     /// What is answered in time when five times too much is asked, and what that costs another namespace.
     Overload,
+    /// What the node allocates for one prediction.
+    Allocations,
+    /// What a request costs when there are many models, callers and replicas.
+    Growth,
+    /// Streaming classifiers beside River's and MOA's.
+    Streams,
+    /// Whether memory and latency stay as they are through twenty minutes at 80 % load.
+    Soak,
 }
 
 /// Brings what the bench needs, and runs it.
@@ -47,10 +58,16 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let (name, packages) = match options.name {
         Name::Serving => ("serving", SERVING.as_slice()),
         Name::Overload => ("overload", [].as_slice()),
+        Name::Allocations => ("allocations", [].as_slice()),
+        Name::Growth => ("growth", ["wrk"].as_slice()),
+        Name::Streams => ("streams", STREAMS.as_slice()),
+        Name::Soak => ("soak", [].as_slice()),
     };
     bring(packages);
     let environment = Environment::prepare(workspace)?;
-    shell::run("build Mantlet", environment.cargo().args(["build", "--release", "-p", "mantlet"]))?;
+    if !matches!(options.name, Name::Allocations | Name::Streams) {
+        shell::run("build Mantlet", environment.cargo().args(["build", "--release", "-p", "mantlet"]))?;
+    }
     let mut bench = environment.python();
     bench.arg(workspace.root.join(format!("evaluation/{name}/bench.py")));
     bench.arg("--mantlet").arg(workspace.target.join("release/mantlet"));

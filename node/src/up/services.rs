@@ -193,7 +193,7 @@ impl Gateway {
             traces: settings.traces.clone(),
             limits: settings.limits,
             clock: shared.clock.clone(),
-            metrics: Arc::new(move || metrics.render()),
+            metrics: Arc::new(move || metrics.render() + &crate::allocator::counted()),
         }))
     }
 }

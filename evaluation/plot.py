@@ -1,0 +1,57 @@
+"""Plots as SVG: lines over numbers, the vertical axis from zero. Not a script."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 720, 400, 70, 40, 20, 50
+COLOURS = ("#1f6feb", "#d1242f", "#1a7f37", "#9a6700", "#8250df", "#57606a", "#bc4c00", "#0969da")
+
+Points = list[tuple[float, float]]
+
+
+def lines(path: Path, title: str, series: dict[str, Points], *, log_x: bool = False) -> None:
+    """Writes a plot with one line for each series."""
+    every = [point for points in series.values() for point in points]
+    scale = math.log10 if log_x else float
+    low, high = min(scale(x) for x, _ in every), max(scale(x) for x, _ in every)
+    most = nice(max(y for _, y in every))
+    across = lambda x: LEFT + (scale(x) - low) / ((high - low) or 1) * (WIDTH - LEFT - RIGHT)  # noqa: E731
+    up = lambda y: HEIGHT - BOTTOM - y / (most or 1) * (HEIGHT - TOP - BOTTOM)  # noqa: E731
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">',
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
+        f'<text x="{LEFT}" y="22" font-size="15">{escape(title)}</text>',
+    ]
+    for step in range(5):
+        y = most * step / 4
+        parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{up(y):.1f}" y2="{up(y):.1f}" stroke="#d0d7de"/>')
+        parts.append(f'<text x="{LEFT - 8}" y="{up(y) + 4:.1f}" text-anchor="end">{y:g}</text>')
+    for x in marks(sorted({x for x, _ in every}), log_x):
+        parts.append(f'<text x="{across(x):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{x:,g}</text>')
+    for number, (name, points) in enumerate(series.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        where = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in points)
+        parts.append(f'<polyline points="{where}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        if len(points) <= 32:
+            parts += [f'<circle cx="{across(x):.1f}" cy="{up(y):.1f}" r="3" fill="{colour}"/>' for x, y in points]
+        parts.append(f'<text x="{LEFT + 8 + 110 * number}" y="{HEIGHT - 10}" fill="{colour}">{escape(name)}</text>')
+    path.write_text("\n".join([*parts, "</svg>", ""]))
+
+
+def nice(value: float) -> float:
+    """A round number that is not below this one."""
+    if value <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(power * step for step in (1, 2, 4, 5, 8, 10) if power * step >= value * 0.999999)
+
+
+def marks(values: list[float], log_x: bool) -> list[float]:
+    """Where the horizontal axis is marked: at every value where they are few."""
+    if len(values) <= 8 or log_x:
+        return values[:: max(1, len(values) // 8)]
+    low, high = values[0], values[-1]
+    return [low + (high - low) * step / 5 for step in range(6)]
