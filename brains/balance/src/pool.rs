@@ -116,6 +116,8 @@ impl<K: Clone + PartialEq> Pool<K> {
     }
 
     /// Claims a replica that is not among `tried`: the better of two drawn at random, by latency times requests in flight.
+    /// Who has tried one has lost time and is paid for: it gets the best that is left, and none that failed last and is
+    /// only tried again.
     ///
     /// `None` when there is none. Whoever claims one says later how it ended: [`Pool::ended`]. O(n), no allocation.
     pub fn claim(&mut self, tried: &[K], now: Duration, rng: &mut impl Rng) -> Option<K> {
@@ -124,9 +126,11 @@ impl<K: Clone + PartialEq> Pool<K> {
             (count + 1.0, silent + f64::from(u8::from(replica.stalled(now))))
         });
         let panics = silent > count * PANIC;
-        let left = |replica: &Replica<K>, anyone: bool| {
-            !tried.contains(&replica.key) && (anyone || replica.works(now) && (panics || !replica.stalled(now)))
+        let again = !tried.is_empty();
+        let well = |replica: &Replica<K>| {
+            replica.works(now) && (panics || !replica.stalled(now)) && !(again && replica.failures > 0)
         };
+        let left = |replica: &Replica<K>, anyone: bool| !tried.contains(&replica.key) && (anyone || well(replica));
         // Rather one that is left out than none.
         let anyone = !self.replicas.iter().any(|replica| left(replica, false));
         let count = self.replicas.iter().filter(|replica| left(replica, anyone)).count();
@@ -138,7 +142,7 @@ impl<K: Clone + PartialEq> Pool<K> {
             0 => return None,
             1 => nth(0)?,
             // Two drawn of many that may be lost would often both be; then the best of all answers.
-            _ if panics => {
+            _ if panics || again => {
                 let unknown = self.typical(now);
                 let score = |place: &usize| self.replicas[*place].score(unknown, now);
                 let places = (0..self.replicas.len()).filter(|place| left(&self.replicas[*place], anyone));

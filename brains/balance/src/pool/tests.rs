@@ -245,3 +245,18 @@ fn patience_needs_a_second_replica_and_readings() {
     let Some(Patience::Rescue(after)) = pool.patience() else { panic!("{:?}", pool.patience()) };
     assert!(after >= RESCUE.0, "{after:?}");
 }
+
+#[test]
+fn who_is_asked_second_is_the_best_of_the_rest_and_not_on_trial() {
+    let mut pool = pool(5);
+    for key in 0..5 {
+        pool.replicas[key].latency.observe(MS * (5 + u32::try_from(key).unwrap()), Duration::ZERO);
+    }
+    // The quickest of the rest failed, and its time is over.
+    pool.ended(&1, Duration::ZERO, MS, Outcome::Failed);
+    pool.replicas[1].latency = PeakEwma::default();
+    let later = MS + EJECTED;
+    assert!(pool.replicas[1].works(later));
+    assert!((0..64).all(|seed| pool.clone().claim(&[0], later, &mut rng(seed)) == Some(2)));
+    assert_eq!(pool.clone().claim(&[0, 2, 3, 4], later, &mut rng(1)), Some(1), "rather it than none");
+}
