@@ -9,6 +9,7 @@ use crate::{
     Error, Random, Result, Schema, Snapshot,
     error::within,
     learner::{Classifier, check_example, check_question, normalise},
+    poisson::Poisson,
     tree::{self, Plan},
 };
 use member::Member;
@@ -214,29 +215,5 @@ impl Snapshot for Ensemble {
             return Err(Error::Snapshot("has other trees than its settings say"));
         }
         self.members.iter().try_for_each(|member| member.check(&self.plan))
-    }
-}
-
-/// A Poisson distribution, drawn from by its table of sums.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Poisson(Vec<f64>);
-
-impl Poisson {
-    fn new(mean: f64) -> Self {
-        let (mut sums, mut term, mut sum) = (Vec::new(), (-mean).exp(), 0.0);
-        for times in 1.. {
-            sum += term;
-            sums.push(sum);
-            if 1.0 - sum < 1e-15 || times > 400 {
-                break;
-            }
-            term *= mean / f64::from(times);
-        }
-        Self(sums)
-    }
-
-    fn draw(&self, random: &mut Random) -> u32 {
-        let drawn = random.uniform();
-        self.0.iter().take_while(|sum| drawn >= **sum).count() as u32
     }
 }

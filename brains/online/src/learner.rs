@@ -89,6 +89,16 @@ pub(crate) fn check_example(schema: &Schema, classes: usize, row: &[f64], class:
     schema.check(row)
 }
 
+/// Whether a row with its number can be learnt.
+///
+/// # Errors
+/// As [`Regressor::learn`].
+pub(crate) fn check_pair(schema: &Schema, row: &[f64], target: f64, weight: f64) -> Result<()> {
+    crate::error::weight(weight)?;
+    crate::error::finite("the target", target)?;
+    schema.check(row)
+}
+
 /// Makes the values sum to 1; all alike where they sum to nothing.
 pub(crate) fn normalise(values: &mut [f64]) {
     let sum: f64 = values.iter().sum();

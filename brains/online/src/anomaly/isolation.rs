@@ -60,8 +60,8 @@ impl Settings {
 /// column in which the leaf's rows differ, if 8 draws find one. Rows should be [`Scaled`](super::Scaled) where
 /// columns have outliers.
 ///
-/// A score takes O(trees · depth), learning the same and O(trees · width) for the boxes; 1 to 2 µs each. 4 bytes for each
-/// value of the window, and 8 for each value and node, 15 nodes a tree by default.
+/// A score takes O(trees · depth), learning the same and O(trees · width) for the boxes; 1 to 2 µs each. 4 bytes for
+/// each value of the window, and 8 for each value and node, 15 nodes a tree by default.
 ///
 /// ```
 /// use online::{Random, anomaly::{Isolation, Scorer, isolation::Settings}};

@@ -210,7 +210,12 @@ fn snapshots_go_on_and_hostile_ones_are_safe() {
 
 proptest! {
     #[test]
-    fn any_scores_are_taken(scores in prop::collection::vec((0..20_u64, prop_oneof![0.0..1e100_f64, Just(0.0), 0.0..1.0_f64], 0.0..1e6_f64), 0..400)) {
+    fn any_scores_are_taken(
+        scores in prop::collection::vec(
+            (0..20_u64, prop_oneof![0.0..1e100_f64, Just(0.0), 0.0..1.0_f64], 0.0..1e6_f64),
+            0..400,
+        ),
+    ) {
         let settings = Settings { alpha: 0.1, capacity: 100, half_life: 3_600.0, ..Settings::default() };
         let (mut calibrator, mut now) = (Calibrator::new(settings, None).unwrap(), 0.0);
         for (caller, score, seconds) in scores {

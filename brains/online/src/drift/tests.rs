@@ -310,7 +310,10 @@ fn without_a_change_the_e_detector_runs_as_long_as_it_says() {
 
 proptest! {
     #[test]
-    fn windows_are_bounded_and_moments_are_numbers(values in prop::collection::vec(-1e100..1e100_f64, 0..600), clock in 1..40_u32) {
+    fn windows_are_bounded_and_moments_are_numbers(
+        values in prop::collection::vec(-1e100..1e100_f64, 0..600),
+        clock in 1..40_u32,
+    ) {
         let mut adwin = Adwin::new(adwin::Settings { clock, least_window: 0, least_side: 0, delta: 0.5 }).unwrap();
         for (place, value) in values.iter().enumerate() {
             adwin.update(*value).unwrap();
@@ -330,7 +333,8 @@ proptest! {
         let mut weighted = HddmWeighted::new(both(), 0.3).unwrap();
         let mut average = HddmAverage::new(both()).unwrap();
         let mut ddm = Ddm::new(ddm::Settings::default()).unwrap();
-        let mut edetector = EDetector::new(edetector::Settings { baseline: 1e-4, block: 3, ..Default::default() }).unwrap();
+        let settings = edetector::Settings { baseline: 1e-4, block: 3, ..Default::default() };
+        let mut edetector = EDetector::new(settings).unwrap();
         for value in &values {
             weighted.update(*value).unwrap(); average.update(*value).unwrap();
             ddm.update(*value).unwrap(); edetector.update(*value).unwrap();
