@@ -22,6 +22,8 @@ from process import Process, Unmeasured, run  # noqa: E402 (the path above is wh
 
 READY_SECONDS = 120
 LOAD_SECONDS = 3_600
+# A connection may be silent for so long; the node allows ten.
+SILENT_SECONDS = 5
 
 
 class Node:
@@ -60,11 +62,16 @@ class Node:
     ) -> tuple[int, bytes]:
         """One request as the node's admin."""
         connection = connection or self._connection
+        if time.monotonic() - getattr(connection, "used", 0.0) > SILENT_SECONDS:
+            # The node has cut it by now, or soon will; it opens itself again.
+            connection.close()
         content = json.dumps(body).encode() if isinstance(body, dict) else body
         headers = {"authorization": f"Bearer {self._token}", "mantlet-namespace": namespace}
         connection.request(method, path, content, headers)
         answer = connection.getresponse()
-        return answer.status, answer.read()
+        said = answer.read()
+        connection.used = time.monotonic()
+        return answer.status, said
 
     def deploy(self, path: Path, name: str = "model", namespace: str = "default") -> None:
         """Deploys a model, and waits until it answers."""

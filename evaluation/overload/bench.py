@@ -147,6 +147,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=("overload", "fairness"))
     options = parser.parse_args()
+    options.out = options.out.resolve()
     options.seconds = 3 if options.quick else 15
     options.rounds = 1 if options.quick else options.rounds
     work = options.out.parent / "overload"
