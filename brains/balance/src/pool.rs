@@ -18,6 +18,8 @@ const SLOW_START: Duration = Duration::from_secs(10);
 const STALLED: Duration = Duration::from_secs(1);
 /// How many times its usual latency is long for a replica.
 const LONG: f64 = 4.0;
+/// Of two that were drawn, the better one is left for the best of all when its score is so many times as high.
+const FAR_BEHIND: f64 = 4.0;
 /// What a failure counts as, at the least: who fails fast must not look fast.
 const FAILURE: Duration = Duration::from_secs(1);
 /// Readings below which no quantile is believed.
@@ -115,7 +117,8 @@ impl<K: Clone + PartialEq> Pool<K> {
         self.replicas.iter().map(|replica| replica.in_flight).sum()
     }
 
-    /// Claims a replica that is not among `tried`: the better of two drawn at random, by latency times requests in flight.
+    /// Claims a replica that is not among `tried`: the better of two drawn at random, by latency times requests in flight,
+    /// unless it is far behind the best of all.
     /// Who has tried one has lost time and is paid for: it gets the best that is left, and none that failed last and is
     /// only tried again.
     ///
@@ -154,7 +157,11 @@ impl<K: Clone + PartialEq> Pool<K> {
                 let (first, second) = (nth(first)?, nth(second)?);
                 let unknown = self.typical(now);
                 let score = |place: usize| self.replicas[place].score(unknown, now);
-                if score(second) < score(first) { second } else { first }
+                let better = if score(second) < score(first) { second } else { first };
+                // Of few replicas two slow ones are drawn often; by then it is known who is quick.
+                let places = (0..self.replicas.len()).filter(|place| left(&self.replicas[*place], anyone));
+                let best = places.min_by(|a, b| score(*a).total_cmp(&score(*b)))?;
+                if score(better) > FAR_BEHIND * score(best) { best } else { better }
             }
         };
         let replica = &mut self.replicas[place];

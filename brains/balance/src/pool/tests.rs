@@ -260,3 +260,10 @@ fn who_is_asked_second_is_the_best_of_the_rest_and_not_on_trial() {
     assert!((0..64).all(|seed| pool.clone().claim(&[0], later, &mut rng(seed)) == Some(2)));
     assert_eq!(pool.clone().claim(&[0, 2, 3, 4], later, &mut rng(1)), Some(1), "rather it than none");
 }
+
+#[test]
+fn two_slow_ones_of_three_get_little_between_them() {
+    let slow = |key| (if key == 0 { MS } else { MS * 200 }, Outcome::Answered);
+    let shares = run(&mut pool(3), Duration::ZERO, 4_000, slow);
+    assert!(shares[1] + shares[2] <= 40, "{shares:?}");
+}
