@@ -21,15 +21,16 @@ pub struct Settings {
     pub rate: f64,
     /// The least probability that a kind's answer counts as: one bad surprise must not silence it. Default 0.01.
     pub least: f64,
-    /// Trees of each ensemble. Default 10.
-    pub trees: usize,
+    /// Trees of each ensemble. Left out, as many as an example has time for: 30 of few columns, 10 of many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trees: Option<usize>,
     /// Bytes that all may take. Default 64 MiB.
     pub memory: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { share: 0.001, rate: 1.0, least: 0.01, trees: 10, memory: 64 << 20 }
+        Self { share: 0.001, rate: 1.0, least: 0.01, trees: None, memory: 64 << 20 }
     }
 }
 
@@ -61,6 +62,13 @@ pub struct Auto {
     share: FixedShare,
 }
 
+impl Settings {
+    /// Trees of each ensemble, over so many columns: a tree takes some microseconds for ten columns it looks at.
+    fn trees(&self, width: usize) -> usize {
+        self.trees.unwrap_or((300 / width.max(1)).clamp(10, 30))
+    }
+}
+
 impl Auto {
     /// One of each kind that has room.
     ///
@@ -68,16 +76,17 @@ impl Auto {
     /// [`Error::Range`](crate::Error::Range) names a setting, or the number of classes, that can't be.
     pub fn new(settings: Settings, schema: Schema, classes: usize, seed: u64) -> Result<Self> {
         within("least", settings.least, (1e-9, 0.5), "from 10^-9 to 0.5")?;
-        within("trees", settings.trees as f64, (1.0, 1_000.0), "from 1 to 1,000")?;
+        let trees = settings.trees(schema.width());
+        within("trees", trees as f64, (1.0, 1_000.0), "from 1 to 1,000")?;
         // A quarter for each ensemble with its background trees, a quarter for the others.
         let part = settings.memory / 4;
         let forest = |mut ensemble: ensemble::Settings, seed| {
-            ensemble.tree.memory = (part / settings.trees).max(1 << 16);
+            ensemble.tree.memory = (part / trees).max(1 << 16);
             Ensemble::new(ensemble, schema.clone(), classes, seed)
         };
         let mut experts = vec![
-            Basic::Ensemble(forest(ensemble::Settings::adaptive_random_forest(settings.trees), seed)?),
-            Basic::Ensemble(forest(ensemble::Settings::streaming_random_patches(settings.trees), seed ^ 1)?),
+            Basic::Ensemble(forest(ensemble::Settings::adaptive_random_forest(trees), seed)?),
+            Basic::Ensemble(forest(ensemble::Settings::streaming_random_patches(trees), seed ^ 1)?),
             Basic::Tree(HoeffdingTree::naive_bayes(schema.clone(), classes)?),
         ];
         let linear = logistic::Settings { memory: part, ..logistic::Settings::default() };

@@ -49,7 +49,7 @@ const ALL: [(&str, Make); 9] = [
         boxed(Neighbours::new(settings, schema, classes))
     }),
     ("auto", |schema, classes| {
-        boxed(Auto::new(auto::Settings { trees: 3, ..auto::Settings::default() }, schema, classes, 1))
+        boxed(Auto::new(auto::Settings { trees: Some(3), ..auto::Settings::default() }, schema, classes, 1))
     }),
 ];
 
