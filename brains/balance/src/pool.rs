@@ -144,24 +144,22 @@ impl<K: Clone + PartialEq> Pool<K> {
         let place = match count {
             0 => return None,
             1 => nth(0)?,
-            // Two drawn of many that may be lost would often both be; then the best of all answers.
-            _ if panics || again => {
-                let unknown = self.typical(now);
-                let score = |place: &usize| self.replicas[*place].score(unknown, now);
-                let places = (0..self.replicas.len()).filter(|place| left(&self.replicas[*place], anyone));
-                places.min_by(|a, b| score(a).total_cmp(&score(b)))?
-            }
             _ => {
-                let first = rng.random_range(0..count);
-                let second = (first + rng.random_range(1..count)) % count;
-                let (first, second) = (nth(first)?, nth(second)?);
                 let unknown = self.typical(now);
                 let score = |place: usize| self.replicas[place].score(unknown, now);
-                let better = if score(second) < score(first) { second } else { first };
-                // Of few replicas two slow ones are drawn often; by then it is known who is quick.
                 let places = (0..self.replicas.len()).filter(|place| left(&self.replicas[*place], anyone));
                 let best = places.min_by(|a, b| score(*a).total_cmp(&score(*b)))?;
-                if score(better) > FAR_BEHIND * score(best) { best } else { better }
+                if panics || again {
+                    // Two drawn of many that may be lost would often both be.
+                    best
+                } else {
+                    let first = rng.random_range(0..count);
+                    let second = (first + rng.random_range(1..count)) % count;
+                    let (first, second) = (nth(first)?, nth(second)?);
+                    let better = if score(second) < score(first) { second } else { first };
+                    // Of few replicas two slow ones are drawn often; by then it is known who is quick.
+                    if score(better) > FAR_BEHIND * score(best) { best } else { better }
+                }
             }
         };
         let replica = &mut self.replicas[place];
