@@ -16,6 +16,7 @@ pub mod calibrate;
 pub mod drift;
 pub mod ensemble;
 pub mod error;
+pub mod evaluate;
 pub mod evidence;
 pub mod forecast;
 pub mod forest;
