@@ -154,7 +154,7 @@ impl Classifier for Auto {
 
 impl Snapshot for Auto {
     const KIND: &'static str = "auto";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
 
     fn check(&self) -> Result<()> {
         self.schema.check_self()?;
