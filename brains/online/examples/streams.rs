@@ -1,6 +1,9 @@
 //! Runs learners over labelled streams, test then train, and says how right and how fast they were, as JSON lines.
 //!
 //! `cargo run --release -p mantlet-online --example streams -- --file S.csv[.gz] --learner arf-10 [--seed 1] [--delay 0]`
+//!
+//! `--answers FOLDER` keeps what was answered, in FOLDER/STREAM-LEARNER-SEED-DELAY.f32: for each row its class, and the
+//! probabilities of all classes, as little-endian floats.
 #![expect(
     clippy::print_stdout,
     clippy::disallowed_methods,
@@ -9,11 +12,15 @@
     reason = "an example that measures time, and prints it"
 )]
 
-use std::{collections::VecDeque, time::Instant};
+use std::{
+    collections::VecDeque,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use online::{
-    Auto, Boosted, Classifier, Ensemble, HoeffdingTree, Logistic, Neighbours, auto, boosted, ensemble, logistic,
-    neighbours, tree,
+    AdaptiveTree, Auto, Boosted, Classifier, Ensemble, HoeffdingTree, Logistic, Neighbours, adaptive, auto, boosted,
+    ensemble, logistic, neighbours, tree,
 };
 
 #[path = "shared/table.rs"]
@@ -38,6 +45,7 @@ fn learner(name: &str, table: &Table, seed: u64) -> Box<dyn Classifier> {
         ("logistic", _) => Box::new(Logistic::new(logistic::Settings::default(), schema, classes).unwrap()),
         ("neighbours", _) => Box::new(Neighbours::new(neighbours::Settings::default(), schema, classes).unwrap()),
         ("bayes", _) => Box::new(HoeffdingTree::naive_bayes(schema, classes).unwrap()),
+        ("hat", _) => Box::new(AdaptiveTree::new(adaptive::Settings::default(), schema, classes, seed).unwrap()),
         ("ht", _) => Box::new(HoeffdingTree::new(tree::Settings::default(), schema, classes, seed).unwrap()),
         _ => panic!("no learner is called `{name}`"),
     }
@@ -104,11 +112,22 @@ impl Tally {
     }
 }
 
-fn run(table: &Table, name: &str, seed: u64, delay: usize) {
+/// What was answered, row by row, where somebody wants to keep it.
+#[derive(Default)]
+struct Answers(Vec<u8>);
+
+impl Answers {
+    fn add(&mut self, class: usize, probabilities: &[f64]) {
+        let numbers = std::iter::once(class as f32).chain(probabilities.iter().map(|p| *p as f32));
+        self.0.extend(numbers.flat_map(f32::to_le_bytes));
+    }
+}
+
+fn run(table: &Table, name: &str, (seed, delay): (u64, usize), folder: Option<&Path>) {
     let mut learner = learner(name, table, seed);
     let mut tally = Tally::new(table.classes());
     let mut probabilities = vec![0.0; table.classes()];
-    let mut late = VecDeque::new();
+    let (mut late, mut answers) = (VecDeque::new(), Answers::default());
     let (mut began, mut timed) = (Instant::now(), 0_usize);
     for (place, row) in table.rows().enumerate() {
         // A short stream is timed whole.
@@ -117,6 +136,9 @@ fn run(table: &Table, name: &str, seed: u64, delay: usize) {
         }
         learner.predict(row, &mut probabilities).unwrap();
         tally.add(&probabilities, table.class(place));
+        if folder.is_some() {
+            answers.add(table.class(place), &probabilities);
+        }
         late.push_back(place);
         if late.len() > delay {
             let known = late.pop_front().unwrap();
@@ -125,6 +147,10 @@ fn run(table: &Table, name: &str, seed: u64, delay: usize) {
         timed += 1;
     }
     let seconds = began.elapsed().as_secs_f64();
+    if let Some(folder) = folder {
+        let file = format!("{}-{name}-{seed}-{delay}.f32", table.name());
+        std::fs::write(folder.join(file), answers.0).unwrap();
+    }
     println!(
         "{}",
         serde_json::json!({
@@ -138,6 +164,7 @@ fn run(table: &Table, name: &str, seed: u64, delay: usize) {
 
 fn main() {
     let (mut files, mut learners, mut seeds, mut delays) = (Vec::new(), Vec::new(), vec![1_u64], vec![0_usize]);
+    let mut folder: Option<PathBuf> = None;
     let words: Vec<String> = std::env::args().skip(1).collect();
     for pair in words.chunks(2) {
         let [option, value] = pair else { panic!("an option without a value: {pair:?}") };
@@ -146,6 +173,7 @@ fn main() {
             "--file" => files.push(value.clone()),
             "--learner" => learners.extend(value.split(',').map(str::to_owned)),
             "--seed" => seeds = numbers().collect(),
+            "--answers" => folder = Some(value.into()),
             "--delay" => delays = numbers().map(|n| n as usize).collect(),
             other => panic!("no option is called {other}"),
         }
@@ -155,7 +183,7 @@ fn main() {
         for name in &learners {
             for &seed in &seeds {
                 for &delay in &delays {
-                    run(&table, name, seed, delay);
+                    run(&table, name, (seed, delay), folder.as_deref());
                 }
             }
         }

@@ -6,6 +6,7 @@
 //!
 //! Does not know about: models of others, where examples come from, who asks, what is done with an answer.
 
+pub mod adaptive;
 pub mod anomaly;
 mod arena;
 pub mod auto;
@@ -17,6 +18,7 @@ pub mod drift;
 pub mod ensemble;
 pub mod error;
 pub mod evidence;
+pub mod fimt_dd;
 pub mod forecast;
 pub mod forest;
 pub mod guard;
@@ -38,11 +40,13 @@ pub mod snapshot;
 mod spread;
 pub mod tree;
 
+pub use adaptive::AdaptiveTree;
 pub use auto::Auto;
 pub use basic::Basic;
 pub use boosted::Boosted;
 pub use ensemble::Ensemble;
 pub use error::Error;
+pub use fimt_dd::RegressionTree;
 pub use forest::RegressionForest;
 pub use hoeffding::HoeffdingTree;
 pub use learner::{Classifier, Regressor};
