@@ -17,7 +17,7 @@ use crate::{
 pub struct Settings {
     /// Trees for each class, one after the other. Default 100.
     pub steps: usize,
-    /// What of a tree's answer counts. Default 0.05.
+    /// What of a tree's answer counts. Default 0.1.
     pub rate: f64,
     /// Share of the columns that a step looks at. Default 0.75.
     pub columns: f64,
@@ -40,7 +40,7 @@ impl Settings {
     pub fn of(steps: usize) -> Self {
         let memory = (32 << 20) / steps.max(1);
         let tree = regression::Settings { grace: 25.0, delta: 0.05, memory, ..regression::Settings::default() };
-        Self { steps, rate: 5.0 / steps.max(3) as f64, columns: 0.75, warning: 0.01, drift: 0.001, tree }
+        Self { steps, rate: 10.0 / steps.max(5) as f64, columns: 0.75, warning: 0.01, drift: 0.001, tree }
     }
 
     fn check(&self) -> Result<()> {
@@ -104,8 +104,9 @@ impl Boosted {
     pub fn new(settings: Settings, schema: Schema, classes: usize, seed: u64) -> Result<Self> {
         settings.check()?;
         let sets = sets(check_classes(classes)?);
-        // One leaf observes each column.
-        let needed = settings.steps.saturating_mul(sets).saturating_mul(schema.width()).saturating_mul(64);
+        // A tree of one leaf that observes each column, and its watch.
+        let each = schema.width().saturating_mul(64).saturating_add(1_024);
+        let needed = settings.steps.saturating_mul(sets).saturating_mul(each);
         let allowed = settings.steps.saturating_mul(settings.tree.memory);
         if needed > allowed {
             return Err(Error::Memory { needed, allowed });

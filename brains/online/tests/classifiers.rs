@@ -53,7 +53,12 @@ const ALL: [(&str, Make); 10] = [
         boxed(Neighbours::new(settings, schema, classes))
     }),
     ("auto", |schema, classes| {
-        boxed(Auto::new(auto::Settings { trees: Some(3), ..auto::Settings::default() }, schema, classes, 1))
+        boxed(Auto::new(
+            auto::Settings { trees: Some(3), steps: Some(10), ..auto::Settings::default() },
+            schema,
+            classes,
+            1,
+        ))
     }),
 ];
 
