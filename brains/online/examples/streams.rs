@@ -1,11 +1,16 @@
 //! Runs learners over labelled streams, test then train, and says how right and how fast they were, as JSON lines.
 //!
 //! `cargo run --release -p mantlet-online --example streams -- --file S.csv[.gz] --learner arf-10 [--seed 1] [--delay 0]`
+//!
+//! `--answers FOLDER` keeps what was answered, in FOLDER/STREAM-LEARNER-SEED-DELAY.f32: for each row its class, and the
+//! probabilities of all classes, as little-endian floats.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what can't be measured ends the example")]
 
+use std::path::{Path, PathBuf};
+
 use online::{
-    Auto, Boosted, Classifier, Ensemble, HoeffdingTree, Logistic, Neighbours, auto, boosted, ensemble, logistic,
-    neighbours, tree,
+    AdaptiveTree, Auto, Boosted, Classifier, Ensemble, HoeffdingTree, Logistic, Neighbours, adaptive, auto, boosted,
+    ensemble, logistic, neighbours, tree,
 };
 
 #[path = "shared/prequential.rs"]
@@ -27,6 +32,7 @@ fn learner(name: &str, table: &Table, seed: u64) -> Box<dyn Classifier> {
         ("logistic", _) => Box::new(Logistic::new(logistic::Settings::default(), schema, classes).unwrap()),
         ("neighbours", _) => Box::new(Neighbours::new(neighbours::Settings::default(), schema, classes).unwrap()),
         ("bayes", _) => Box::new(HoeffdingTree::naive_bayes(schema, classes).unwrap()),
+        ("hat", _) => Box::new(AdaptiveTree::new(adaptive::Settings::default(), schema, classes, seed).unwrap()),
         ("ht", _) => Box::new(HoeffdingTree::new(tree::Settings::default(), schema, classes, seed).unwrap()),
         _ => panic!("no learner is called `{name}`"),
     }
@@ -46,8 +52,24 @@ impl prequential::Learner for Box<dyn Classifier> {
     }
 }
 
+fn run(table: &Table, name: &str, (seed, delay): (u64, usize), folder: Option<&Path>) {
+    let mut answers = Vec::new();
+    let keep = |class: usize, probabilities: &[f64]| {
+        if folder.is_some() {
+            let numbers = std::iter::once(class as f32).chain(probabilities.iter().map(|p| *p as f32));
+            answers.extend(numbers.flat_map(f32::to_le_bytes));
+        }
+    };
+    prequential::run(table, name, (seed, delay), &mut learner(name, table, seed), keep);
+    if let Some(folder) = folder {
+        let file = format!("{}-{name}-{seed}-{delay}.f32", table.name());
+        std::fs::write(folder.join(file), answers).unwrap();
+    }
+}
+
 fn main() {
     let (mut files, mut learners, mut seeds, mut delays) = (Vec::new(), Vec::new(), vec![1_u64], vec![0_usize]);
+    let mut folder: Option<PathBuf> = None;
     let words: Vec<String> = std::env::args().skip(1).collect();
     for pair in words.chunks(2) {
         let [option, value] = pair else { panic!("an option without a value: {pair:?}") };
@@ -56,6 +78,7 @@ fn main() {
             "--file" => files.push(value.clone()),
             "--learner" => learners.extend(value.split(',').map(str::to_owned)),
             "--seed" => seeds = numbers().collect(),
+            "--answers" => folder = Some(value.into()),
             "--delay" => delays = numbers().map(|n| n as usize).collect(),
             other => panic!("no option is called {other}"),
         }
@@ -65,7 +88,7 @@ fn main() {
         for name in &learners {
             for &seed in &seeds {
                 for &delay in &delays {
-                    prequential::run(&table, name, seed, delay, &mut learner(name, &table, seed));
+                    run(&table, name, (seed, delay), folder.as_deref());
                 }
             }
         }

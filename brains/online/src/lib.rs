@@ -6,6 +6,7 @@
 //!
 //! Does not know about: models of others, where examples come from, who asks, what is done with an answer.
 
+pub mod adaptive;
 pub mod anomaly;
 mod arena;
 pub mod auto;
@@ -18,6 +19,7 @@ pub mod ensemble;
 pub mod error;
 pub mod evaluate;
 pub mod evidence;
+pub mod fimt_dd;
 pub mod forecast;
 pub mod forest;
 pub mod guard;
@@ -39,11 +41,13 @@ pub mod snapshot;
 mod spread;
 pub mod tree;
 
+pub use adaptive::AdaptiveTree;
 pub use auto::Auto;
 pub use basic::Basic;
 pub use boosted::Boosted;
 pub use ensemble::Ensemble;
 pub use error::Error;
+pub use fimt_dd::RegressionTree;
 pub use forest::RegressionForest;
 pub use hoeffding::HoeffdingTree;
 pub use learner::{Classifier, Regressor};

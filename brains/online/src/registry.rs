@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Auto, Basic, Boosted, Classifier, Ensemble, HoeffdingTree, Logistic, Neighbours, Result, Schema, Snapshot, auto,
-    boosted,
+    AdaptiveTree, Auto, Basic, Boosted, Classifier, Ensemble, HoeffdingTree, Logistic, Neighbours, Result, Schema,
+    Snapshot, adaptive, auto, boosted,
     ensemble::{self, Subspace},
     logistic, neighbours, tree,
 };
@@ -37,6 +37,8 @@ pub enum Spec {
     GradientBoostedTrees(boosted::Settings),
     /// One tree.
     HoeffdingTree(tree::Settings),
+    /// One tree that replaces the branches that stop being right.
+    HoeffdingAdaptiveTree(adaptive::Settings),
     /// Naive Bayes.
     NaiveBayes(Nothing),
     /// Logistic regression.
@@ -134,6 +136,9 @@ impl Spec {
             Self::HoeffdingTree(settings) => {
                 Model::Basic(Basic::Tree(HoeffdingTree::new(settings.clone(), schema, classes, seed)?))
             }
+            Self::HoeffdingAdaptiveTree(settings) => {
+                Model::Basic(Basic::Adaptive(Box::new(AdaptiveTree::new(settings.clone(), schema, classes, seed)?)))
+            }
             Self::NaiveBayes(Nothing {}) => Model::Basic(Basic::Tree(HoeffdingTree::naive_bayes(schema, classes)?)),
             Self::Logistic(settings) => {
                 Model::Basic(Basic::Logistic(Logistic::new(settings.clone(), schema, classes)?))
@@ -181,7 +186,7 @@ impl Classifier for Model {
 
 impl Snapshot for Model {
     const KIND: &'static str = "classifier";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
 
     fn check(&self) -> Result<()> {
         match self {

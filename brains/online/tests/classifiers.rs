@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests: failing loudly is their job")]
 
 use online::{
-    Auto, Boosted, Classifier, Ensemble, Error, Feature, HoeffdingTree, Kind, Logistic, Neighbours, Random, Result,
-    Schema, Snapshot, auto, boosted, ensemble, logistic, neighbours, tree,
+    AdaptiveTree, Auto, Boosted, Classifier, Ensemble, Error, Feature, HoeffdingTree, Kind, Logistic, Neighbours,
+    Random, Result, Schema, Snapshot, adaptive, auto, boosted, ensemble, logistic, neighbours, tree,
 };
 use proptest::prelude::*;
 
@@ -31,10 +31,14 @@ fn boxed<T: Learner + 'static>(learner: Result<T>) -> Result<Box<dyn Learner>> {
     learner.map(|learner| Box::new(learner) as Box<dyn Learner>)
 }
 
-const ALL: [(&str, Make); 9] = [
+const ALL: [(&str, Make); 10] = [
     ("tree", |schema, classes| {
         let settings = tree::Settings { grace: 30.0, ..tree::Settings::default() };
         boxed(HoeffdingTree::new(settings, schema, classes, 1))
+    }),
+    ("adaptive", |schema, classes| {
+        let tree = tree::Settings { grace: 30.0, ..tree::Settings::default() };
+        boxed(AdaptiveTree::new(adaptive::Settings { tree, ..adaptive::Settings::default() }, schema, classes, 1))
     }),
     ("bayes", |schema, classes| boxed(HoeffdingTree::naive_bayes(schema, classes))),
     ("arf", |schema, classes| boxed(Ensemble::new(ensemble::Settings::adaptive_random_forest(4), schema, classes, 1))),
@@ -49,7 +53,12 @@ const ALL: [(&str, Make); 9] = [
         boxed(Neighbours::new(settings, schema, classes))
     }),
     ("auto", |schema, classes| {
-        boxed(Auto::new(auto::Settings { trees: Some(3), ..auto::Settings::default() }, schema, classes, 1))
+        boxed(Auto::new(
+            auto::Settings { trees: Some(3), steps: Some(10), ..auto::Settings::default() },
+            schema,
+            classes,
+            1,
+        ))
     }),
 ];
 
@@ -108,8 +117,9 @@ fn what_can_be_learnt_is() {
 
 #[test]
 fn a_class_that_changes_its_look_is_learnt_anew() {
-    for (name, make) in
-        ALL.into_iter().filter(|(name, _)| matches!(*name, "arf" | "srp" | "lb" | "neighbours" | "auto"))
+    for (name, make) in ALL
+        .into_iter()
+        .filter(|(name, _)| matches!(*name, "adaptive" | "arf" | "srp" | "lb" | "boosted" | "neighbours" | "auto"))
     {
         let mut learner = make(Schema::numeric(2).unwrap(), 2).unwrap();
         let mut random = Random::new(5);

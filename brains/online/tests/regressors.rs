@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests: failing loudly is their job")]
 
 use online::{
-    Error, Feature, Kind, Linear, Random, RegressionForest, Regressor, Result, Schema, Snapshot, forest, linear,
-    linear::Estimate,
+    Error, Feature, Kind, Linear, Random, RegressionForest, RegressionTree, Regressor, Result, Schema, Snapshot,
+    fimt_dd, forest, linear, linear::Estimate,
 };
 use proptest::prelude::*;
 
@@ -27,7 +27,7 @@ impl<T: Regressor + Snapshot + 'static> Learner for T {
 type Make = fn() -> Box<dyn Learner>;
 
 const ALL: [(&str, Make); 4] = [
-    ("tree", || Box::new(RegressionForest::new(forest::Settings::of(1), mixed(), 1).unwrap())),
+    ("tree", || Box::new(RegressionTree::new(fimt_dd::Settings::default(), mixed(), 1).unwrap())),
     ("forest", || Box::new(RegressionForest::new(forest::Settings::of(5), mixed(), 1).unwrap())),
     ("linear", || Box::new(Linear::new(linear::Settings::default(), mixed()).unwrap())),
     ("median", || {

@@ -28,8 +28,15 @@ pub(crate) trait Learner {
     fn memory(&self) -> Option<usize>;
 }
 
-/// Runs a learner over a table; a row's label is known so many rows later.
-pub(crate) fn run(table: &Table, subject: &str, seed: u64, delay: usize, learner: &mut dyn Learner) {
+/// Runs a learner over a table; a row's label is known so many rows later. `answered` is told each row's class and what was
+/// answered.
+pub(crate) fn run(
+    table: &Table,
+    subject: &str,
+    (seed, delay): (u64, usize),
+    learner: &mut dyn Learner,
+    mut answered: impl FnMut(usize, &[f64]),
+) {
     let mut tally = Tally::new(table.classes());
     let mut probabilities = vec![0.0; table.classes()];
     let mut late = VecDeque::new();
@@ -41,6 +48,7 @@ pub(crate) fn run(table: &Table, subject: &str, seed: u64, delay: usize, learner
         }
         learner.predict(row, &mut probabilities);
         tally.add(&probabilities, table.class(place));
+        answered(table.class(place), &probabilities);
         late.push_back(place);
         if late.len() > delay {
             let known = late.pop_front().unwrap();

@@ -78,5 +78,6 @@ fn main() {
     }
     let steps = subject.strip_prefix("irithyll sgbt-").expect("subjects are called `irithyll sgbt-STEPS`").parse().unwrap();
     let table = Table::read(file.expect("--file names a stream").as_ref());
-    prequential::run(&table, &subject, seed, delay, &mut Boosted::new(steps, table.classes(), seed));
+    let mut boosted = Boosted::new(steps, table.classes(), seed);
+    prequential::run(&table, &subject, (seed, delay), &mut boosted, |_, _| {});
 }
