@@ -38,9 +38,11 @@ pub mod snapshot;
 mod spread;
 pub mod tree;
 
+pub use anomaly::Scorer;
 pub use auto::Auto;
 pub use basic::Basic;
 pub use boosted::Boosted;
+pub use drift::{Detector, RowDetector};
 pub use ensemble::Ensemble;
 pub use error::Error;
 pub use forest::RegressionForest;
