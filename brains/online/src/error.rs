@@ -78,6 +78,9 @@ pub enum Error {
     /// A name that nothing here has.
     #[error("nothing is called `{0}`")]
     Unknown(String),
+    /// A pipeline whose model is a pipeline.
+    #[error("a pipeline inside a pipeline: their steps belong in one list")]
+    Nested,
     /// A snapshot that can't be loaded.
     #[error("the snapshot {0}")]
     Snapshot(&'static str),

@@ -27,6 +27,7 @@ pub mod linear;
 pub mod logistic;
 mod moments;
 pub mod neighbours;
+pub mod pipeline;
 mod places;
 mod poisson;
 pub mod random;
@@ -37,6 +38,7 @@ mod scratch;
 pub mod share;
 pub mod snapshot;
 mod spread;
+pub mod transform;
 pub mod tree;
 
 pub use anomaly::Scorer;
@@ -53,9 +55,11 @@ pub use learner::{Classifier, Regressor};
 pub use linear::Linear;
 pub use logistic::Logistic;
 pub use neighbours::Neighbours;
+pub use pipeline::Pipeline;
 pub use random::Random;
 pub use schema::{Feature, Kind, Schema};
 pub use snapshot::Snapshot;
+pub use transform::{Hashing, OneHot, Scaler, Transformer};
 
 /// What may go wrong here: [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
