@@ -1,6 +1,6 @@
 """Runs a bench of brains/online, one of its examples, and holds its figures against what is promised.
 
-Run: python bench.py --bench drift|guard|anomaly|calibration|forecast --out target/bench/drift.json [--data DIR] [--quick]
+Run: python bench.py --bench drift|guard|anomaly|calibration|forecast|regression --out target/bench/drift.json [--data DIR] [--quick]
 
 README.md says what each measures.
 """
@@ -71,6 +71,21 @@ def calibration(values: Values) -> list[dict]:
     return made
 
 
+def regression(values: Values) -> list[dict]:
+    errors, made = values("mae"), []
+    for case in dict.fromkeys(case for case, _ in errors):
+        ours = min(value for (c, s), value in errors.items() if c == case and s.startswith("ours"))
+        plain = min(errors[case, s] for s in ("last value", "same hour of yesterday"))
+        made.append(ratio(case, "best of ours: absolute error / the better plain rule's", ours / plain, 1.0, least=False))
+        if (case, "river forest-10") in errors:
+            apart = errors[case, "ours forest-10"] / errors[case, "river forest-10"]
+            made.append(ratio(case, "ours forest-10: absolute error / River's", apart, 1.0, least=False))
+            speeds = values("rows_per_s")
+            times = speeds[case, "ours forest-10"] / speeds[case, "river forest-10"]
+            made.append(ratio(case, "ours forest-10: speed / River's", times, 50, least=True))
+    return made
+
+
 # Each: the example, and the goals that its figures are held against; None where it does so itself.
 BENCHES: dict[str, tuple[str, Callable[[Values], list[dict]] | None]] = {
     "drift": ("drift_bench", drift),
@@ -78,7 +93,10 @@ BENCHES: dict[str, tuple[str, Callable[[Values], list[dict]] | None]] = {
     "anomaly": ("anomaly_bench", anomaly),
     "calibration": ("calibrate_bench", calibration),
     "forecast": ("forecast_bench", None),
+    "regression": ("regress_bench", regression),
 }
+# Scripts of peers.
+PEERS = {"anomaly": "peers.py", "regression": "regressors.py"}
 
 
 def run(options: argparse.Namespace, example: str) -> dict:
@@ -98,16 +116,42 @@ def run(options: argparse.Namespace, example: str) -> dict:
 
 
 def peers(options: argparse.Namespace) -> list[dict]:
-    """PyOD's and River's figures on the same tables."""
+    """The peers' figures on the same files."""
     try:
-        python = venv_of("anomaly", HERE / "requirements.txt", options.out.parent)
-        command = [python, str(HERE / "peers.py"), "--data", str(options.data), *(["--quick"] if options.quick else [])]
+        python = venv_of("brains", HERE / "requirements.txt", options.out.parent)
+        command = [python, str(HERE / PEERS[options.bench]), "--data", str(options.data), *(["--quick"] if options.quick else [])]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=PEER_SECONDS, check=True)
     except (Unmeasured, subprocess.SubprocessError) as why:
         say(f"PyOD and River: not measured: {why}")
         return []
     print(done.stdout, end="")
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+TITLES = {
+    "drift": "Drift detectors: run length and delay",
+    "guard": "The guard: false promotions, power, hand-back",
+    "anomaly": "Anomaly scores beside their peers",
+    "calibration": "Calibrated thresholds: false alarms, recall, attackers",
+    "forecast": "Forecasts of load",
+    "regression": "Streaming regressors beside a peer and plain rules",
+}
+
+
+def page(bench: str, figures: list[dict], ratios: list[dict]) -> str:
+    """What was measured, in Markdown."""
+    parts = [
+        f"# {TITLES[bench]}",
+        f"Measured by `cargo xtask bench {bench}` on {os.cpu_count()} cores of {platform.machine()}. What it measures, and how: "
+        "[evaluation/brains](../../evaluation/brains/README.md).",
+        "## Goals",
+    ]
+    goals = ["| case | what | measured | goal | met |", "|---|---|---:|---|---|"]
+    goals += [f"| {r['case']} | {r['name']} | {r['value']:.4g} | {r['goal']} | {'yes' if r['met'] else '**no**'} |" for r in ratios]
+    parts += ["\n".join(goals), "## Figures"]
+    rows = ["| case | subject | figure | value | unit |", "|---|---|---|---:|---|"]
+    rows += [f"| {f['case']} | {f['subject']} | {f['metric']} | {f['value']:.5g} | {f['unit']} |" for f in figures]
+    return "\n\n".join([*parts, "\n".join(rows)]) + "\n"
 
 
 def main() -> None:
@@ -118,16 +162,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("MANTLET_DATA", ROOT.parent / "shared/data")))
     parser.add_argument("--quick", action="store_true", help="few runs")
+    parser.add_argument("--docs", type=Path, help="write a page with tables into this folder")
     options = parser.parse_args()
     options.out = options.out.resolve()
     options.out.parent.mkdir(parents=True, exist_ok=True)
     load = os.getloadavg()[0]
     example, goals = BENCHES[options.bench]
     said = run(options, example)
-    figures = said["figures"] + (peers(options) if options.bench == "anomaly" else [])
+    figures = said["figures"] + (peers(options) if options.bench in PEERS else [])
     values = lambda metric: {(f["case"], f["subject"]): f["value"] for f in figures if f["metric"] == metric}  # noqa: E731
     ratios = goals(values) if goals else said["ratios"]
     print_ratios(ratios)
+    if options.docs:
+        options.docs.mkdir(parents=True, exist_ok=True)
+        (options.docs / f"{options.bench}.md").write_text(page(options.bench, figures, ratios))
     machine = {"cores": os.cpu_count(), "platform": platform.platform(), "load_at_start": load}
     options.out.write_text(json.dumps({"machine": machine, "figures": figures, "ratios": ratios}, indent=1))
 

@@ -62,6 +62,8 @@ enum Name {
     Calibration,
     /// Forecasts of load beside the last value and yesterday's.
     Forecast,
+    /// Regressors of streams beside River's and plain rules.
+    Regression,
     /// Whether memory and latency stay as they are through twenty minutes at 80 % load.
     Soak,
 }
@@ -76,7 +78,7 @@ impl Name {
             Self::Growth => ("growth", &["wrk"]),
             Self::Streams => ("streams", &STREAMS),
             Self::Soak => ("soak", &[]),
-            Self::Anomaly => ("brains", &PYTHON),
+            Self::Anomaly | Self::Regression => ("brains", &PYTHON),
             Self::Drift | Self::Guard | Self::Calibration | Self::Forecast => ("brains", &[]),
         }
     }

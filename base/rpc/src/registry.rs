@@ -499,3 +499,11 @@ service! {
         fn keys(()) -> Vec<KeyRecord>;
     }
 }
+
+/// Serves a trainer all that it asks a registry for: [`Registry::versions`].
+pub fn versions_router(inner: std::sync::Arc<dyn Registry>) -> axum::Router {
+    crate::remote::serve(axum::Router::new(), "/mantlet.Registry/versions", move |request: Select| {
+        let inner = inner.clone();
+        async move { inner.versions(request).await }
+    })
+}

@@ -10,10 +10,10 @@ use gateway::{Security, keys::KeySet, listen::Listener};
 use model_server::process::Sandbox;
 use rpc::{
     Clock,
-    door::{self, Badge},
+    door::{self, Badge, Rooms},
     model_server::Renewal,
     orchestrator::{OrchestratorClient, orchestrator_router},
-    registry::{RegistryClient, registry_router},
+    registry::{RegistryClient, registry_router, versions_router},
     store::{CatalogClient, LogClient, StreamsClient},
     supervisor::SupervisorClient,
     trainer::{TrainerClient, trainer_router},
@@ -174,14 +174,18 @@ pub(crate) async fn run(Prepared { order, settings }: Prepared, parent: u32) -> 
             let registry = services::registry(&shared, Arc::new(catalog), Arc::new(log)).await?;
             tokio::spawn(badges.run(stop.told()));
             tokio::spawn(services::run_registry(registry.clone(), stop.told()));
-            serve(badge, &["gateway", "supervisor", "trainer"], registry_router(registry), &settings, &stop).await
+            let whole = door::for_services(&["gateway", "supervisor"], registry_router(registry.clone()));
+            let versions = door::for_services(&["trainer"], versions_router(registry));
+            let rooms: Rooms = Arc::new(move |peer| whole(peer).or_else(|| versions(peer)));
+            serve(badge, rooms, &settings, &stop).await
         }
         Service::Orchestrator => {
             let catalog = Arc::new(CatalogClient(supervisor));
             let (orchestrator, executor) = services::orchestrator(&shared, &settings, catalog, badge.clone()).await?;
             tokio::spawn(badges.run(stop.told()));
             let executor = tokio::spawn(executor.run(stop.told()));
-            serve(badge, &["gateway"], orchestrator_router(orchestrator), &settings, &stop).await?;
+            let rooms = door::for_services(&["gateway"], orchestrator_router(orchestrator));
+            serve(badge, rooms, &settings, &stop).await?;
             executor.await.map_err(|error| output::internal(&error))
         }
         Service::Trainer => {
@@ -190,7 +194,8 @@ pub(crate) async fn run(Prepared { order, settings }: Prepared, parent: u32) -> 
             let (trainer, work) = services::trainer(&shared, &settings, stores, registry).await?;
             tokio::spawn(badges.run(stop.told()));
             let work = tokio::spawn(work.run(stop.told()));
-            serve(badge, &["gateway"], trainer_router(trainer), &settings, &stop).await?;
+            let rooms = door::for_services(&["gateway"], trainer_router(trainer));
+            serve(badge, rooms, &settings, &stop).await?;
             work.await.map_err(|error| output::internal(&error))
         }
         Service::Gateway(name) => {
@@ -212,15 +217,9 @@ pub(crate) async fn run(Prepared { order, settings }: Prepared, parent: u32) -> 
     }
 }
 
-/// Opens the service's door to these other ones, until told to stop.
-async fn serve(
-    badge: Badge,
-    services: &'static [&'static str],
-    router: axum::Router,
-    settings: &Settings,
-    stop: &Stop,
-) -> Result<(), Refusal> {
+/// Opens the service's door, each peer to its own room, until told to stop.
+async fn serve(badge: Badge, rooms: Rooms, settings: &Settings, stop: &Stop) -> Result<(), Refusal> {
     let (listener, times) = (rpc::child::unix_listener()?, (age(settings.life), GRACE));
-    door::serve(listener, badge, door::for_services(services, router), stop.told(), times).await;
+    door::serve(listener, badge, rooms, stop.told(), times).await;
     Ok(())
 }
