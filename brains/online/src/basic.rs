@@ -2,13 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Boosted, Classifier, Ensemble, HoeffdingTree, Logistic, Neighbours, Result, Schema, Snapshot};
+use crate::{
+    AdaptiveTree, Boosted, Classifier, Ensemble, HoeffdingTree, Logistic, Neighbours, Result, Schema, Snapshot,
+};
 
 /// A learner of some kind, so that those who hold several need not know which.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Basic {
     /// One tree, or naive Bayes.
     Tree(HoeffdingTree),
+    /// One tree that replaces its branches.
+    Adaptive(Box<AdaptiveTree>),
     /// Many trees.
     Ensemble(Ensemble),
     /// Trees one after the other.
@@ -24,6 +28,7 @@ macro_rules! each {
     ($basic:expr, $learner:ident => $do:expr) => {
         match $basic {
             Basic::Tree($learner) => $do,
+            Basic::Adaptive($learner) => $do,
             Basic::Ensemble($learner) => $do,
             Basic::Boosted($learner) => $do,
             Basic::Logistic($learner) => $do,
@@ -56,7 +61,7 @@ impl Classifier for Basic {
 
 impl Snapshot for Basic {
     const KIND: &'static str = "basic classifier";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
 
     fn check(&self) -> Result<()> {
         each!(self, learner => learner.check())

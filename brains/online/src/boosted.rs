@@ -6,7 +6,7 @@ use crate::{
     Error, Random, Result, Schema, Snapshot,
     error::within,
     learner::{Classifier, check_classes, check_example, check_question, sets, softmax},
-    regression::{self, Plan, Tree},
+    regression::{self, Member, Plan},
     scratch::{CLASSES_INLINE, with_places},
     tree::draw,
 };
@@ -17,11 +17,15 @@ use crate::{
 pub struct Settings {
     /// Trees for each class, one after the other. Default 100.
     pub steps: usize,
-    /// What of a tree's answer counts. Default 0.0125.
+    /// What of a tree's answer counts. Default 0.1.
     pub rate: f64,
     /// Share of the columns that a step looks at. Default 0.75.
     pub columns: f64,
-    /// How each tree grows. Default grace 25, δ 0.05, 64 MiB altogether.
+    /// The probability δ at which a tree in the background begins to grow. Default 0.01.
+    pub warning: f64,
+    /// The probability δ at which it takes the tree's place. Default 0.001.
+    pub drift: f64,
+    /// How each tree grows. Default grace 25, δ 0.05, 64 MiB altogether, those in the background among them.
     pub tree: regression::Settings,
 }
 
@@ -34,25 +38,32 @@ impl Default for Settings {
 impl Settings {
     /// So many steps, which go as far together as 100 of the default.
     pub fn of(steps: usize) -> Self {
-        let memory = (64 << 20) / steps.max(1);
+        let memory = (32 << 20) / steps.max(1);
         let tree = regression::Settings { grace: 25.0, delta: 0.05, memory, ..regression::Settings::default() };
-        Self { steps, rate: 1.25 / steps.max(1) as f64, columns: 0.75, tree }
+        Self { steps, rate: 10.0 / steps.max(5) as f64, columns: 0.75, warning: 0.01, drift: 0.001, tree }
     }
 
     fn check(&self) -> Result<()> {
         within("steps", self.steps as f64, (1.0, 10_000.0), "from 1 to 10,000")?;
         within("rate", self.rate, (1e-6, 2.0), "from 10^-6 to 2")?;
         within("columns", self.columns, (1e-6, 1.0), "above 0, and 1 at most")?;
+        within("warning", self.warning, (1e-12, 0.5), "from 10^-12 to 0.5")?;
+        within("drift", self.drift, (1e-12, 0.5), "from 10^-12 to 0.5")?;
         self.tree.check()
     }
 }
 
 /// Streaming gradient boosted trees: Gunasekara, Pfahringer, Gomes and Bifet, "Gradient boosted trees for evolving data
 /// streams" (Machine Learning 113, 2024). Each step has a regression tree per class (one for two classes) that learns
-/// Newton's step −g/h with weight h, where g and h are the loss's gradient and curvature at what the steps before it say.
+/// Newton's step −g/h with weight 4h, where g and h are the loss's gradient and curvature at what the steps before it say.
 ///
-/// Predict and learn are O(steps · classes · (depth + columns)). Memory is bounded by steps times
-/// [`regression::Settings::memory`].
+/// It forgets tree by tree: an [`Adwin`](crate::drift::Adwin) over what a tree's step leaves of the error lets another one
+/// grow in the background, and take its place. The authors' program leaves forgetting to alternate branches of its trees,
+/// weighs all rows alike, takes a smaller rate, and adds up whole steps for an answer, so that its probabilities are
+/// close to 0 or 1.
+///
+/// Predict and learn are O(steps · classes · (depth + columns)). Memory is bounded by twice the steps times
+/// [`regression::Settings::memory`], and some 3 KB for each tree's watch.
 ///
 /// ```
 /// use online::{Boosted, Classifier, Schema, boosted::Settings};
@@ -74,8 +85,9 @@ pub struct Boosted {
     classes: usize,
     plan: Plan,
     /// By step, then set of scores.
-    trees: Vec<Tree>,
+    members: Vec<Member>,
     random: Random,
+    drifts: u64,
 }
 
 /// No curvature counts as less: a step is at most so far.
@@ -92,8 +104,9 @@ impl Boosted {
     pub fn new(settings: Settings, schema: Schema, classes: usize, seed: u64) -> Result<Self> {
         settings.check()?;
         let sets = sets(check_classes(classes)?);
-        // One tree holds a histogram of 32 bins for each column.
-        let needed = settings.steps.saturating_mul(sets).saturating_mul(schema.width()).saturating_mul(1_024);
+        // A tree of one leaf that observes each column, and its watch.
+        let each = schema.width().saturating_mul(64).saturating_add(1_024);
+        let needed = settings.steps.saturating_mul(sets).saturating_mul(each);
         let allowed = settings.steps.saturating_mul(settings.tree.memory);
         if needed > allowed {
             return Err(Error::Memory { needed, allowed });
@@ -104,24 +117,31 @@ impl Boosted {
         let mut random = Random::new(seed);
         let all: Vec<u32> = (0..schema.width() as u32).collect();
         let count = ((settings.columns * all.len() as f64).round() as usize).clamp(1, all.len());
-        let mut trees = Vec::new();
+        let (deltas, mut members) = ((settings.warning, settings.drift), Vec::new());
         for _ in 0..settings.steps {
             let own = draw(&all, count, &mut random);
-            trees.extend((0..sets).map(|_| Tree::new(&plan, own.clone(), &mut random)));
+            for _ in 0..sets {
+                members.push(Member::new(&plan, own.clone(), deltas, &mut random)?);
+            }
         }
-        Ok(Self { settings, schema, classes, plan, trees, random })
+        Ok(Self { settings, schema, classes, plan, members, random, drifts: 0 })
+    }
+
+    /// How many trees were replaced so far.
+    pub fn drifts(&self) -> u64 {
+        self.drifts
     }
 
     /// Leaves of all trees.
     pub fn leaves(&self) -> usize {
-        self.trees.iter().map(Tree::leaves).sum()
+        self.members.iter().map(Member::leaves).sum()
     }
 
     fn answer(&self, row: &[f64], probabilities: &mut [f64]) {
         probabilities.fill(0.0);
-        for step in self.trees.chunks_exact(sets(self.classes)) {
-            for (tree, score) in step.iter().zip(probabilities.iter_mut()) {
-                *score += self.settings.rate * tree.answer(row);
+        for step in self.members.chunks_exact(sets(self.classes)) {
+            for (member, score) in step.iter().zip(probabilities.iter_mut()) {
+                *score += self.settings.rate * member.answer(row);
             }
         }
         softmax(probabilities);
@@ -148,21 +168,23 @@ impl Classifier for Boosted {
         if weight == 0.0 {
             return Ok(());
         }
-        let (classes, rate, plan, random) = (self.classes, self.settings.rate, &self.plan, &mut self.random);
-        let trees = &mut self.trees;
-        with_places::<{ 2 * CLASSES_INLINE }, _>(2 * classes, |places| {
-            let (scores, probabilities) = places.split_at_mut(classes);
-            for step in trees.chunks_exact_mut(sets(classes)) {
+        let Self { classes, settings, plan, members, random, drifts, .. } = self;
+        with_places::<{ 2 * CLASSES_INLINE }, _>(2 * *classes, |places| {
+            let (scores, probabilities) = places.split_at_mut(*classes);
+            for step in members.chunks_exact_mut(sets(*classes)) {
                 probabilities.copy_from_slice(scores);
                 softmax(probabilities);
-                for (set, ((tree, score), said)) in
-                    step.iter_mut().zip(scores.iter_mut()).zip(&*probabilities).enumerate()
-                {
-                    let wanted = f64::from(u8::from(set == class));
+                let sets = step.iter_mut().zip(scores.iter_mut()).zip(&*probabilities);
+                for (set, ((member, score), said)) in sets.enumerate() {
+                    let residual = f64::from(u8::from(set == class)) - said;
                     let curvature = (said * (1.0 - said)).max(FLATTEST);
-                    let target = ((wanted - said) / curvature).clamp(-FURTHEST, FURTHEST);
-                    tree.learn(plan, row, target, curvature * weight, random);
-                    *score += rate * tree.answer(row);
+                    let target = (residual / curvature).clamp(-FURTHEST, FURTHEST);
+                    // What would be left to foretell, were its whole step taken.
+                    let error = (residual - curvature * member.answer(row)).abs().min(1.0);
+                    // A curvature is 1/4 at most: a row that nothing is known of counts as one.
+                    let weight = 4.0 * curvature * weight;
+                    *drifts += u64::from(member.learn(plan, (row, target), [weight; 2], error, random));
+                    *score += settings.rate * member.answer(row);
                 }
             }
         });
@@ -170,22 +192,52 @@ impl Classifier for Boosted {
     }
 
     fn memory(&self) -> usize {
-        size_of::<Self>() + self.trees.iter().map(Tree::memory).sum::<usize>()
+        size_of::<Self>() + self.members.iter().map(Member::memory).sum::<usize>()
     }
 }
 
 impl Snapshot for Boosted {
     const KIND: &'static str = "boosted";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
 
     fn check(&self) -> Result<()> {
         self.schema.check_self()?;
         self.settings.check()?;
         self.plan.check(&self.schema)?;
         let sets = sets(check_classes(self.classes)?);
-        if self.trees.len() != self.settings.steps.saturating_mul(sets) {
+        if self.members.len() != self.settings.steps.saturating_mul(sets) {
             return Err(Error::Snapshot("has other trees than its settings say"));
         }
-        self.trees.iter().try_for_each(|tree| tree.check(&self.plan))
+        self.members.iter().try_for_each(|member| member.check(&self.plan))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::learner::greatest;
+
+    /// How many of the 3,000 rows after what rows mean flips are answered rightly, and how many trees went.
+    fn right_after_flip(settings: Settings) -> (usize, u64) {
+        let mut boosted = Boosted::new(settings, Schema::numeric(2).unwrap(), 2, 1).unwrap();
+        let (mut random, mut right) = (Random::new(3), 0);
+        for n in 0..9_000 {
+            let row = [random.uniform(), random.uniform()];
+            let class = usize::from((row[0] > 0.5) != (n >= 6_000));
+            let mut said = [0.0; 2];
+            boosted.predict(&row, &mut said).unwrap();
+            right += usize::from(n >= 6_000 && greatest(&said) == class);
+            boosted.learn(&row, class, 1.0).unwrap();
+        }
+        (right, boosted.drifts())
+    }
+
+    #[test]
+    fn steps_that_stop_being_right_are_replaced() {
+        let (forgets, trees) = right_after_flip(Settings::of(10));
+        let never = Settings { warning: 1e-12, drift: 1e-12, ..Settings::of(10) };
+        let (remembers, _) = right_after_flip(never);
+        assert!(forgets > 2_600 && forgets > remembers, "{forgets} against {remembers} of 3,000");
+        assert!(trees >= 5, "{trees}");
     }
 }

@@ -205,7 +205,7 @@ impl Classifier for Ensemble {
 
 impl Snapshot for Ensemble {
     const KIND: &'static str = "ensemble";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
 
     fn check(&self) -> Result<()> {
         self.schema.check_self()?;

@@ -4,11 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Random, Result, Schema, Snapshot,
-    drift::{Adwin, Detector as _, State, adwin},
     error::within,
     learner::{Regressor, check_pair},
     poisson::Poisson,
-    regression::{self, Plan, Tree},
+    regression::{self, Member, Plan},
     spread::Spread,
 };
 
@@ -56,7 +55,7 @@ impl Settings {
 
 /// An adaptive random forest for regression: Gomes and others, "Adaptive random forests for data stream regression" (ESANN
 /// 2018). Trees are those of [`regression`], learn by online bagging, and answer by their mean; an
-/// [`Adwin`] over each tree's error, as a share of four deviations of the target, lets another grow and take its place.
+/// [`Adwin`](crate::drift::Adwin) over each tree's error, as a share of four deviations of the target, lets another grow and take its place.
 ///
 /// Predict and learn are O(trees · (depth + columns)). Memory is bounded by trees times
 /// [`regression::Settings::memory`], twice while all have one in the background.
@@ -84,14 +83,6 @@ pub struct RegressionForest {
     drifts: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Member {
-    front: Tree,
-    background: Option<Tree>,
-    warning: Adwin,
-    drift: Adwin,
-}
-
 /// Deviations of the target beyond which an error counts no more.
 const FURTHEST: f64 = 4.0;
 /// Deviations of the target that none is beyond, neither what is learnt nor an answer.
@@ -107,13 +98,10 @@ impl RegressionForest {
         let per_leaf = ((settings.columns * schema.width() as f64).round() as usize).clamp(1, schema.width());
         let plan = Plan::new(settings.tree.clone(), &schema, Some(per_leaf))?;
         let mut random = Random::new(seed);
-        let detector = |delta| Adwin::new(adwin::Settings { delta, ..adwin::Settings::default() });
-        let mut members = Vec::new();
-        for _ in 0..settings.trees {
-            let front = Tree::new(&plan, all(&schema), &mut random);
-            let (warning, drift) = (detector(settings.warning)?, detector(settings.drift)?);
-            members.push(Member { front, background: None, warning, drift });
-        }
+        let all: Vec<u32> = (0..schema.width() as u32).collect();
+        let deltas = (settings.warning, settings.drift);
+        let members = (0..settings.trees).map(|_| Member::new(&plan, all.clone(), deltas, &mut random));
+        let members = members.collect::<Result<_>>()?;
         let poisson = Poisson::new(settings.lambda);
         Ok(Self { settings, schema, plan, target: Spread::default(), members, poisson, random, drifts: 0 })
     }
@@ -124,12 +112,8 @@ impl RegressionForest {
     }
 
     fn answer(&self, row: &[f64]) -> f64 {
-        self.members.iter().map(|member| member.front.answer(row)).sum::<f64>() / self.members.len().max(1) as f64
+        self.members.iter().map(|member| member.answer(row)).sum::<f64>() / self.members.len().max(1) as f64
     }
-}
-
-fn all(schema: &Schema) -> Vec<u32> {
-    (0..schema.width() as u32).collect()
 }
 
 impl Regressor for RegressionForest {
@@ -150,11 +134,13 @@ impl Regressor for RegressionForest {
         // Trees see the target in deviations from its mean, so that no sum of squares cancels.
         self.target.add(target, weight);
         let scaled = self.target.scaled(target).clamp(-BEYOND, BEYOND);
-        let Self { members, plan, poisson, random, schema, drifts, .. } = self;
+        let Self { members, plan, poisson, random, drifts, .. } = self;
         for member in members {
             let times = poisson.draw(random);
             if times > 0 {
-                *drifts += u64::from(member.learn(plan, schema, (row, scaled), (times, weight), random));
+                let error = ((member.answer(row) - scaled).abs() / FURTHEST).min(1.0);
+                let weights = [weight * f64::from(times), weight];
+                *drifts += u64::from(member.learn(plan, (row, scaled), weights, error, random));
             }
         }
         Ok(())
@@ -165,46 +151,9 @@ impl Regressor for RegressionForest {
     }
 }
 
-impl Member {
-    /// Learns a row so many times; says whether the tree was replaced.
-    fn learn(
-        &mut self,
-        plan: &Plan,
-        schema: &Schema,
-        (row, target): (&[f64], f64),
-        (times, weight): (u32, f64),
-        random: &mut Random,
-    ) -> bool {
-        let error = ((self.front.answer(row) - target).abs() / FURTHEST).min(1.0);
-        self.front.learn(plan, row, target, weight * f64::from(times), random);
-        if let Some(background) = &mut self.background {
-            background.learn(plan, row, target, weight, random);
-        }
-        if self.warning.update_rising(error) == Ok(State::Drift) {
-            self.background = Some(Tree::new(plan, all(schema), random));
-            self.warning.reset();
-        }
-        if self.drift.update_rising(error) != Ok(State::Drift) {
-            return false;
-        }
-        self.front = match self.background.take() {
-            Some(background) => background,
-            None => Tree::new(plan, all(schema), random),
-        };
-        self.warning.reset();
-        self.drift.reset();
-        true
-    }
-
-    fn memory(&self) -> usize {
-        let background = self.background.as_ref().map_or(0, Tree::memory);
-        size_of::<Self>() + self.front.memory() + background + self.warning.memory() + self.drift.memory()
-    }
-}
-
 impl Snapshot for RegressionForest {
     const KIND: &'static str = "regression-forest";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
 
     fn check(&self) -> Result<()> {
         self.schema.check_self()?;
@@ -214,11 +163,6 @@ impl Snapshot for RegressionForest {
         if !fits || !self.target.is_sound() {
             return Err(Error::Snapshot("has other trees than its settings say"));
         }
-        self.members.iter().try_for_each(|member| {
-            member.warning.check()?;
-            member.drift.check()?;
-            member.front.check(&self.plan)?;
-            member.background.iter().try_for_each(|tree| tree.check(&self.plan))
-        })
+        self.members.iter().try_for_each(|member| member.check(&self.plan))
     }
 }

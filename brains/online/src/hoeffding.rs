@@ -47,7 +47,7 @@ impl HoeffdingTree {
     pub fn new(settings: Settings, schema: Schema, classes: usize, seed: u64) -> Result<Self> {
         let plan = Plan::new(settings, &schema, classes, None)?;
         let mut random = Random::new(seed);
-        let tree = Tree::new(&plan, (0..schema.width() as u32).collect(), &mut random);
+        let tree = Tree::new(&plan, (0..schema.width() as u32).collect(), 0, &mut random);
         Ok(Self { schema, plan, tree, random })
     }
 
@@ -98,7 +98,7 @@ impl Classifier for HoeffdingTree {
 
 impl Snapshot for HoeffdingTree {
     const KIND: &'static str = "hoeffding-tree";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
 
     fn check(&self) -> Result<()> {
         self.schema.check_self()?;

@@ -6,6 +6,7 @@
 //!
 //! Does not know about: models of others, where examples come from, who asks, what is done with an answer.
 
+pub mod adaptive;
 pub mod anomaly;
 mod arena;
 pub mod auto;
@@ -17,7 +18,9 @@ pub mod drift;
 pub mod encode;
 pub mod ensemble;
 pub mod error;
+pub mod evaluate;
 pub mod evidence;
+pub mod fimt_dd;
 pub mod forecast;
 pub mod forest;
 pub mod guard;
@@ -41,6 +44,7 @@ mod spread;
 pub mod transform;
 pub mod tree;
 
+pub use adaptive::AdaptiveTree;
 pub use anomaly::Scorer;
 pub use auto::Auto;
 pub use basic::Basic;
@@ -49,6 +53,7 @@ pub use drift::{Detector, RowDetector};
 pub use encode::{Encoder, Value};
 pub use ensemble::Ensemble;
 pub use error::Error;
+pub use fimt_dd::RegressionTree;
 pub use forest::RegressionForest;
 pub use hoeffding::HoeffdingTree;
 pub use learner::{Classifier, Regressor};

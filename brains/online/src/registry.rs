@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Auto, Basic, Boosted, Classifier, Ensemble, Error, HoeffdingTree, Linear, Logistic, Neighbours, Pipeline,
-    RegressionForest, Regressor, Result, Schema, Snapshot, auto, boosted,
+    AdaptiveTree, Auto, Basic, Boosted, Classifier, Ensemble, Error, HoeffdingTree, Linear, Logistic, Neighbours,
+    Pipeline, RegressionForest, RegressionTree, Regressor, Result, Schema, Snapshot, adaptive, auto, boosted,
     ensemble::{self, Subspace},
-    forest, linear, logistic, neighbours, pipeline, transform, tree,
+    fimt_dd, forest, linear, logistic, neighbours, pipeline, transform, tree,
 };
 
 /// A classifier and its settings, as a manifest writes them: `learner: adaptive-random-forest, trees: 30`. What is left
@@ -42,6 +42,8 @@ pub enum Spec {
     GradientBoostedTrees(boosted::Settings),
     /// One tree.
     HoeffdingTree(tree::Settings),
+    /// One tree that replaces the branches that stop being right.
+    HoeffdingAdaptiveTree(adaptive::Settings),
     /// Naive Bayes.
     NaiveBayes(Nothing),
     /// Logistic regression.
@@ -66,11 +68,13 @@ pub enum Spec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "learner", rename_all = "kebab-case")]
 pub enum RegressorSpec {
-    /// Many trees; or one.
+    /// Many trees.
     RegressionForest(forest::Settings),
+    /// One tree that replaces its branches.
+    FimtDd(fimt_dd::Settings),
     /// A linear one, of the mean or of a quantile.
     Linear(linear::Settings),
-    /// Either of them behind transformers.
+    /// Any of them behind transformers.
     Pipeline(pipeline::Settings<Box<RegressorSpec>>),
 }
 
@@ -150,6 +154,8 @@ pub enum Learner {
 pub enum Estimator {
     /// Trees.
     Forest(RegressionForest),
+    /// One tree.
+    Tree(RegressionTree),
     /// A linear one.
     Linear(Linear),
 }
@@ -183,6 +189,9 @@ impl Spec {
             Self::HoeffdingTree(settings) => {
                 HoeffdingTree::new(settings.clone(), schema, classes, seed).map(Basic::Tree)
             }
+            Self::HoeffdingAdaptiveTree(settings) => {
+                AdaptiveTree::new(settings.clone(), schema, classes, seed).map(|tree| Basic::Adaptive(Box::new(tree)))
+            }
             Self::NaiveBayes(Nothing {}) => HoeffdingTree::naive_bayes(schema, classes).map(Basic::Tree),
             Self::Logistic(settings) => Logistic::new(settings.clone(), schema, classes).map(Basic::Logistic),
             Self::Neighbours(settings) => Neighbours::new(settings.clone(), schema, classes).map(Basic::Neighbours),
@@ -210,6 +219,7 @@ impl RegressorSpec {
             Self::RegressionForest(settings) => {
                 RegressionForest::new(settings.clone(), schema, seed).map(Estimator::Forest)
             }
+            Self::FimtDd(settings) => RegressionTree::new(settings.clone(), schema, seed).map(Estimator::Tree),
             Self::Linear(settings) => Linear::new(settings.clone(), schema).map(Estimator::Linear),
             Self::Pipeline(_) => Err(Error::Nested),
         }
@@ -256,25 +266,25 @@ impl Learner {
 
 impl Regressor for Estimator {
     fn schema(&self) -> &Schema {
-        each!(self, Self::{Forest | Linear}, learner => learner.schema())
+        each!(self, Self::{Forest | Tree | Linear}, learner => learner.schema())
     }
 
     fn predict(&self, row: &[f64]) -> Result<f64> {
-        each!(self, Self::{Forest | Linear}, learner => learner.predict(row))
+        each!(self, Self::{Forest | Tree | Linear}, learner => learner.predict(row))
     }
 
     fn learn(&mut self, row: &[f64], target: f64, weight: f64) -> Result<()> {
-        each!(self, Self::{Forest | Linear}, learner => learner.learn(row, target, weight))
+        each!(self, Self::{Forest | Tree | Linear}, learner => learner.learn(row, target, weight))
     }
 
     fn memory(&self) -> usize {
-        each!(self, Self::{Forest | Linear}, learner => learner.memory())
+        each!(self, Self::{Forest | Tree | Linear}, learner => learner.memory())
     }
 }
 
 impl Estimator {
     /// Whether a state that was just read can be.
     pub(crate) fn check(&self) -> Result<()> {
-        each!(self, Self::{Forest | Linear}, learner => learner.check())
+        each!(self, Self::{Forest | Tree | Linear}, learner => learner.check())
     }
 }

@@ -3,15 +3,19 @@
 //! Ikonomovska, Gama and Džeroski, "Learning model trees from evolving data streams" (Data Mining and Knowledge Discovery
 //! 23, 2011): a leaf is cut where that takes away most of the variance, once Hoeffding's bound says that the second best
 //! cut takes away less. Numbers are observed in a histogram that scales itself instead of a search tree, so a leaf takes
-//! the same memory however many values come. What the paper does about drift in branches is left to who owns the trees.
+//! the same memory however many values come. What the paper does about drift in
+//! branches, [`RegressionTree`](crate::RegressionTree) does; forests and boosting replace whole trees.
 
 mod histogram;
+mod member;
 mod node;
+mod observer;
 
+pub(crate) use member::Member;
 pub(crate) use node::{Plan, Tree};
 use serde::{Deserialize, Serialize};
 
-use crate::{Result, error::within};
+use crate::{Result, arena::check_growth};
 
 /// How a regression tree grows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,11 +45,6 @@ impl Settings {
     /// # Errors
     /// [`Error::Range`](crate::Error::Range) names what can't be.
     pub(crate) fn check(&self) -> Result<()> {
-        within("grace", self.grace, (1.0, 1e9), "from 1 to 10^9")?;
-        within("delta", self.delta, (1e-300, 0.5), "from 10^-300 to 0.5")?;
-        within("tie", self.tie, (0.0, 1.0), "from 0 to 1")?;
-        within("depth", f64::from(self.depth), (1.0, 1_000.0), "from 1 to 1,000")?;
-        within("memory", self.memory as f64, (4_096.0, 1e15), "from 4 KiB to 10^15 bytes")?;
-        Ok(())
+        check_growth(self.grace, self.delta, self.tie, self.depth, self.memory)
     }
 }

@@ -13,12 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Kind, Random, Result, Schema,
-    arena::{Arena, End},
-    error::within,
+    arena::{Arena, End, Kept, check_growth},
 };
 use leaf::Leaf;
 pub(crate) use leaf::draw;
-use split::Best;
 
 /// How a leaf answers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,12 +61,7 @@ impl Settings {
     /// # Errors
     /// [`Error::Range`] names what can't be.
     pub(crate) fn check(&self) -> Result<()> {
-        within("grace", self.grace, (1.0, 1e9), "from 1 to 10^9")?;
-        within("delta", self.delta, (1e-300, 0.5), "from 10^-300 to 0.5")?;
-        within("tie", self.tie, (0.0, 1.0), "from 0 to 1")?;
-        within("depth", f64::from(self.depth), (1.0, 1_000.0), "from 1 to 1,000")?;
-        within("memory", self.memory as f64, (4_096.0, 1e15), "from 4 KiB to 10^15 bytes")?;
-        Ok(())
+        check_growth(self.grace, self.delta, self.tie, self.depth, self.memory)
     }
 }
 
@@ -101,26 +94,38 @@ impl Plan {
     }
 }
 
-/// A tree.
+/// A tree, and what is kept at each of its splits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Tree {
-    arena: Arena<Leaf>,
+pub(crate) struct Tree<S = ()> {
+    arena: Arena<Leaf, S>,
     /// Columns that it may look at, in order.
     columns: Vec<u32>,
-    /// Bytes that its leaves hold, as last counted.
-    held: usize,
 }
 
-impl Tree {
-    /// A tree of one leaf, over these columns.
-    pub(crate) fn new(plan: &Plan, columns: Vec<u32>, random: &mut Random) -> Self {
-        let leaf = Leaf::new(plan, &columns, 0, random);
-        Self { held: leaf.held(), arena: Arena::new(leaf), columns }
+impl<S: Kept> Tree<S> {
+    /// A tree of one leaf, over these columns, that has so many splits above it.
+    pub(crate) fn new(plan: &Plan, columns: Vec<u32>, depth: u16, random: &mut Random) -> Self {
+        Self { arena: Arena::new(Leaf::new(plan, &columns, depth, random)), columns }
+    }
+
+    /// The columns that it may look at.
+    pub(crate) fn columns(&self) -> &[u32] {
+        &self.columns
     }
 
     /// How many leaves it has.
     pub(crate) fn leaves(&self) -> usize {
         self.arena.leaves().len()
+    }
+
+    /// What is kept at each split.
+    pub(crate) fn splits(&self) -> impl Iterator<Item = &S> {
+        self.arena.splits()
+    }
+
+    /// Calls `visit` as [`Arena::walk`] does.
+    pub(crate) fn walk<T>(&mut self, row: &[f64], visit: impl FnMut(usize, &mut S) -> Option<T>) -> Option<T> {
+        self.arena.walk(row, visit)
     }
 
     /// Adds what the leaf of this row says to `votes`, so that it adds up to `weight`. O(depth + classes · columns).
@@ -132,58 +137,47 @@ impl Tree {
 
     /// Learns a row; says whether it had been right about it before.
     pub(crate) fn learn(&mut self, plan: &Plan, row: &[f64], class: usize, weight: f64, random: &mut Random) -> bool {
-        let end = self.arena.find(row);
-        let Some(leaf) = self.arena.leaf_mut(end) else { return false };
-        let right = leaf.learn(plan, row, class, weight);
-        if leaf.is_due(plan) {
-            leaf.looked();
-            if let Some(best) = leaf.best_cut(plan)
-                && self.arena.has_room()
-            {
-                self.split(plan, end, best, random);
-            }
+        let (end, before) = (self.arena.find(row), self.memory());
+        let right = self.arena.change(end, |leaf| leaf.learn(plan, row, class, weight)).unwrap_or(false);
+        if self.arena.leaf(end).is_some_and(|leaf| leaf.is_due(plan)) {
+            self.look(plan, end, random);
+        }
+        if self.memory() > before {
+            self.bound(plan);
         }
         right
     }
 
-    fn split(&mut self, plan: &Plan, end: End, best: Best, random: &mut Random) {
-        let Some(parent) = self.arena.leaf(end) else { return };
-        let (depth, before) = (parent.depth() + 1, parent.held());
-        let leaves = best.sides.map(|side| Leaf::new(plan, &self.columns, depth, random).with(side));
-        self.held = (self.held + leaves.iter().map(Leaf::held).sum::<usize>()).saturating_sub(before);
-        self.arena.split(end, best.cut, leaves);
-        if self.leaves().is_power_of_two() {
-            self.held = self.arena.leaves().iter().map(Leaf::held).sum();
-        }
-        if self.memory() > plan.settings.memory {
-            self.bound(plan);
+    /// Looks whether a leaf should be cut.
+    fn look(&mut self, plan: &Plan, end: End, random: &mut Random) {
+        let best = self.arena.change(end, |leaf| {
+            leaf.looked();
+            (leaf.best_cut(plan).map(|best| (best, leaf.depth() + 1)), 0)
+        });
+        if let Some(Some((best, depth))) = best
+            && self.arena.has_room()
+        {
+            let leaves = best.sides.map(|side| Leaf::new(plan, &self.columns, depth, random).with(side));
+            self.arena.split(end, best.cut, leaves, S::default());
         }
     }
 
-    /// Lets the leaves that promise least stop looking for cuts, until the tree takes no more than it may, and a bit less,
-    /// so that this is rare.
+    /// Puts another tree in the place of a split and all below it.
+    pub(crate) fn graft(&mut self, plan: &Plan, split: usize, other: Tree) {
+        self.arena.graft(split, other.arena);
+        self.bound(plan);
+    }
+
+    /// Lets the leaves that promise least stop looking for cuts, where the tree takes more than it may.
     fn bound(&mut self, plan: &Plan) {
-        let own = self.memory() - self.held;
-        let wanted = (plan.settings.memory / 10 * 9).saturating_sub(own);
-        self.held = self.arena.leaves().iter().map(Leaf::held).sum();
-        let leaves = self.arena.leaves_mut();
-        let mut order: Vec<(f64, usize)> = leaves.iter().map(Leaf::promise).zip(0..).collect();
-        order.sort_by(|a, b| a.0.total_cmp(&b.0));
-        for (_, place) in order {
-            if self.held <= wanted {
-                break;
-            }
-            if let Some(leaf) = leaves.get_mut(place) {
-                let before = leaf.held();
-                leaf.rest();
-                self.held = (self.held + leaf.held()).saturating_sub(before);
-            }
+        if self.memory() > plan.settings.memory {
+            self.arena.bound(plan.settings.memory);
         }
     }
 
-    /// Bytes that it takes; what leaves have grown by is counted whenever their number has doubled.
+    /// Bytes that it takes, without alternates. O(1).
     pub(crate) fn memory(&self) -> usize {
-        size_of::<Self>() + self.arena.memory() + self.columns.len() * 4 + self.held
+        size_of::<Self>() + self.arena.memory() + self.columns.len() * 4
     }
 
     /// Whether a loaded tree can be used.

@@ -8,8 +8,8 @@ mod shared;
 
 use forged::forged;
 use online::{
-    Auto, Boosted, Classifier, Ensemble, Error, HoeffdingTree, Logistic, Neighbours, Random, Result, Schema, auto,
-    boosted, ensemble, logistic, neighbours, registry::Spec, tree,
+    AdaptiveTree, Auto, Boosted, Classifier, Ensemble, Error, HoeffdingTree, Logistic, Neighbours, Random, Result,
+    Schema, adaptive, auto, boosted, ensemble, logistic, neighbours, registry::Spec, tree,
 };
 use proptest::prelude::*;
 use shared::{mixed, row, weight};
@@ -19,10 +19,14 @@ shared::learner!(Classifier);
 /// Makes a learner for rows of a schema and so many classes.
 type Make = fn(Schema, usize) -> Result<Box<dyn Learner>>;
 
-const ALL: [(&str, Make); 11] = [
+const ALL: [(&str, Make); 12] = [
     ("tree", |schema, classes| {
         let settings = tree::Settings { grace: 30.0, ..tree::Settings::default() };
         boxed(HoeffdingTree::new(settings, schema, classes, 1))
+    }),
+    ("adaptive", |schema, classes| {
+        let tree = tree::Settings { grace: 30.0, ..tree::Settings::default() };
+        boxed(AdaptiveTree::new(adaptive::Settings { tree, ..adaptive::Settings::default() }, schema, classes, 1))
     }),
     ("bayes", |schema, classes| boxed(HoeffdingTree::naive_bayes(schema, classes))),
     ("arf", |schema, classes| boxed(Ensemble::new(ensemble::Settings::adaptive_random_forest(4), schema, classes, 1))),
@@ -37,7 +41,12 @@ const ALL: [(&str, Make); 11] = [
         boxed(Neighbours::new(settings, schema, classes))
     }),
     ("auto", |schema, classes| {
-        boxed(Auto::new(auto::Settings { trees: Some(3), ..auto::Settings::default() }, schema, classes, 1))
+        boxed(Auto::new(
+            auto::Settings { trees: Some(3), steps: Some(10), ..auto::Settings::default() },
+            schema,
+            classes,
+            1,
+        ))
     }),
     ("pipeline", |schema, classes| {
         let steps = r#"[{ "step": "scaler" }, { "step": "one-hot" }]"#;
@@ -103,8 +112,9 @@ fn what_can_be_learnt_is() {
 
 #[test]
 fn a_class_that_changes_its_look_is_learnt_anew() {
-    for (name, make) in
-        ALL.into_iter().filter(|(name, _)| matches!(*name, "arf" | "srp" | "lb" | "neighbours" | "auto"))
+    for (name, make) in ALL
+        .into_iter()
+        .filter(|(name, _)| matches!(*name, "adaptive" | "arf" | "srp" | "lb" | "boosted" | "neighbours" | "auto"))
     {
         let mut learner = make(Schema::numeric(2).unwrap(), 2).unwrap();
         let mut random = Random::new(5);

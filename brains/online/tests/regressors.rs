@@ -5,8 +5,8 @@
 mod shared;
 
 use online::{
-    Error, Linear, Random, RegressionForest, Regressor, Schema, forest, linear, linear::Estimate,
-    registry::RegressorSpec,
+    Error, Linear, Random, RegressionForest, RegressionTree, Regressor, Schema, fimt_dd, forest, linear,
+    linear::Estimate, registry::RegressorSpec,
 };
 use proptest::prelude::*;
 use shared::{mixed, row, weight};
@@ -16,7 +16,7 @@ shared::learner!(Regressor);
 type Make = fn() -> Box<dyn Learner>;
 
 const ALL: [(&str, Make); 5] = [
-    ("tree", || Box::new(RegressionForest::new(forest::Settings::of(1), mixed(), 1).unwrap())),
+    ("tree", || Box::new(RegressionTree::new(fimt_dd::Settings::default(), mixed(), 1).unwrap())),
     ("forest", || Box::new(RegressionForest::new(forest::Settings::of(5), mixed(), 1).unwrap())),
     ("linear", || Box::new(Linear::new(linear::Settings::default(), mixed()).unwrap())),
     ("median", || {

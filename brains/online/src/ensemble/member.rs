@@ -31,7 +31,7 @@ impl Grown {
     fn new(plan: &Plan, columns: usize, random: &mut Random) -> Self {
         let all: Vec<u32> = (0..plan.kinds.len() as u32).collect();
         let own = if columns < all.len() { draw(&all, columns, random) } else { all };
-        Self { tree: Tree::new(plan, own, random), right: 0.0, asked: 0.0 }
+        Self { tree: Tree::new(plan, own, 0, random), right: 0.0, asked: 0.0 }
     }
 
     /// Its share of right answers; 1 before it was asked.

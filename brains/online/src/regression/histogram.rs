@@ -2,10 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::schema::GREATEST;
-
 /// Bins. Even, since two become one when the range doubles.
-const BINS: usize = 32;
+pub(super) const BINS: usize = 32;
 
 /// Weight, sum and sum of squares of a target.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -16,10 +14,9 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    pub(super) fn add(&mut self, target: f64, weight: f64) {
-        self.weight += weight;
-        self.total += weight * target;
-        self.squares += weight * target * target;
+    /// Of one target.
+    pub(super) fn of(target: f64, weight: f64) -> Self {
+        Self { weight, total: weight * target, squares: weight * target * target }
     }
 
     pub(super) fn plus(self, other: Self) -> Self {
@@ -53,23 +50,30 @@ impl Sums {
     }
 }
 
-/// A histogram whose range doubles until it holds every number, from next to nothing around the first one.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+/// A histogram whose range doubles until it holds every number.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Histogram {
     low: f64,
-    /// Of a bin; 0 before the first number.
+    /// Of a bin.
     width: f64,
     bins: Vec<Sums>,
 }
 
 impl Histogram {
-    pub(super) fn add(&mut self, value: f64, target: f64, weight: f64) {
-        let value = value.clamp(-GREATEST, GREATEST);
-        if self.bins.is_empty() {
-            self.bins = vec![Sums::default(); BINS];
-            self.width = value.abs().max(1.0) * 1e-9;
-            self.low = value - self.width * (BINS / 2) as f64;
-        }
+    /// Over the range of these numbers, which are in order.
+    pub(super) fn of(numbers: &[(f64, Sums)]) -> Self {
+        let (low, high) = match numbers {
+            [(low, _), .., (high, _)] => (*low, *high),
+            [(only, _)] => (*only, *only),
+            [] => (0.0, 0.0),
+        };
+        let width = ((high - low) / (BINS - 1) as f64).max(low.abs().max(1.0) * 1e-12);
+        let mut histogram = Self { low, width, bins: vec![Sums::default(); BINS] };
+        numbers.iter().for_each(|(value, sums)| histogram.add(*value, *sums));
+        histogram
+    }
+
+    pub(super) fn add(&mut self, value: f64, sums: Sums) {
         while value < self.low && self.width < 1e300 {
             // The range grows downwards: the upper half of the bins holds all there is.
             self.low -= self.width * BINS as f64;
@@ -80,7 +84,7 @@ impl Histogram {
         }
         let place = ((value - self.low) / self.width).clamp(0.0, (BINS - 1) as f64) as usize;
         if let Some(bin) = self.bins.get_mut(place) {
-            bin.add(target, weight);
+            *bin = bin.plus(sums);
         }
     }
 
@@ -111,12 +115,8 @@ impl Histogram {
         self.bins.iter().fold(Sums::default(), |sum, bin| sum.plus(*bin))
     }
 
-    pub(super) fn memory(&self) -> usize {
-        self.bins.len() * size_of::<Sums>()
-    }
-
     pub(super) fn is_sound(&self) -> bool {
-        let sized = (self.bins.is_empty() && self.width == 0.0) || (self.bins.len() == BINS && self.width > 0.0);
+        let sized = self.bins.len() == BINS && self.width > 0.0;
         sized && self.low.is_finite() && self.width.is_finite() && self.bins.iter().all(Sums::is_sound)
     }
 }
@@ -128,9 +128,9 @@ mod tests {
     #[test]
     fn every_value_is_in_its_bin_whatever_came_first() {
         let values = [5.0, 5.0 + 1e-12, -3e6, 8e6, 0.0, 7.5e6, 5.0];
-        let mut histogram = Histogram::default();
+        let mut histogram = Histogram::of(&[]);
         for (n, value) in values.iter().enumerate() {
-            histogram.add(*value, n as f64, 1.0);
+            histogram.add(*value, Sums::of(n as f64, 1.0));
             assert!(histogram.is_sound());
         }
         let total = histogram.total();
@@ -144,9 +144,8 @@ mod tests {
 
     #[test]
     fn sums_have_a_mean_and_a_spread() {
-        let mut sums = Sums::default();
-        assert_eq!((sums.mean(), sums.apart()), (0.0, 0.0));
-        [(1.0, 1.0), (3.0, 2.0)].into_iter().for_each(|(target, weight)| sums.add(target, weight));
+        assert_eq!((Sums::default().mean(), Sums::default().apart()), (0.0, 0.0));
+        let sums = Sums::of(1.0, 1.0).plus(Sums::of(3.0, 2.0));
         assert!((sums.mean() - 7.0 / 3.0).abs() < 1e-12 && (sums.apart() - 8.0 / 3.0).abs() < 1e-9, "{sums:?}");
     }
 }

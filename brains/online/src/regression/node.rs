@@ -2,20 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Settings,
-    histogram::{Histogram, Sums},
-};
+use super::{Settings, histogram::Sums, observer::Observer};
 use crate::{
     Error, Kind, Random, Result, Schema,
-    arena::{Arena, Cut, End},
+    arena::{Arena, Cut, End, Kept, Leafage},
     tree::draw,
 };
 
 /// The share of the weight that the lesser side must have for a cut to count.
 const LEAST_SIDE: f64 = 0.01;
-/// Different words of a column that a leaf keeps sums for; what comes after them counts as other words.
-const WORDS: usize = 64;
 
 /// What all trees of a learner share.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,6 +27,10 @@ impl Plan {
         Ok(Self { settings, kinds: schema.features().iter().map(|feature| feature.kind).collect(), per_leaf })
     }
 
+    fn kind(&self, column: u32) -> Kind {
+        self.kinds.get(column as usize).copied().unwrap_or(Kind::Numeric)
+    }
+
     pub(crate) fn check(&self, schema: &Schema) -> Result<()> {
         self.settings.check()?;
         let same = self.kinds.iter().eq(schema.features().iter().map(|feature| &feature.kind));
@@ -39,18 +38,12 @@ impl Plan {
     }
 }
 
-/// Sums of a column by number or by word.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-enum Observer {
-    Numbers(Histogram),
-    Words(Vec<(u32, Sums)>),
-}
-
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Leaf {
     sums: Sums,
     /// Weight when it last looked for a cut.
     looked: f64,
+    /// Columns that are observed; none where it looks for no cuts.
     columns: Vec<u32>,
     observers: Vec<Observer>,
     /// What it answers before it has seen anything: its parent's mean.
@@ -58,13 +51,18 @@ struct Leaf {
     depth: u16,
 }
 
-/// A tree of means.
+/// A tree of means, and what is kept at each of its splits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Tree {
-    arena: Arena<Leaf>,
+pub(crate) struct Tree<S = ()> {
+    arena: Arena<Leaf, S>,
     columns: Vec<u32>,
-    /// Bytes that its leaves hold, as last counted.
-    held: usize,
+}
+
+/// A cut of a leaf: what it takes away of the spread, and the sums on both sides.
+struct Best {
+    gain: f64,
+    cut: Cut,
+    sides: [Sums; 2],
 }
 
 impl Leaf {
@@ -73,11 +71,7 @@ impl Leaf {
             Some(count) if count < columns.len() => draw(columns, count, random),
             _ => columns.to_vec(),
         };
-        let observer = |column: &u32| match plan.kinds.get(*column as usize) {
-            Some(Kind::Word(_)) => Observer::Words(Vec::new()),
-            _ => Observer::Numbers(Histogram::default()),
-        };
-        let observers = columns.iter().map(observer).collect();
+        let observers = vec![Observer::default(); columns.len()];
         Self { sums: Sums::default(), looked: 0.0, columns, observers, before, depth }
     }
 
@@ -86,112 +80,99 @@ impl Leaf {
         (self.sums.total + self.before) / (self.sums.weight + 1.0)
     }
 
-    fn learn(&mut self, row: &[f64], target: f64, weight: f64) {
-        self.sums.add(target, weight);
+    /// Learns a row; says how many bytes it holds more than before.
+    fn learn(&mut self, plan: &Plan, row: &[f64], target: f64, weight: f64) -> usize {
+        self.sums = self.sums.plus(Sums::of(target, weight));
+        let mut grown = 0;
         for (observer, column) in self.observers.iter_mut().zip(&self.columns) {
             let value = row.get(*column as usize).copied().unwrap_or(f64::NAN);
-            match observer {
-                _ if value.is_nan() => {}
-                Observer::Numbers(histogram) => histogram.add(value, target, weight),
-                Observer::Words(words) => {
-                    let word = value as u32;
-                    match words.binary_search_by_key(&word, |(known, _)| *known) {
-                        Ok(place) => {
-                            if let Some((_, sums)) = words.get_mut(place) {
-                                sums.add(target, weight);
-                            }
-                        }
-                        Err(place) if words.len() < WORDS => {
-                            let mut sums = Sums::default();
-                            sums.add(target, weight);
-                            words.insert(place, (word, sums));
-                        }
-                        Err(_) => {}
-                    }
-                }
+            if !value.is_nan() {
+                grown += observer.add(plan.kind(*column), value, target, weight);
             }
         }
+        grown
     }
 
-    /// The cut that takes most of the spread away, once that is known; with the means on both sides.
-    fn best_cut(&self, plan: &Plan) -> Option<(Cut, [Sums; 2])> {
-        let before = self.sums.apart();
-        if before <= 0.0 {
+    /// Whether it has taken enough in to look for a cut again.
+    fn is_due(&self, plan: &Plan) -> bool {
+        let due = self.sums.weight - self.looked >= plan.settings.grace;
+        due && self.depth < plan.settings.depth && !self.columns.is_empty()
+    }
+
+    /// The cut that takes most of the spread away, once that is known.
+    fn best_cut(&self, plan: &Plan) -> Option<Best> {
+        if self.sums.apart() <= 0.0 {
             return None;
         }
-        let mut best: Option<(f64, Cut, [Sums; 2])> = None;
+        let mut best: Option<Best> = None;
         let mut second = 0.0_f64;
         for (observer, column) in self.observers.iter().zip(&self.columns) {
-            let Some(found) = self.best_of(observer, *column) else { continue };
-            match &best {
-                Some((most, ..)) if found.0 <= *most => second = second.max(found.0),
-                _ => {
-                    second = second.max(best.as_ref().map_or(0.0, |(most, ..)| *most));
-                    best = Some(found);
-                }
+            let Some(found) = best_of(observer, plan.kind(*column), *column) else { continue };
+            let most = best.as_ref().map_or(0.0, |best| best.gain);
+            second = second.max(most.min(found.gain));
+            if found.gain > most {
+                best = Some(found);
             }
         }
-        let (most, cut, sides) = best?;
         let bound = ((1.0 / plan.settings.delta).ln() / (2.0 * self.sums.weight)).sqrt();
-        let sure = second / most < 1.0 - bound || bound < plan.settings.tie;
-        sure.then_some((cut, sides))
-    }
-
-    /// The best cut of one column: what it takes away of the standard deviation.
-    fn best_of(&self, observer: &Observer, column: u32) -> Option<(f64, Cut, [Sums; 2])> {
-        let mut best: Option<(f64, f64, [Sums; 2])> = None;
-        let (all, word) = match observer {
-            Observer::Numbers(histogram) => (histogram.total(), false),
-            Observer::Words(words) => (words.iter().fold(Sums::default(), |sum, (_, sums)| sum.plus(*sums)), true),
-        };
-        let deviation = |sums: Sums| (sums.apart() * sums.weight).sqrt();
-        let mut try_cut = |value: f64, passing: Sums| {
-            let other = all.minus(passing);
-            if passing.weight.min(other.weight) < LEAST_SIDE * all.weight {
-                return;
-            }
-            let gain = (deviation(all) - deviation(passing) - deviation(other)) / all.weight;
-            if gain > best.map_or(0.0, |(most, ..)| most) {
-                best = Some((gain, value, [passing, other]));
-            }
-        };
-        match observer {
-            Observer::Numbers(histogram) => histogram.borders(&mut try_cut),
-            Observer::Words(words) => words.iter().for_each(|(word, sums)| try_cut(f64::from(*word), *sums)),
-        }
-        let (gain, value, sides) = best?;
-        let missing = 2.0 * sides[0].weight >= all.weight;
-        Some((gain, Cut::new(column, value, word, missing), sides))
-    }
-
-    /// Bytes that it holds beside itself.
-    fn held(&self) -> usize {
-        let observer = |observer: &Observer| match observer {
-            Observer::Numbers(histogram) => histogram.memory(),
-            Observer::Words(words) => words.len() * size_of::<(u32, Sums)>(),
-        };
-        let held: usize = self.observers.iter().map(observer).sum();
-        held + self.columns.len() * (4 + size_of::<Observer>())
+        best.filter(|best| second / best.gain < 1.0 - bound || bound < plan.settings.tie)
     }
 
     fn is_sound(&self, plan: &Plan) -> bool {
-        let observer = |(observer, column): (&Observer, &u32)| match (observer, plan.kinds.get(*column as usize)) {
-            (Observer::Numbers(histogram), Some(Kind::Numeric)) => histogram.is_sound(),
-            (Observer::Words(words), Some(Kind::Word(_))) => {
-                let sorted = words.iter().zip(words.iter().skip(1)).all(|((a, _), (b, _))| a < b);
-                sorted && words.len() <= WORDS && words.iter().all(|(_, sums)| sums.is_sound())
-            }
-            _ => false,
+        let observer = |(observer, column): (&Observer, &u32)| {
+            (*column as usize) < plan.kinds.len() && observer.is_sound(plan.kind(*column))
         };
         let numbers = self.looked.is_finite() && self.before.is_finite() && self.sums.is_sound();
         numbers && self.observers.len() == self.columns.len() && self.observers.iter().zip(&self.columns).all(observer)
     }
 }
 
-impl Tree {
-    pub(crate) fn new(plan: &Plan, columns: Vec<u32>, random: &mut Random) -> Self {
-        let leaf = Leaf::new(plan, &columns, 0.0, 0, random);
-        Self { held: leaf.held(), arena: Arena::new(leaf), columns }
+impl Leafage for Leaf {
+    fn held(&self) -> usize {
+        let held: usize = self.observers.iter().map(Observer::held).sum();
+        held + self.columns.len() * (4 + size_of::<Observer>())
+    }
+
+    /// What a cut could take away at most.
+    fn promise(&self) -> f64 {
+        self.sums.apart()
+    }
+
+    fn rest(&mut self) {
+        (self.columns, self.observers) = (Vec::new(), Vec::new());
+    }
+}
+
+/// The best cut of one column, by what it takes away of the variance. The paper takes the standard deviation, the authors'
+/// program the variance; so do we, since boosting is right more often with it.
+fn best_of(observer: &Observer, kind: Kind, column: u32) -> Option<Best> {
+    let all = observer.total();
+    let mut best: Option<(f64, f64, Sums)> = None;
+    observer.cuts(kind, |value, passing| {
+        let other = all.minus(passing);
+        if passing.weight.min(other.weight) < LEAST_SIDE * all.weight {
+            return;
+        }
+        let gain = (all.apart() - passing.apart() - other.apart()) / all.weight;
+        if gain > best.map_or(0.0, |(most, ..)| most) {
+            best = Some((gain, value, passing));
+        }
+    });
+    let (gain, value, passing) = best?;
+    let missing = 2.0 * passing.weight >= all.weight;
+    let cut = Cut::new(column, value, kind != Kind::Numeric, missing);
+    Some(Best { gain, cut, sides: [passing, all.minus(passing)] })
+}
+
+impl<S: Kept> Tree<S> {
+    /// A tree of one leaf that has so many splits above it.
+    pub(crate) fn new(plan: &Plan, columns: Vec<u32>, depth: u16, random: &mut Random) -> Self {
+        Self { arena: Arena::new(Leaf::new(plan, &columns, 0.0, depth, random)), columns }
+    }
+
+    /// The columns that it may look at.
+    pub(crate) fn columns(&self) -> &[u32] {
+        &self.columns
     }
 
     /// What is expected for a row. O(depth).
@@ -201,30 +182,34 @@ impl Tree {
 
     /// Learns a row. O(depth + columns), and O(32 · columns) when it looks for a cut.
     pub(crate) fn learn(&mut self, plan: &Plan, row: &[f64], target: f64, weight: f64, random: &mut Random) {
-        let end = self.arena.find(row);
-        let may_grow = self.memory() < plan.settings.memory && self.arena.has_room();
-        let Some(leaf) = self.arena.leaf_mut(end) else { return };
-        leaf.learn(row, target, weight);
-        if leaf.sums.weight - leaf.looked < plan.settings.grace {
-            return;
+        let (end, before) = (self.arena.find(row), self.memory());
+        self.arena.change(end, |leaf| ((), leaf.learn(plan, row, target, weight)));
+        if self.arena.leaf(end).is_some_and(|leaf| leaf.is_due(plan)) {
+            self.look(plan, end, random);
         }
-        leaf.looked = leaf.sums.weight;
-        if may_grow
-            && leaf.depth < plan.settings.depth
-            && let Some((cut, sides)) = leaf.best_cut(plan)
-        {
-            self.split(plan, end, cut, sides, random);
+        if self.memory() > before {
+            self.bound(plan);
         }
     }
 
-    fn split(&mut self, plan: &Plan, end: End, cut: Cut, sides: [Sums; 2], random: &mut Random) {
-        let Some(parent) = self.arena.leaf(end) else { return };
-        let (depth, before) = (parent.depth + 1, parent.held());
-        let leaves = sides.map(|side| Leaf::new(plan, &self.columns, side.mean(), depth, random));
-        self.held = (self.held + leaves.iter().map(Leaf::held).sum::<usize>()).saturating_sub(before);
-        self.arena.split(end, cut, leaves);
-        if self.leaves().is_power_of_two() {
-            self.held = self.arena.leaves().iter().map(Leaf::held).sum();
+    /// Looks whether a leaf should be cut.
+    fn look(&mut self, plan: &Plan, end: End, random: &mut Random) {
+        let best = self.arena.change(end, |leaf| {
+            leaf.looked = leaf.sums.weight;
+            (leaf.best_cut(plan).map(|best| (best, leaf.depth + 1)), 0)
+        });
+        if let Some(Some((best, depth))) = best
+            && self.arena.has_room()
+        {
+            let leaves = best.sides.map(|side| Leaf::new(plan, &self.columns, side.mean(), depth, random));
+            self.arena.split(end, best.cut, leaves, S::default());
+        }
+    }
+
+    /// Lets the leaves that promise least stop looking for cuts, where the tree takes more than it may.
+    fn bound(&mut self, plan: &Plan) {
+        if self.memory() > plan.settings.memory {
+            self.arena.bound(plan.settings.memory);
         }
     }
 
@@ -232,9 +217,25 @@ impl Tree {
         self.arena.leaves().len()
     }
 
-    /// Bytes that it takes; what leaves have grown by is counted whenever their number has doubled.
+    /// Calls `visit` as [`Arena::walk`] does.
+    pub(crate) fn walk<T>(&mut self, row: &[f64], visit: impl FnMut(usize, &mut S) -> Option<T>) -> Option<T> {
+        self.arena.walk(row, visit)
+    }
+
+    /// What is kept at each split.
+    pub(crate) fn splits(&self) -> impl Iterator<Item = &S> {
+        self.arena.splits()
+    }
+
+    /// Puts another tree in the place of a split and all below it.
+    pub(crate) fn graft(&mut self, plan: &Plan, split: usize, other: Tree) {
+        self.arena.graft(split, other.arena);
+        self.bound(plan);
+    }
+
+    /// Bytes that it takes, without alternates. O(1).
     pub(crate) fn memory(&self) -> usize {
-        size_of::<Self>() + self.arena.memory() + self.columns.len() * 4 + self.held
+        size_of::<Self>() + self.arena.memory() + self.columns.len() * 4
     }
 
     pub(crate) fn check(&self, plan: &Plan) -> Result<()> {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     Error, Kind, Random, Result,
-    arena::Cut,
+    arena::{Cut, Leafage},
     scratch::{CLASSES_INLINE, with_places},
 };
 
@@ -119,8 +119,8 @@ impl Leaf {
         self.words.get(slot * columns..(slot + 1) * columns).unwrap_or_default()
     }
 
-    /// Learns a row; says whether it had been right about it.
-    pub(super) fn learn(&mut self, plan: &Plan, row: &[f64], class: usize, weight: f64) -> bool {
+    /// Learns a row; says whether it had been right about it, and how many bytes it holds more than before.
+    pub(super) fn learn(&mut self, plan: &Plan, row: &[f64], class: usize, weight: f64) -> (bool, usize) {
         let majority = self.most_frequent() == Some(class as u32);
         let adaptive = plan.settings.answer == Answer::Adaptive;
         let bayes = if plan.settings.answer == Answer::Majority || self.rests {
@@ -134,18 +134,20 @@ impl Leaf {
             *by_majority += if majority { weight } else { 0.0 };
             *by_bayes += if bayes { weight } else { 0.0 };
         }
-        self.observe(row, class as u32, weight);
-        right
+        (right, self.observe(row, class as u32, weight))
     }
 
-    fn observe(&mut self, row: &[f64], class: u32, weight: f64) {
+    /// Counts a row; says how many bytes that takes.
+    fn observe(&mut self, row: &[f64], class: u32, weight: f64) -> usize {
+        let before = self.slots.len();
         let slot = self.slot(class);
+        let mut grown = (self.slots.len() - before) * self.slot_bytes();
         self.weight += weight;
         if let Some((_, known)) = self.slots.get_mut(slot) {
             *known += weight;
         }
         if self.rests {
-            return;
+            return grown;
         }
         let value = |column: &u32| row.get(*column as usize).copied().unwrap_or(f64::NAN);
         let (numeric, worded) = (self.numeric.len(), self.worded.len());
@@ -158,9 +160,16 @@ impl Leaf {
         let words = self.words.get_mut(slot * worded..).unwrap_or_default();
         for (words, value) in words.iter_mut().zip(self.worded.iter().map(value)) {
             if !value.is_nan() {
-                words.add(value as u32, weight);
+                grown += words.add(value as u32, weight);
             }
         }
+        grown
+    }
+
+    /// Bytes of a class's slot, without its words.
+    fn slot_bytes(&self) -> usize {
+        let columns = self.numeric.len() * size_of::<Numbers>() + self.worded.len() * size_of::<Words>();
+        size_of::<(u32, f64)>() + if self.rests { 0 } else { columns }
     }
 
     fn most_frequent(&self) -> Option<u32> {
@@ -390,27 +399,6 @@ impl Leaf {
         (Cut::new(column, value, word, missing), passing.to_vec())
     }
 
-    /// What looking for cuts here promises.
-    pub(super) fn promise(&self) -> f64 {
-        let most = self.slots.iter().map(|(_, weight)| *weight).fold(0.0, f64::max);
-        self.weight - most
-    }
-
-    /// Looks for no cuts any more, and answers by the shares of classes.
-    pub(super) fn rest(&mut self) {
-        self.rests = true;
-        (self.numeric, self.worded) = (Vec::new(), Vec::new());
-        (self.numbers, self.words) = (Vec::new(), Vec::new());
-    }
-
-    /// Bytes that it holds beside itself.
-    pub(super) fn held(&self) -> usize {
-        let columns = (self.numeric.len() + self.worded.len()) * 4;
-        let words: usize = self.words.iter().map(|words| words.counts.len() * size_of::<(u32, f64)>()).sum();
-        let observers = self.numbers.len() * size_of::<Numbers>() + self.words.len() * size_of::<Words>();
-        self.slots.len() * size_of::<(u32, f64)>() + columns + observers + words
-    }
-
     pub(super) fn check(&self, plan: &Plan) -> Result<()> {
         let slots = self.slots.len();
         let class =
@@ -428,6 +416,26 @@ impl Leaf {
             && self.words.iter().all(Words::is_sound)
             && [self.weight, self.looked, self.right[0], self.right[1]].iter().all(|n| n.is_finite() && *n >= 0.0);
         if sound { Ok(()) } else { Err(Error::Snapshot("has a leaf whose parts do not fit together")) }
+    }
+}
+
+impl Leafage for Leaf {
+    fn held(&self) -> usize {
+        let words: usize = self.words.iter().map(Words::held).sum();
+        (self.numeric.len() + self.worded.len()) * 4 + self.slots.len() * self.slot_bytes() + words
+    }
+
+    /// Weight of rows that are not of the most frequent class.
+    fn promise(&self) -> f64 {
+        let most = self.slots.iter().map(|(_, weight)| *weight).fold(0.0, f64::max);
+        self.weight - most
+    }
+
+    /// It answers by the shares of classes from now on.
+    fn rest(&mut self) {
+        self.rests = true;
+        (self.numeric, self.worded) = (Vec::new(), Vec::new());
+        (self.numbers, self.words) = (Vec::new(), Vec::new());
     }
 }
 

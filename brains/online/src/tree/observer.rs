@@ -85,8 +85,10 @@ pub(super) struct Words {
 }
 
 impl Words {
-    pub(super) fn add(&mut self, word: u32, weight: f64) {
+    /// Counts a word; says how many bytes that takes.
+    pub(super) fn add(&mut self, word: u32, weight: f64) -> usize {
         self.weight += weight;
+        let before = self.held();
         match self.counts.binary_search_by_key(&word, |(known, _)| *known) {
             Ok(place) => {
                 if let Some((_, count)) = self.counts.get_mut(place) {
@@ -96,6 +98,12 @@ impl Words {
             Err(place) if self.counts.len() < WORDS => self.counts.insert(place, (word, weight)),
             Err(_) => {}
         }
+        self.held() - before
+    }
+
+    /// Bytes that it holds beside itself.
+    pub(super) fn held(&self) -> usize {
+        self.counts.len() * size_of::<(u32, f64)>()
     }
 
     /// How much of the weight was of this word.
