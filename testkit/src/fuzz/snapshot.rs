@@ -4,11 +4,11 @@ mod seeds;
 mod trials;
 
 use online::{
-    Auto, Basic, Boosted, Encoder, Ensemble, Hashing, HoeffdingTree, Linear, Logistic, Neighbours, OneHot,
-    RegressionForest, Scaler, Snapshot, anomaly,
+    AdaptiveTree, Auto, Basic, Boosted, Encoder, Ensemble, Hashing, HoeffdingTree, Linear, Logistic, Neighbours,
+    OneHot, RegressionForest, RegressionTree, Scaler, Snapshot, anomaly,
     bandit::Thompson,
     calibrate::Calibrator,
-    drift, evidence,
+    drift, evaluate, evidence,
     forecast::Forecast,
     guard::{Guard, Switchback},
     registry::{Model, RegressorModel},
@@ -85,7 +85,7 @@ macro_rules! rooms {
 }
 
 /// Everything that can be saved.
-const ROOMS: [Room; 43] = rooms! {
+const ROOMS: [Room; 47] = rooms! {
     Model, trials::classifier::<Model>, seeds::models();
     RegressorModel, trials::regressor::<RegressorModel>, seeds::regressors();
     Auto, trials::classifier::<Auto>, seeds::auto();
@@ -129,4 +129,8 @@ const ROOMS: [Room; 43] = rooms! {
     evidence::Season, trials::season, seeds::season();
     evidence::Interval, trials::interval, seeds::interval();
     evidence::SplitInterval, trials::split_interval, seeds::split_interval();
+    AdaptiveTree, trials::classifier::<AdaptiveTree>, seeds::adaptive_tree();
+    RegressionTree, trials::regressor::<RegressionTree>, seeds::regression_tree();
+    evaluate::Classes, trials::judge_of_classes, seeds::judges_of_classes();
+    evaluate::Numbers, trials::judge_of_numbers, seeds::judge_of_numbers();
 };

@@ -1,15 +1,18 @@
 //! Small ones of everything that can be saved, which have seen a few rows.
 
 use online::{
-    Auto, Basic, Boosted, Classifier, Encoder, Ensemble, Feature, Hashing, HoeffdingTree, Linear, Logistic, Neighbours,
-    OneHot, Random, RegressionForest, Regressor, Result, Scaler, Schema, Transformer, anomaly,
+    AdaptiveTree, Auto, Basic, Boosted, Classifier, Encoder, Ensemble, Feature, Hashing, HoeffdingTree, Linear,
+    Logistic, Neighbours, OneHot, Random, RegressionForest, RegressionTree, Regressor, Result, Scaler, Schema,
+    Transformer, adaptive, anomaly,
     anomaly::Scorer,
     auto,
     bandit::{Reward, Thompson},
     boosted,
     calibrate::{self, Calibrator},
     drift::{self, Detector, RowDetector},
-    ensemble, evidence,
+    ensemble,
+    evaluate::{self, Answer},
+    evidence, fimt_dd,
     forecast::{self, Forecast},
     forest,
     guard::{self, Guard, Switchback},
@@ -353,4 +356,33 @@ pub(super) fn split_interval() -> [evidence::SplitInterval; 1] {
     interval.observe(evidence::split::Side::First, 0.5).expect("a loss");
     interval.observe(evidence::split::Side::Second, 0.25).expect("a loss");
     [interval]
+}
+
+pub(super) fn adaptive_tree() -> [AdaptiveTree; 1] {
+    classifier(AdaptiveTree::new(adaptive::Settings::default(), mixed(), 2, 1))
+}
+
+pub(super) fn regression_tree() -> [RegressionTree; 1] {
+    let mut settings = fimt_dd::Settings { threshold: 1.0, ..fimt_dd::Settings::default() };
+    (settings.tree.grace, settings.tree.delta) = (10.0, 0.4);
+    regressor(RegressionTree::new(settings, mixed(), 1))
+}
+
+pub(super) fn judges_of_classes() -> [evaluate::Classes; 2] {
+    [None, Some(1)].map(|positive| {
+        let settings = evaluate::Settings { short: 5, long: 20, half_life: 10.0 };
+        let mut judge = evaluate::Classes::new(settings, 2, positive).expect("a judge");
+        for [number, word] in rows() {
+            let answer = if number > 0.5 { Answer::Class(1) } else { Answer::Probabilities(&[0.75, 0.25]) };
+            judge.observe(answer, usize::from(word > 0.0)).expect("an answer");
+        }
+        judge
+    })
+}
+
+pub(super) fn judge_of_numbers() -> [evaluate::Numbers; 1] {
+    let settings = evaluate::Settings { short: 5, long: 20, half_life: 10.0 };
+    let mut judge = evaluate::Numbers::new(settings, 0.5).expect("a judge");
+    rows().for_each(|[_, word]| judge.observe(1.0, word).expect("numbers"));
+    [judge]
 }

@@ -5,6 +5,7 @@ use online::{
     anomaly::{self, Scorer},
     bandit, calibrate,
     drift::{self, Detector, RowDetector},
+    evaluate::{self, Answer},
     evidence, forecast, guard, share,
 };
 
@@ -267,4 +268,28 @@ pub(super) fn split_interval(bytes: &[u8]) {
         interval.bounds();
     }
     let _ = later(&interval);
+}
+
+pub(super) fn judge_of_classes(bytes: &[u8]) {
+    let Some(mut judge) = loaded::<evaluate::Classes>(bytes) else { return };
+    let classes = judge.classes();
+    if classes > WIDE {
+        return;
+    }
+    let even = vec![1.0 / classes as f64; classes];
+    for turn in 0..ROWS as usize {
+        let answer = if turn % 2 == 0 { Answer::Probabilities(&even) } else { Answer::Class(0) };
+        judge.observe(answer, turn % classes).expect("an answer among its classes");
+    }
+    judge.report();
+    let _ = later(&judge);
+}
+
+pub(super) fn judge_of_numbers(bytes: &[u8]) {
+    let Some(mut judge) = loaded::<evaluate::Numbers>(bytes) else { return };
+    for turn in 0..ROWS {
+        judge.observe(f64::from(turn), 1.0).expect("numbers");
+    }
+    judge.report();
+    let _ = later(&judge);
 }
