@@ -13,6 +13,7 @@ mod jwt;
 mod keys;
 mod log;
 mod manifest;
+mod snapshot;
 
 use peak_alloc::PeakAlloc;
 
@@ -22,6 +23,7 @@ pub use inference::{binary_header, grpc_frame, json_request, oip_json};
 pub use jwt::jwt;
 pub use log::{checkpoint, records};
 pub use manifest::manifest;
+pub use snapshot::snapshot;
 
 /// Memory that a target may take whatever its input is: keys, tables, a runtime.
 const BASE: usize = 2 << 20;
@@ -39,7 +41,7 @@ pub struct Target {
 }
 
 /// Every target there is.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     Target { name: "oip_json", run: oip_json, seeds: inference::json_seeds, cost: 64 },
     Target { name: "binary_header", run: binary_header, seeds: inference::binary_seeds, cost: 64 },
     Target { name: "grpc_frame", run: grpc_frame, seeds: inference::grpc_seeds, cost: 256 },
@@ -50,6 +52,7 @@ pub const TARGETS: [Target; 10] = [
     Target { name: "records", run: records, seeds: log::record_seeds, cost: 256 },
     Target { name: "jwt", run: jwt, seeds: jwt::seeds, cost: 64 },
     Target { name: "config", run: config, seeds: config::seeds, cost: 256 },
+    Target { name: "snapshot", run: snapshot, seeds: snapshot::all_seeds, cost: 256 },
 ];
 
 /// The target of this name.

@@ -142,4 +142,4 @@ macro_rules! targets {
     };
 }
 
-targets!(oip_json, binary_header, grpc_frame, bundle, onnx, manifest, checkpoint, records, jwt, config);
+targets!(oip_json, binary_header, grpc_frame, bundle, onnx, manifest, checkpoint, records, jwt, config, snapshot);

@@ -85,6 +85,8 @@ pub struct RegressionForest {
 
 /// Deviations of the target beyond which an error counts no more.
 const FURTHEST: f64 = 4.0;
+/// Deviations of the target that none is beyond, neither what is learnt nor an answer.
+const BEYOND: f64 = 1e6;
 
 impl RegressionForest {
     /// Trees of one leaf each.
@@ -121,7 +123,7 @@ impl Regressor for RegressionForest {
 
     fn predict(&self, row: &[f64]) -> Result<f64> {
         self.schema.check(row)?;
-        Ok(self.target.value(self.answer(row)))
+        Ok(self.target.value(self.answer(row).clamp(-BEYOND, BEYOND)))
     }
 
     fn learn(&mut self, row: &[f64], target: f64, weight: f64) -> Result<()> {
@@ -131,7 +133,7 @@ impl Regressor for RegressionForest {
         }
         // Trees see the target in deviations from its mean, so that no sum of squares cancels.
         self.target.add(target, weight);
-        let scaled = self.target.scaled(target).clamp(-1e6, 1e6);
+        let scaled = self.target.scaled(target).clamp(-BEYOND, BEYOND);
         let Self { members, plan, poisson, random, drifts, .. } = self;
         for member in members {
             let times = poisson.draw(random);

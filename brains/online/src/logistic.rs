@@ -7,6 +7,7 @@ use crate::{
     error::within,
     learner::{Classifier, check_classes, check_example, check_question, sets, softmax},
     places::Places,
+    schema::GREATEST,
     scratch::{CLASSES_INLINE, with_places},
 };
 
@@ -52,7 +53,9 @@ impl Settings {
         if z.abs() <= self.l1 {
             return 0.0;
         }
-        (z.signum() * self.l1 - z) / ((self.beta + n.sqrt()) / self.alpha + self.l2)
+        // Without softening a gradient whose square is 0 would make it infinite.
+        let weight = (z.signum() * self.l1 - z) / ((self.beta + n.sqrt()) / self.alpha + self.l2);
+        weight.clamp(-GREATEST, GREATEST)
     }
 
     /// The state after a gradient.
@@ -176,5 +179,22 @@ impl Snapshot for Logistic {
         let fits = self.state.len() == sets(self.classes).saturating_mul(self.places.count());
         let finite = self.state.iter().all(|[z, n]| z.is_finite() && n.is_finite() && *n >= 0.0);
         if fits && finite { Ok(()) } else { Err(Error::Snapshot("has weights that do not fit its rows")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gradient_whose_square_is_nothing_makes_no_weight_infinite() {
+        let settings = Settings { beta: 0.0, l2: 0.0, ..Settings::default() };
+        let mut logistic = Logistic::new(settings, Schema::numeric(1).unwrap(), 3).unwrap();
+        let mut probabilities = [0.0; 3];
+        for class in [0, 1, 2, 0] {
+            logistic.learn(&[1.0], class, 1e-200).unwrap();
+            logistic.predict(&[1.0], &mut probabilities).unwrap();
+            assert!((probabilities.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{probabilities:?}");
+        }
     }
 }

@@ -45,11 +45,17 @@ impl Spread {
         self.mean + scaled * self.deviation()
     }
 
+    /// Whether a stream may have led here. What is beyond would be no number after a few values more.
     pub(crate) fn is_sound(&self) -> bool {
-        let finite = [self.weight, self.mean, self.squares].iter().all(|number| number.is_finite());
-        finite && self.weight >= 0.0 && self.squares >= 0.0
+        let weight = (0.0..=HEAVIEST).contains(&self.weight);
+        // No value is further from the mean than 2 · GREATEST.
+        let squares = (0.0..=4.0 * GREATEST * GREATEST * self.weight).contains(&self.squares);
+        weight && squares && self.mean.abs() <= 2.0 * GREATEST
     }
 }
+
+/// More weight than ever comes: 10²¹ rows of the greatest.
+const HEAVIEST: f64 = 1e30;
 
 #[cfg(test)]
 mod tests {

@@ -284,10 +284,10 @@ impl Snapshot for Adwin {
         if width != self.width || last_is_empty {
             return Err(Error::Snapshot("has buckets that do not make its window"));
         }
-        // So much of each that sums over buckets are numbers too.
-        let sound = |value: f64| value.abs() <= 1e220;
+        // So much of each that sums over buckets, and squares of totals, are numbers too.
+        let sound = |total: f64, squares: f64| total.abs() <= 1e120 && squares.abs() <= 1e240;
         let mut buckets = self.rows.iter().flat_map(|row| &row.buckets);
-        if !sound(self.total) || !sound(self.squares) || !buckets.all(|b| sound(b.total) && sound(b.squares)) {
+        if !sound(self.total, self.squares) || !buckets.all(|bucket| sound(bucket.total, bucket.squares)) {
             return Err(Error::Snapshot("has sums that are no numbers"));
         }
         Ok(())

@@ -94,7 +94,7 @@ impl Profile {
         let mean = |mean: &f32| mean.is_nan() || f64::from(mean.abs()) <= bound * 1.001;
         let filling = u64::from(self.count) <= self.per_slot && self.sum.abs() <= f64::from(self.count) * bound;
         // Far enough below 2⁶⁴ that no count of intervals overflows.
-        let time = self.slot <= (1 << 53) / self.per_slot;
+        let time = self.slot <= (1 << 53) / fresh.per_slot;
         if sizes && filling && time && self.slots.iter().all(mean) {
             Ok(())
         } else {
@@ -114,6 +114,13 @@ mod tests {
         assert_eq!(profile.at(250.0), 250.0);
         assert_eq!(profile.at(199.5), 199.5);
         assert!(profile.at(190.0).is_nan() && profile.at(299.5).is_nan() && profile.at(-1.0).is_nan());
+    }
+
+    #[test]
+    fn slots_of_no_intervals_are_refused() {
+        let fresh = Profile::new(100, 10);
+        assert_eq!(fresh.check(&fresh, 1.0), Ok(()));
+        assert!(Profile { per_slot: 0, ..fresh.clone() }.check(&fresh, 1.0).is_err());
     }
 
     #[test]

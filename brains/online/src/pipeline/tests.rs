@@ -1,3 +1,5 @@
+//! What pipelines promise: the order in which steps and models learn, bounds, and the manifest's form.
+
 use super::*;
 use crate::{Error, Feature, Linear, Logistic, linear, logistic, registry::Spec};
 

@@ -127,7 +127,9 @@ impl Snapshot for Hashing {
 
     fn check(&self) -> Result<()> {
         self.schema.check_self()?;
-        match self.settings.output()? == self.output {
+        // Names are only made where there are as many: bytes that say so must be there.
+        let fits = 1_usize.checked_shl(self.settings.bits.into()) == Some(self.output.width());
+        match fits && self.settings.output()? == self.output {
             true => Ok(()),
             false => Err(Error::Snapshot("has columns that do not fit its bits")),
         }

@@ -89,16 +89,26 @@ impl Settings {
         words.min(self.words)
     }
 
+    /// Columns that go out.
+    fn width(&self, schema: &Schema) -> u64 {
+        let columns = |feature: &Feature| match feature.kind {
+            Kind::Numeric => 1,
+            Kind::Word(words) => u64::from(self.room(words)),
+        };
+        schema.features().iter().map(columns).sum()
+    }
+
     fn output(&self, schema: &Schema) -> Result<Schema> {
         within("words", f64::from(self.words), (1.0, FEATURES as f64), "from 1 to 65,536")?;
+        let width = self.width(schema) as f64;
+        within("the number of columns that go out", width, (1.0, FEATURES as f64), "from 1 to 65,536")?;
         let mut features = Vec::new();
         for feature in schema.features() {
             match feature.kind {
                 Kind::Numeric => features.push(feature.clone()),
-                // One too many is enough for the schema to refuse them: names must not fill the memory first.
                 Kind::Word(words) => {
-                    let room = (self.room(words) as usize).min((FEATURES + 1).saturating_sub(features.len()));
-                    features.extend((0..room).map(|place| Feature::number(format!("{} {place}", feature.name))));
+                    let names = (0..self.room(words)).map(|place| format!("{} {place}", feature.name));
+                    features.extend(names.map(Feature::number));
                 }
             }
         }
@@ -175,7 +185,9 @@ impl Snapshot for OneHot {
 
     fn check(&self) -> Result<()> {
         self.schema.check_self()?;
-        if self.settings.output(&self.schema)? != self.output || self.known.len() != self.schema.width() {
+        // Names are only made where there are as many: bytes that say so must be there.
+        let fits = self.settings.width(&self.schema) == self.output.width() as u64;
+        if !fits || self.settings.output(&self.schema)? != self.output || self.known.len() != self.schema.width() {
             return Err(Error::Snapshot("has columns that do not fit its rows"));
         }
         let sound = |(known, feature): (&Known, &Feature)| match feature.kind {
