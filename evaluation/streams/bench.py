@@ -27,11 +27,11 @@ from rig import figure, print_ratios, ratio  # noqa: E402
 import plot  # noqa: E402
 import synthetic  # noqa: E402
 
-OURS = ("auto", "arf-10", "srp-10", "lb-10", "sgbt-100", "ht", "logistic", "neighbours", "bayes")
-PEERS = ("moa arf-10", "moa arf-100", "moa srp-10", "moa lb-10", "moa sgbt", "moa ht", "river arf-10", "majority", "no-change")
+OURS = ("auto", "arf-10", "srp-10", "lb-10", "sgbt-100", "hat", "ht", "logistic", "neighbours", "bayes")
+PEERS = ("moa arf-10", "moa arf-100", "moa srp-10", "moa lb-10", "moa sgbt", "moa hat", "moa ht", "river arf-10", "majority", "no-change")
 SEEDS, PEER_SEEDS = tuple(range(1, 11)), (1, 2, 3)
 # These draw nothing at random.
-STEADY = {"ht", "logistic", "neighbours", "bayes", "moa ht", "majority", "no-change"}
+STEADY = {"hat", "ht", "logistic", "neighbours", "bayes", "moa ht", "majority", "no-change"}
 DELAYS = (0, 100, 1_000)
 METRICS = ("accuracy", "balanced_accuracy", "kappa", "log_loss", "rows_per_s", "peak_mb")
 UNITS = {"rows_per_s": "1/s", "peak_mb": "MB"}

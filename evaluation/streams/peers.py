@@ -104,6 +104,8 @@ def moa_learner(name: str, schema, seed: int):
         return classifier.LeveragingBagging(schema=schema, random_seed=seed, ensemble_size=size)
     if kind == "sgbt":
         return classifier.StreamingGradientBoostedTrees(schema=schema, random_seed=seed)
+    if kind == "hat":
+        return classifier.HoeffdingAdaptiveTree(schema=schema, random_seed=seed)
     return {"ht": classifier.HoeffdingTree, "nb": classifier.NaiveBayes, "knn": classifier.KNN}[kind](schema=schema)
 
 
