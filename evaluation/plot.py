@@ -1,4 +1,4 @@
-"""Plots as SVG: lines over numbers, the vertical axis from zero. Not a script."""
+"""Plots as SVG: lines over numbers, and named points. Not a script."""
 
 from __future__ import annotations
 
@@ -13,18 +13,14 @@ Points = list[tuple[float, float]]
 
 
 def lines(path: Path, title: str, series: dict[str, Points], *, log_x: bool = False) -> None:
-    """Writes a plot with one line for each series."""
+    """Writes a plot with one line for each series, the vertical axis from zero."""
     every = [point for points in series.values() for point in points]
     scale = math.log10 if log_x else float
     low, high = min(scale(x) for x, _ in every), max(scale(x) for x, _ in every)
     most = nice(max(y for _, y in every))
     across = lambda x: LEFT + (scale(x) - low) / ((high - low) or 1) * (WIDTH - LEFT - RIGHT)  # noqa: E731
     up = lambda y: HEIGHT - BOTTOM - y / (most or 1) * (HEIGHT - TOP - BOTTOM)  # noqa: E731
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">',
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
-        f'<text x="{LEFT}" y="22" font-size="15">{escape(title)}</text>',
-    ]
+    parts = head(title)
     for step in range(5):
         y = most * step / 4
         parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{up(y):.1f}" y2="{up(y):.1f}" stroke="#d0d7de"/>')
@@ -39,6 +35,34 @@ def lines(path: Path, title: str, series: dict[str, Points], *, log_x: bool = Fa
             parts += [f'<circle cx="{across(x):.1f}" cy="{up(y):.1f}" r="3" fill="{colour}"/>' for x, y in points]
         parts.append(f'<text x="{LEFT + 8 + 110 * number}" y="{HEIGHT - 10}" fill="{colour}">{escape(name)}</text>')
     path.write_text("\n".join([*parts, "</svg>", ""]))
+
+
+def points(path: Path, title: str, named: dict[str, tuple[float, float]], *, low: float, high: float) -> None:
+    """Writes a plot with one named point each; across by its logarithm, upwards from `low` to `high`."""
+    left, right = (bound(math.log10(x) for x, _ in named.values()) for bound in (min, max))
+    left, right = math.floor(left), math.ceil(right + 0.3)
+    across = lambda x: LEFT + (math.log10(x) - left) / (right - left) * (WIDTH - LEFT - RIGHT)  # noqa: E731
+    up = lambda y: HEIGHT - BOTTOM - (y - low) / (high - low) * (HEIGHT - TOP - BOTTOM)  # noqa: E731
+    parts = head(title)
+    for step in range(5):
+        y = low + (high - low) * step / 4
+        parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{up(y):.1f}" y2="{up(y):.1f}" stroke="#d0d7de"/>')
+        parts.append(f'<text x="{LEFT - 8}" y="{up(y) + 4:.1f}" text-anchor="end">{y:.3g}</text>')
+    for power in range(left, right + 1):
+        parts.append(f'<text x="{across(10**power):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{10**power:,}</text>')
+    for number, (name, (x, y)) in enumerate(named.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        parts.append(f'<circle cx="{across(x):.1f}" cy="{up(y):.1f}" r="4" fill="{colour}"/>')
+        parts.append(f'<text x="{across(x) + 7:.1f}" y="{up(y) + 4:.1f}" fill="{colour}">{escape(name)}</text>')
+    path.write_text("\n".join([*parts, "</svg>", ""]))
+
+
+def head(title: str) -> list[str]:
+    return [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">',
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
+        f'<text x="{LEFT}" y="22" font-size="15">{escape(title)}</text>',
+    ]
 
 
 def nice(value: float) -> float:

@@ -72,6 +72,7 @@ def main() -> None:
         say(f"{able:.0f} requests/s are possible; {rate:.0f}/s for {minutes:g} minutes")
         seconds = minutes * 60 / slices
         figures, memory, p99 = [], [], []
+        asked = answered = 0
         over = threading.Event()
         samples: list[float] = []
         sampling = threading.Thread(target=sample, args=(node, over, samples))
@@ -82,6 +83,7 @@ def main() -> None:
                 said = ask(rate, seconds)
                 memory.append(statistics.median(samples[begin:] or [node.process.megabytes()]))
                 p99.append(said["answered_p99_ms"])
+                asked, answered = asked + said["sent"], answered + said["good"]
                 failed = sum(said["failed"].values()) + said["wrong"]
                 figures += [
                     figure("soak", str(number), "p99_ms", p99[-1], "ms"),
@@ -99,12 +101,11 @@ def main() -> None:
         third = max(1, (slices - settled) // 3)
         middle = lambda values: statistics.median(values)  # noqa: E731
         failed = sum(row["value"] for row in figures if row["metric"] == "failed")
-        good = sum(row["value"] for row in figures if row["metric"] == "good_per_s") / slices
         ratios = [
             ratio("soak", "memory, last third / first", middle(memory[-third:]) / middle(memory[settled:settled + third]), 1.05, least=False),
             ratio("soak", "p99, last third / first", middle(p99[-third:]) / middle(p99[settled:settled + third]), 1.25, least=False),
             ratio("soak", "wrong or failed", failed, 0, least=False),
-            ratio("soak", "answered in time / asked", good / rate, 0.99, least=True),
+            ratio("soak", "answered in time / asked", answered / asked, 0.99, least=True),
         ]
         ends = [(number + 1) * seconds / 60 for number in range(slices)]
         plot.lines(options.out.parent / "soak-memory.svg", "memory of the node, MB, by minutes", {"PSS": list(zip(ends, memory, strict=True))})
@@ -117,15 +118,14 @@ def main() -> None:
 
 
 def capacity(ask) -> float:
-    """The most requests/s that are answered in time, of a sweep upwards."""
+    """The most requests/s that are answered in time, of a sweep upwards until more asked is not more answered."""
     ask(500, 3)
     best, rate = 0.0, 1_000.0
     while True:
         good = ask(rate, 5)["good_per_s"]
-        best = max(best, good)
-        if good < 0.97 * rate:
-            return best
-        rate *= 1.25
+        if good < 1.03 * best:
+            return max(best, good)
+        best, rate = max(best, good), rate * 1.25
 
 
 def sample(node: Node, over: threading.Event, samples: list[float]) -> None:

@@ -2,7 +2,8 @@
 
 Run: python bench.py --out target/bench/streams.json [--data DIR] [--quick] [--only SUBJECT …] [--cases STREAM …]
 
-Each run is a process of its own, one after the other, on one core. README.md says what is compared, and how.
+Each run is a process of its own, one after the other, on one core. What has been measured is kept beside the answer, run by
+run, and not measured again with `--go-on`. README.md says what is compared, and how.
 """
 
 from __future__ import annotations
@@ -18,25 +19,33 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
+
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent))
 
 import rig  # noqa: E402, F401 (it makes the folder of the next known)
-from environments import ROOT, Unmeasured, say, venv_of  # noqa: E402
+from environments import ROOT, Unmeasured, build, say, venv_of  # noqa: E402
 from rig import figure, print_ratios, ratio  # noqa: E402
 import plot  # noqa: E402
 import synthetic  # noqa: E402
 
-OURS = ("auto", "arf-10", "srp-10", "lb-10", "sgbt-100", "hat", "ht", "logistic", "neighbours", "bayes")
-PEERS = ("moa arf-10", "moa arf-100", "moa srp-10", "moa lb-10", "moa sgbt", "moa hat", "moa ht", "river arf-10", "majority", "no-change")
+OURS = ("auto", "arf-10", "srp-10", "lb-10", "sgbt-100", "ht", "logistic", "neighbours", "bayes", "hat")
+PEERS = (
+    "moa arf-10", "moa arf-100", "moa srp-10", "moa lb-10", "moa sgbt", "moa ht", "moa hat", "river arf-10",
+    "irithyll sgbt-100", "majority", "no-change",
+)
 SEEDS, PEER_SEEDS = tuple(range(1, 11)), (1, 2, 3)
 # These draw nothing at random.
-STEADY = {"hat", "ht", "logistic", "neighbours", "bayes", "moa ht", "majority", "no-change"}
+STEADY = {"ht", "hat", "logistic", "neighbours", "bayes", "moa ht", "moa hat", "majority", "no-change"}
 DELAYS = (0, 100, 1_000)
 METRICS = ("accuracy", "balanced_accuracy", "kappa", "log_loss", "rows_per_s", "peak_mb")
 UNITS = {"rows_per_s": "1/s", "peak_mb": "MB"}
 RUN_SECONDS = 3_600
 QUICK_ROWS = 2_000
+# Rows of one point of a curve, and of a block that is resampled.
+WINDOW = 500
+RESAMPLES = 2_000
 
 
 def ours(options: argparse.Namespace) -> list[str]:
@@ -47,13 +56,35 @@ def ours(options: argparse.Namespace) -> list[str]:
     return [str(options.target / "release/examples/streams")]
 
 
-def measure(command: list[str]) -> list[dict]:
-    """The JSON lines of one run, on one core."""
-    core = min(os.sched_getaffinity(0))
-    done = subprocess.run(["taskset", "-c", str(core), *command], capture_output=True, text=True, timeout=RUN_SECONDS)
-    if done.returncode != 0:
-        raise Unmeasured((done.stderr.strip() or "it said nothing").splitlines()[-1])
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+class Runs:
+    """What has been measured, a JSON line each; those of an earlier bench too, where that was asked for."""
+
+    def __init__(self, path: Path, go_on: bool) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not go_on:
+            path.write_text("")
+        lines = path.read_text().splitlines() if path.exists() else []
+        self.rows = {key(row): row for row in map(json.loads, lines)}
+
+    def measure(self, case: str, subject: str, seed: int, delay: int, command: list[str]) -> dict:
+        """One run, on one core."""
+        known = self.rows.get((case, subject, seed, delay))
+        if known:
+            return known
+        core = min(os.sched_getaffinity(0))
+        done = subprocess.run(["taskset", "-c", str(core), *command], capture_output=True, text=True, timeout=RUN_SECONDS)
+        if done.returncode != 0:
+            raise Unmeasured((done.stderr.strip() or "it said nothing").splitlines()[-1])
+        row = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        self.rows[key(row)] = row
+        return row
+
+
+def key(row: dict) -> tuple[str, str, int, int]:
+    return row["case"], row["subject"], row["seed"], row["delay"]
 
 
 def streams(options: argparse.Namespace) -> list[Path]:
@@ -66,43 +97,70 @@ def streams(options: argparse.Namespace) -> list[Path]:
     return [path for path in files if not wanted or any(path.name.startswith(case) for case in wanted)]
 
 
-def run(options: argparse.Namespace) -> tuple[list[dict], list[str]]:
-    """All runs, and what could not be measured."""
+def commands(options: argparse.Namespace) -> dict[str, list[str]]:
+    """How the runs of each family of subjects begin; without those that can't be had."""
     own = ours(options)
+    known = {"ours": [*own]}
+    if any(family(subject) == "irithyll" for subject in options.only):
+        try:
+            known["irithyll"] = [build(HERE / "irithyll-peer", options.out.parent / "irithyll-peer")]
+        except Unmeasured as why:
+            say(f"irithyll: not measured: {why}")
     try:
-        python = venv_of("streams", HERE / "requirements.txt", options.out.parent)
+        python = str(venv_of("streams", HERE / "requirements.txt", options.out.parent))
+        known |= dict.fromkeys(("river", "moa", "plain"), [python, str(HERE / "peers.py")])
     except Unmeasured as why:
         say(f"River and MOA: not measured: {why}")
-        python = None
+    return known
+
+
+def family(subject: str) -> str:
+    if subject in OURS:
+        return "ours"
+    first = subject.partition(" ")[0]
+    return first if first in ("river", "moa", "irithyll") else "plain"
+
+
+def seeds_of(subject: str, options: argparse.Namespace) -> tuple[int, ...]:
+    if subject in STEADY or options.quick:
+        return (1,)
+    return SEEDS[: options.seeds] if subject in OURS else PEER_SEEDS[: options.peer_seeds]
+
+
+def run(options: argparse.Namespace) -> tuple[list[dict], list[str]]:
+    """All runs, and what could not be measured."""
+    begins = commands(options)
+    runs = Runs(options.out.parent / "streams/runs.jsonl", options.go_on)
     rows, faults = [], []
-    for path in streams(options):
-        for subject in options.only:
-            peer = subject not in OURS
-            if peer and python is None and subject not in STEADY:
-                continue
-            seeds = PEER_SEEDS if peer else SEEDS
-            seeds = (1,) if subject in STEADY or options.quick else seeds[: options.seeds or len(seeds)]
+    for subject in options.only:
+        begin = begins.get(family(subject))
+        if begin is None:
+            faults.append(f"{subject}: can't be had")
+            continue
+        named = "--learner" if subject in OURS else "--subject"
+        short = ["--rows", str(QUICK_ROWS)] if options.quick and family(subject) in ("river", "moa", "plain") else []
+        for path in streams(options):
             for delay in options.delays:
                 say(f"{path.name}: {subject}, delay {delay}")
-                common = ["--file", str(path), "--delay", str(delay)]
-                try:
-                    if not peer:
-                        rows += measure([*own, *common, "--learner", subject, "--seed", ",".join(map(str, seeds))])
-                        continue
-                    for seed in seeds:
-                        command = [str(python or sys.executable), str(HERE / "peers.py"), *common, "--subject", subject, "--seed", str(seed)]
-                        rows += measure([*command, *(["--rows", str(QUICK_ROWS)] if options.quick else [])])
-                except (Unmeasured, subprocess.TimeoutExpired) as why:
-                    faults.append(f"{path.name}: {subject}, delay {delay}: {why}")
-                    say(f"not measured: {why}")
+                for seed in seeds_of(subject, options):
+                    more = ["--file", str(path), named, subject, "--seed", str(seed), "--delay", str(delay), *short]
+                    try:
+                        rows.append(runs.measure(case_of(path), subject, seed, delay, [*begin, *more]))
+                    except (Unmeasured, subprocess.TimeoutExpired) as why:
+                        faults.append(f"{path.name}: {subject}, delay {delay}, seed {seed}: {why}")
+                        say(f"not measured: {why}")
     return rows, faults
+
+
+def case_of(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".csv")
 
 
 def mean(rows: list[dict], subject: str, metric: str, delay: int = 0) -> dict[str, float]:
     """A figure of a subject by stream, the mean over seeds."""
     found = defaultdict(list)
     for row in rows:
-        if (row["subject"], row["delay"]) == (subject, delay) and metric in row:
+        if (row["subject"], row["delay"]) == (subject, delay) and row.get(metric) is not None:
             found[row["case"]].append(row[metric])
     return {case: statistics.mean(values) for case, values in found.items()}
 
@@ -117,42 +175,125 @@ def goals(rows: list[dict]) -> list[dict]:
         if both:
             times = math.exp(statistics.mean(math.log(a / b) for a, b in both))
             made.append(ratio("all streams", f"arf-10: speed / {peer}", times, goal, least=True))
-    both = [right("arf-10")[case] - value for case, value in right("moa arf-10").items() if case in right("arf-10")]
-    if both:
-        made.append(ratio("all streams", "arf-10: |accuracy - moa arf-10|, points", abs(statistics.mean(both)) * 100, 0.5, least=False))
-    peers = [subject for subject in dict.fromkeys(row["subject"] for row in rows) if subject.startswith(("moa", "river"))]
+    for bound, name in ((0.025, "lower"), (0.975, "upper")):
+        apart = ahead(rows, "arf-10", "moa arf-10", bound)
+        if apart is not None:
+            made.append(ratio("all streams", f"arf-10: |accuracy - moa arf-10|, {name} bound, points", abs(apart), 0.5, least=False))
+    peers = [subject for subject in dict.fromkeys(row["subject"] for row in rows) if family(subject) in ("moa", "river", "irithyll")]
     auto = right("auto")
     common = [case for case in auto if all(case in right(peer) for peer in peers)]
     if peers and common:
         means = {peer: statistics.mean(right(peer)[case] for case in common) for peer in peers}
         best = max(means, key=means.get)
-        ahead = (statistics.mean(auto[case] for case in common) - means[best]) * 100
-        made.append(ratio("all streams", f"auto: mean accuracy - best peer's ({best}), points", ahead, 0, least=True))
+        apart = (statistics.mean(auto[case] for case in common) - means[best]) * 100
+        made.append(ratio("all streams", f"auto: mean accuracy - best peer's ({best}), points", apart, 0, least=True))
+        lower = ahead(rows, "auto", best, 0.025)
+        if lower is not None:
+            made.append(ratio("all streams", f"auto: the same, lower bound of 95 % ({best}), points", lower, -0.3, least=True))
         for case in common:
             behind = (auto[case] - max(right(peer)[case] for peer in peers)) * 100
             made.append(ratio(case, "auto: accuracy - best peer's, points", behind, -1, least=True))
     return made
 
 
-def print_table(rows: list[dict], metric: str, scale: float, digits: int) -> None:
+def ahead(rows: list[dict], subject: str, peer: str, quantile: float) -> float | None:
+    """A quantile of how far a subject is ahead of a peer, in points, by resampling blocks of 500 rows of each stream."""
+    rng, drawn = np.random.default_rng(1), []
+    for case in mean(rows, subject, "accuracy"):
+        ours, theirs = (curve(rows, name, case) for name in (subject, peer))
+        if ours is None or theirs is None:
+            continue
+        apart = ours[: len(theirs)] - theirs[: len(ours)]
+        drawn.append(rng.choice(apart, (RESAMPLES, len(apart))).mean(axis=1))
+    return float(np.quantile(np.mean(drawn, axis=0), quantile)) * 100 if drawn else None
+
+
+def curve(rows: list[dict], subject: str, case: str) -> np.ndarray | None:
+    """Accuracy of each 500 rows, the mean over seeds."""
+    found = [row["curve"] for row in rows if (row["subject"], row["case"], row["delay"]) == (subject, case, 0) and row.get("curve")]
+    return np.mean(found, axis=0) if found else None
+
+
+def table(rows: list[dict], metric: str, scale: float, digits: int, delay: int = 0) -> str:
+    """A figure of every subject on every stream, and its mean where all streams have it; in Markdown."""
     subjects = list(dict.fromkeys(row["subject"] for row in rows))
     cases = list(dict.fromkeys(row["case"] for row in rows))
-    print(f"\n{metric}\n\n| stream | {' | '.join(subjects)} |\n|---|{'---:|' * len(subjects)}")
-    table = {subject: mean(rows, subject, metric) for subject in subjects}
+    found = {subject: mean(rows, subject, metric, delay) for subject in subjects}
+    found = {subject: values for subject, values in found.items() if values}
+    if not found:
+        return ""
+    names = [f"ours {subject}" if subject in OURS else subject for subject in found]
+    lines = [f"| stream | {' | '.join(names)} |", f"|---|{'---:|' * len(names)}"]
     for case in cases:
-        cells = (f"{table[subject][case] * scale:.{digits}f}" if case in table[subject] else "" for subject in subjects)
-        print(f"| {case} | {' | '.join(cells)} |")
+        cells = (f"{values[case] * scale:.{digits}f}" if case in values else "" for values in found.values())
+        lines.append(f"| {case} | {' | '.join(cells)} |")
+    average = geometric if metric == "rows_per_s" else statistics.mean
+    cells = (f"{average(values.values()) * scale:.{digits}f}" if len(values) == len(cases) else "" for values in found.values())
+    lines.append(f"| mean | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def geometric(values) -> float:
+    return math.exp(statistics.mean(map(math.log, values)))
+
+
+TABLES = (
+    ("accuracy", "Accuracy, %", 100, 2, 0),
+    ("balanced_accuracy", "Balanced accuracy, %", 100, 2, 0),
+    ("kappa", "Cohen's kappa", 1, 3, 0),
+    ("log_loss", "Log loss, nats", 1, 3, 0),
+    ("rows_per_s", "Rows/s, test and train, one core; the mean is geometric", 1, 0, 0),
+    ("peak_mb", "Memory, MB: of ours what the learner holds, of peers the whole process", 1, 1, 0),
+    ("accuracy", "Accuracy where labels come 100 rows late, %", 100, 2, 100),
+    ("accuracy", "Accuracy where labels come 1,000 rows late, %", 100, 2, 1_000),
+)
+
+
+def report(rows: list[dict], ratios: list[dict], faults: list[str], command: str) -> str:
+    """What was measured, as a page."""
+    seeds = {subject: len({row["seed"] for row in rows if row["subject"] == subject}) for subject in dict.fromkeys(row["subject"] for row in rows)}
+    parts = [
+        "# Streaming classifiers beside their peers",
+        f"Measured by `{command}` on {os.cpu_count()} cores of {platform.processor() or platform.machine()}, one process at a "
+        "time, on one core. What is compared, and how: [evaluation/streams](../../evaluation/streams/README.md).",
+        "Seeds: " + ", ".join(f"{subject} {count}" for subject, count in seeds.items()) + ".",
+        "![accuracy against speed](streams-speed.svg)",
+    ]
+    for metric, title, scale, digits, delay in TABLES:
+        text = table(rows, metric, scale, digits, delay)
+        if text:
+            parts += [f"## {title}", text]
+    goals = ["| case | what | measured | goal | met |", "|---|---|---:|---|---|"]
+    goals += [f"| {r['case']} | {r['name']} | {r['value']:g} | {r['goal']} | {'yes' if r['met'] else '**no**'} |" for r in ratios]
+    parts += ["## Goals", "\n".join(goals), "## Over time"]
+    cases = dict.fromkeys(row["case"] for row in rows)
+    parts += [f"![{case}](streams-{case}.svg)" for case in cases]
+    if faults:
+        parts += ["## Not measured", "\n".join(f"- {fault}" for fault in faults)]
+    return "\n\n".join(parts) + "\n"
 
 
 def draw(rows: list[dict], folder: Path) -> None:
-    """Accuracy over time of each stream, ours."""
+    """Accuracy over time of each stream, and accuracy against speed, means over streams that all subjects know."""
+    drawn = ("auto", "arf-10", "ht", "moa arf-10", "moa srp-10", "no-change")
     for case in dict.fromkeys(row["case"] for row in rows):
         curves = {}
-        for row in rows:
-            if (row["case"], row["seed"], row["delay"]) == (case, 1, 0) and row.get("curve") and row["subject"] in OURS[:5]:
-                curves[row["subject"]] = [((place + 1) * 500, value) for place, value in enumerate(row["curve"])]
+        for subject in drawn:
+            values = curve(rows, subject, case)
+            if values is not None:
+                curves[subject] = [((place + 1) * WINDOW, float(value)) for place, value in enumerate(values)]
         if curves:
-            plot.lines(folder / f"streams-{case}.svg", f"{case}: accuracy in 500 rows", curves)
+            plot.lines(folder / f"streams-{case}.svg", f"{case}: accuracy of each {WINDOW} rows", curves)
+    named = {}
+    for subject in dict.fromkeys(row["subject"] for row in rows):
+        right, fast = mean(rows, subject, "accuracy"), mean(rows, subject, "rows_per_s")
+        if len(fast) == len(mean(rows, "auto", "accuracy")) and family(subject) != "plain":
+            name = f"ours {subject}" if subject in OURS else subject
+            named[name] = (math.exp(statistics.mean(map(math.log, fast.values()))), 100 * statistics.mean(right.values()))
+    if named:
+        low, high = min(y for _, y in named.values()), max(y for _, y in named.values())
+        title = "mean accuracy, %, against rows/s (geometric mean over streams, one core)"
+        plot.points(folder / "streams-speed.svg", title, named, low=math.floor(low), high=math.ceil(high + 0.1))
 
 
 def main() -> None:
@@ -165,24 +306,32 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[*OURS, *PEERS], metavar="SUBJECT")
     parser.add_argument("--cases", nargs="+", default=[], metavar="STREAM", help="how files begin")
     parser.add_argument("--delays", nargs="+", type=int)
-    parser.add_argument("--seeds", type=int, help="at most so many")
+    parser.add_argument("--seeds", type=int, help="at most so many of ours")
+    parser.add_argument("--peer-seeds", type=int, help="at most so many of peers")
+    parser.add_argument("--go-on", action="store_true", help="take what an earlier bench measured; its speed was another hour's")
+    parser.add_argument("--docs", type=Path, help="write a page with tables and plots into this folder")
+    parser.add_argument("--command", default="cargo xtask bench streams", help="what the page says that measured it")
     options = parser.parse_args()
     options.out = options.out.resolve()
     options.target = options.out.parents[1]
     options.delays = options.delays or ([0] if options.quick else list(DELAYS))
     load = os.getloadavg()[0]
     rows, faults = run(options)
-    for metric, scale, digits in (("accuracy", 100, 2), ("log_loss", 1, 3), ("rows_per_s", 1, 0)):
-        print_table(rows, metric, scale, digits)
+    for metric, title, scale, digits, delay in TABLES:
+        print(f"\n{title}\n\n{table(rows, metric, scale, digits, delay)}")
     ratios = goals(rows)
     print_ratios(ratios)
     draw(rows, options.out.parent)
+    if options.docs:
+        options.docs.mkdir(parents=True, exist_ok=True)
+        (options.docs / "streams.md").write_text(report(rows, ratios, faults, options.command))
+        draw(rows, options.docs)
     figures = [
         figure(row["case"], row["subject"] if row["subject"] not in OURS else f"ours {row['subject']}", metric, row[metric], UNITS.get(metric, "1"))
         | {"seed": row["seed"], "delay": row["delay"]}
         for row in rows
         for metric in METRICS
-        if metric in row
+        if row.get(metric) is not None
     ]
     machine = {"cores": os.cpu_count(), "platform": platform.platform(), "load_at_start": load}
     said = {"machine": machine, "figures": figures, "ratios": ratios, "not_measured": faults}

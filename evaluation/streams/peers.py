@@ -22,6 +22,8 @@ import pandas as pd
 
 TIMES = ("timestamp", "date", "date_time", "ts", "batch")
 WARM = 5_000
+# Rows that one point of the curve over time tells of, as of our own.
+WINDOW = 500
 LEAST = 1e-15
 
 
@@ -44,12 +46,15 @@ class Tally:
 
     def __init__(self, classes: int) -> None:
         self.confusion, self.loss = np.zeros((classes, classes)), 0.0
+        self.right: list[bool] = []
 
     def add(self, probabilities: np.ndarray, label: int) -> None:
-        self.confusion[label, int(np.argmax(probabilities))] += 1
+        said = int(np.argmax(probabilities))
+        self.confusion[label, said] += 1
+        self.right.append(said == label)
         self.loss -= math.log(min(1.0, max(LEAST, probabilities[label])))
 
-    def figures(self) -> dict[str, float]:
+    def figures(self) -> dict:
         total, right = self.confusion.sum(), np.trace(self.confusion)
         rows, columns = self.confusion.sum(axis=1), self.confusion.sum(axis=0)
         chance = float((rows * columns).sum() / total**2)
@@ -59,6 +64,7 @@ class Tally:
             "balanced_accuracy": float((np.diag(self.confusion)[seen] / rows[seen]).mean()),
             "kappa": (right / total - chance) / (1 - chance),
             "log_loss": self.loss / total,
+            "curve": [sum(self.right[begin : begin + WINDOW]) / WINDOW for begin in range(0, len(self.right) - WINDOW + 1, WINDOW)],
         }
 
 
@@ -75,7 +81,7 @@ def river_learner(name: str, width: int, seed: int):
     return {"ht": tree.HoeffdingTreeClassifier(), "nb": naive_bayes.GaussianNB()}[name]
 
 
-def river(name: str, features: np.ndarray, labels: np.ndarray, seed: int, delay: int) -> dict[str, float]:
+def river(name: str, features: np.ndarray, labels: np.ndarray, seed: int, delay: int) -> dict:
     learner, classes = river_learner(name, features.shape[1], seed), int(labels.max()) + 1
     rows = [{n: value for n, value in enumerate(row) if value == value} for row in features.tolist()]
     tally, late = Tally(classes), deque()
@@ -104,12 +110,11 @@ def moa_learner(name: str, schema, seed: int):
         return classifier.LeveragingBagging(schema=schema, random_seed=seed, ensemble_size=size)
     if kind == "sgbt":
         return classifier.StreamingGradientBoostedTrees(schema=schema, random_seed=seed)
-    if kind == "hat":
-        return classifier.HoeffdingAdaptiveTree(schema=schema, random_seed=seed)
-    return {"ht": classifier.HoeffdingTree, "nb": classifier.NaiveBayes, "knn": classifier.KNN}[kind](schema=schema)
+    plain = {"ht": classifier.HoeffdingTree, "hat": classifier.HoeffdingAdaptiveTree, "nb": classifier.NaiveBayes}
+    return {**plain, "knn": classifier.KNN}[kind](schema=schema)
 
 
-def moa(name: str, features: np.ndarray, labels: np.ndarray, seed: int, delay: int) -> dict[str, float]:
+def moa(name: str, features: np.ndarray, labels: np.ndarray, seed: int, delay: int) -> dict:
     from capymoa.evaluation import prequential_evaluation
     from capymoa.stream import NumpyStream
 
@@ -122,7 +127,7 @@ def moa(name: str, features: np.ndarray, labels: np.ndarray, seed: int, delay: i
         whole = stream(len(labels))
         began = time.perf_counter()
         results = prequential_evaluation(
-            stream=whole, learner=moa_learner(name, whole.get_schema(), seed), window_size=500, optimise=True
+            stream=whole, learner=moa_learner(name, whole.get_schema(), seed), window_size=WINDOW, optimise=True
         )
         seconds = time.perf_counter() - began
         found = results.cumulative
@@ -131,6 +136,7 @@ def moa(name: str, features: np.ndarray, labels: np.ndarray, seed: int, delay: i
             "accuracy": found.accuracy() / 100,
             "kappa": found.kappa() / 100,
             "balanced_accuracy": found.recall() / 100,
+            "curve": [value / 100 for value in results.windowed.accuracy()][: len(labels) // WINDOW],
         }
     classes, whole = int(labels.max()) + 1, stream(len(labels))
     learner, tally, late = moa_learner(name, whole.get_schema(), seed), Tally(classes), deque()
@@ -149,7 +155,7 @@ def moa(name: str, features: np.ndarray, labels: np.ndarray, seed: int, delay: i
     return {key: value for key, value in (timed(step, len(labels)) | tally.figures()).items() if key != "rows_per_s"}
 
 
-def plain(name: str, _: np.ndarray, labels: np.ndarray, __: int, delay: int) -> dict[str, float]:
+def plain(name: str, _: np.ndarray, labels: np.ndarray, __: int, delay: int) -> dict:
     """The rules to beat: the most frequent class so far, and the last label."""
     classes = int(labels.max()) + 1
     tally, counts = Tally(classes), Counter()
@@ -163,7 +169,7 @@ def plain(name: str, _: np.ndarray, labels: np.ndarray, __: int, delay: int) -> 
     return tally.figures()
 
 
-def timed(step: Callable[[int], None], rows: int) -> dict[str, float]:
+def timed(step: Callable[[int], None], rows: int) -> dict:
     """Runs every step; a long stream is timed after its first rows."""
     began, start = time.perf_counter(), 0
     for place in range(rows):

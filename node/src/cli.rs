@@ -102,6 +102,11 @@ pub(crate) enum Verb {
     Deploy(Deploy),
     /// Ask a model for a prediction.
     Predict(Predict),
+    /// Say what the right answers to earlier predictions were.
+    Feedback {
+        /// File with labels in JSON, one a line or an array; "-" is standard input.
+        file: PathBuf,
+    },
     /// List models, or look at one.
     #[command(args_conflicts_with_subcommands = true)]
     Models(Models),
@@ -289,6 +294,11 @@ pub(crate) enum ModelsVerb {
         /// A certain version.
         #[arg(long, value_parser = parse_version)]
         version: Option<Version>,
+    },
+    /// Show how right each version of a model was, by the labels that came.
+    Evaluation {
+        /// The model.
+        name: ModelName,
     },
     /// Print an example request of zeros for a model.
     Sample {

@@ -6,6 +6,7 @@ mod callers;
 pub(crate) mod config;
 mod deploy;
 mod doctor;
+mod feedback;
 mod history;
 mod keys;
 mod models;
@@ -38,6 +39,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Refusal> {
         Verb::ModelServer { .. } | Verb::Service { .. } => Ok(()),
         Verb::Deploy(arguments) => deploy::run(&Client::find(&node)?, &arguments, output).await,
         Verb::Predict(arguments) => predict::run(&Client::find(&node)?, &arguments, output).await,
+        Verb::Feedback { file } => feedback::run(&Client::find(&node)?, &file, output).await,
         Verb::Models(arguments) => models::run(&node, arguments.verb, output).await,
         Verb::Rollback(arguments) => models::rollback(&Client::find(&node)?, &arguments, output).await,
         Verb::Scale { name, replicas } => plan::scale(&Client::find(&node)?, &name, replicas, output).await,

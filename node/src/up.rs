@@ -18,7 +18,7 @@ use gateway::{Security, listen};
 use rpc::{Clock, Registry};
 use serde_json::json;
 use settings::Settings;
-use store::directory::Directory;
+use store::{Catalog, Streams, directory::Directory};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
@@ -148,10 +148,13 @@ async fn together(
     let badge = badges.service("orchestrator").await?;
     let (orchestrator, executor) =
         services::orchestrator(&shared, &plan.settings, stores.catalog.clone(), badge).await?;
+    let kept = (stores.catalog.clone() as Arc<dyn Catalog>, stores.streams.clone() as Arc<dyn Streams>);
+    let (trainer, work) = services::trainer(&shared, &plan.settings, kept, registry.clone()).await?;
     let gateway = Gateway {
         name: "g0".to_owned(),
         registry: registry.clone(),
         orchestrator,
+        trainer,
         streams: stores.streams.clone(),
         badge: badges.service("gateway/g0").await?,
         security: if plan.secure { Security::On } else { Security::Off },
@@ -163,6 +166,7 @@ async fn together(
     let others = vec![
         (tokio::spawn(executor.run(stop_others.told())), "orchestrator"),
         (tokio::spawn(services::run_registry(registry.clone(), stop_others.told())), "registry"),
+        (tokio::spawn(work.run(stop_others.told())), "trainer"),
         (tokio::spawn(badges.run(stop_others.told())), "certificates"),
     ];
     let stop = stop_gateway.clone();

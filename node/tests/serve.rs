@@ -119,6 +119,12 @@ async fn wrong_requests_are_refused_and_the_node_lives_on() {
         let answer = raw(onnx::add_request().to_string().into_bytes(), &[("mantlet-priority", priority)]).await;
         assert_eq!(answer.0, 200, "{priority}: {answer:?}");
     }
+    // A header that is no text is not passed over.
+    for (header, refused) in [("mantlet-priority", "request_malformed"), ("mantlet-namespace", "name_invalid")] {
+        let request = client.request(Method::POST, "/v2/models/add/infer").header(header, &b"\xff"[..]);
+        let answer = client.send(request.json(&onnx::add_request())).await;
+        assert_eq!(code(&answer), (400, refused), "{header}: {answer:?}");
+    }
     let unknown = client.infer("nothing", &onnx::add_request()).await;
     assert_eq!(code(&unknown), (404, "model_not_found"));
     assert!(unknown.1["error"].as_str().unwrap().starts_with("Request for unknown model"));

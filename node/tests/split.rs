@@ -59,7 +59,8 @@ async fn every_service_may_be_killed_and_nothing_acknowledged_is_lost() {
     let (mut node, _) = split().await;
     node.deploy("add", &onnx::add(10.0));
     let mut predictions = Vec::new();
-    for (number, service) in ["gateway/g0", "registry", "orchestrator", "gateway/g1"].into_iter().enumerate() {
+    for (number, service) in ["gateway/g0", "registry", "orchestrator", "trainer", "gateway/g1"].into_iter().enumerate()
+    {
         let before = process(&node, service);
         testkit::node::kill(before);
         // New connections wait at a port, calls at a door, predictions for a replica; a connection to a killed gateway is
@@ -75,9 +76,9 @@ async fn every_service_may_be_killed_and_nothing_acknowledged_is_lost() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     }
-    assert_eq!(node.json(&["callers", "list"]).as_array().unwrap().len(), 5);
+    assert_eq!(node.json(&["callers", "list"]).as_array().unwrap().len(), 6);
     let secrets = ["fenced in: no secret", "NOT DENIED", "mnt_"].map(|text| node.log().matches(text).count());
-    assert!(secrets[0] >= 8 && secrets[1] == 0 && secrets[2] == 0, "{secrets:?}\n{}", node.log());
+    assert!(secrets[0] >= 10 && secrets[1] == 0 && secrets[2] == 0, "{secrets:?}\n{}", node.log());
     // What either gateway recorded is proved by any, once it is stored; a killed one lost what waited.
     let mut proved = 0;
     for id in predictions.iter().rev().take(2) {
@@ -88,16 +89,30 @@ async fn every_service_may_be_killed_and_nothing_acknowledged_is_lost() {
         proved += 1;
     }
     assert_eq!(proved, 2);
+    // A label that comes in at one gateway finds the prediction that another recorded.
+    let last = predictions.last().unwrap();
+    for gateway in node.clients() {
+        let (status, answer) = gateway.post("/v1/feedback", &json!({ "prediction": last, "label": 1 })).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+    let patience = tokio::time::Instant::now() + testkit::node::PATIENCE;
+    loop {
+        let (_, shown) = node.client().get("/v1/models/add/evaluation").await;
+        if shown["labels"]["no_task"]["count"] == 2 {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < patience, "both labels are joined: {shown}\n{}", node.log());
+    }
     assert!(node.stop(), "{}", node.log());
     node.up().await;
-    assert_eq!(node.json(&["callers", "list"]).as_array().unwrap().len(), 5);
+    assert_eq!(node.json(&["callers", "list"]).as_array().unwrap().len(), 6);
     node.client().until_answers("add", &body()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_sees_nothing_but_what_it_is_given() {
     let (node, _) = split().await;
-    for service in ["gateway/g0", "registry", "orchestrator", "gateway/g1"] {
+    for service in ["gateway/g0", "registry", "orchestrator", "trainer", "gateway/g1"] {
         let pid = process(&node, service);
         let read = |name: &str| String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/{name}")).unwrap()).into_owned();
         let environment = read("environ");

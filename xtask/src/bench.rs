@@ -21,6 +21,9 @@ const SERVING: [&str; 7] =
 /// Java for MOA, and the Python that the peers run on.
 const STREAMS: [&str; 3] = ["default-jre-headless", "python3.11", "python3.11-venv"];
 
+/// The Python that peers run on.
+const PYTHON: [&str; 2] = ["python3.11", "python3.11-venv"];
+
 /// What to measure.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -47,29 +50,55 @@ enum Name {
     Allocations,
     /// What a request costs when there are many models, callers and replicas.
     Growth,
-    /// Streaming classifiers beside River's and MOA's.
+    /// Streaming classifiers beside River's, MOA's and irithyll's.
     Streams,
+    /// How long drift detectors run without a change, and how late they are after one.
+    Drift,
+    /// False promotions of the guard, and how soon it lets something better act, and hands back.
+    Guard,
+    /// Anomaly scores beside PyOD's and River's.
+    Anomaly,
+    /// False alarms of calibrated thresholds, and how far an attacker moves them.
+    Calibration,
+    /// Forecasts of load beside the last value and yesterday's.
+    Forecast,
     /// Whether memory and latency stay as they are through twenty minutes at 80 % load.
     Soak,
 }
 
+impl Name {
+    /// The folder of what measures it, and Debian's packages that it wants.
+    fn needs(self) -> (&'static str, &'static [&'static str]) {
+        match self {
+            Self::Serving => ("serving", &SERVING),
+            Self::Overload => ("overload", &[]),
+            Self::Allocations => ("allocations", &[]),
+            Self::Growth => ("growth", &["wrk"]),
+            Self::Streams => ("streams", &STREAMS),
+            Self::Soak => ("soak", &[]),
+            Self::Anomaly => ("brains", &PYTHON),
+            Self::Drift | Self::Guard | Self::Calibration | Self::Forecast => ("brains", &[]),
+        }
+    }
+
+    /// Whether it starts nodes.
+    fn wants_a_node(self) -> bool {
+        matches!(self, Self::Serving | Self::Overload | Self::Growth | Self::Soak)
+    }
+}
+
 /// Brings what the bench needs, and runs it.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
-    let (name, packages) = match options.name {
-        Name::Serving => ("serving", SERVING.as_slice()),
-        Name::Overload => ("overload", [].as_slice()),
-        Name::Allocations => ("allocations", [].as_slice()),
-        Name::Growth => ("growth", ["wrk"].as_slice()),
-        Name::Streams => ("streams", STREAMS.as_slice()),
-        Name::Soak => ("soak", [].as_slice()),
-    };
+    let (folder, packages) = options.name.needs();
+    let name = options.name.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
     bring(packages);
     let environment = Environment::prepare(workspace)?;
-    if !matches!(options.name, Name::Allocations | Name::Streams) {
+    if options.name.wants_a_node() {
         shell::run("build Mantlet", environment.cargo().args(["build", "--release", "-p", "mantlet"]))?;
     }
     let mut bench = environment.python();
-    bench.arg(workspace.root.join(format!("evaluation/{name}/bench.py")));
+    bench.arg(workspace.root.join(format!("evaluation/{folder}/bench.py")));
+    bench.args((folder != name).then_some(["--bench", &name]).into_iter().flatten());
     bench.arg("--mantlet").arg(workspace.target.join("release/mantlet"));
     bench.arg("--onnxruntime").arg(&environment.library);
     bench.arg("--out").arg(workspace.target.join(format!("bench/{name}.json")));

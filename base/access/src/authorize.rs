@@ -84,8 +84,8 @@ impl Action {
     /// Whether the action makes sense on this kind of resource, as the schema says.
     pub fn applies_to(self, resource: &Resource) -> bool {
         let (model, namespace, node) = match self {
-            Self::Predict | Self::Feedback | Self::Pin | Self::Delete | Self::Export => (true, false, false),
-            Self::Deploy => (true, true, false),
+            Self::Predict | Self::Pin | Self::Delete | Self::Export => (true, false, false),
+            Self::Feedback | Self::Deploy => (true, true, false),
             Self::Read | Self::Audit => (true, true, true),
             Self::ManageCallers
             | Self::ManagePolicies

@@ -1,6 +1,6 @@
 //! The traits services meet through, each in two forms: a call in one process, and mTLS gRPC between processes.
 //!
-//! [`registry`], [`orchestrator`], [`model_server`] and [`supervisor`] hold one trait each, with its remote form beside
+//! [`registry`], [`orchestrator`], [`model_server`], [`trainer`] and [`supervisor`] hold one trait each, with its remote form beside
 //! it; [`store`] holds the remote forms of the stores.
 //! [`door`] opens and calls remote doors, [`oip`] turns inferences into the Open Inference Protocol's messages
 //! and back, [`child`] is how a process starts another, [`feed`] carries state that others follow, [`clock`] is the one place that reads the time.
@@ -19,6 +19,7 @@ pub mod orchestrator;
 pub mod registry;
 pub mod store;
 pub mod supervisor;
+pub mod trainer;
 
 pub use clock::Clock;
 pub use feed::{Change, Changes, Feed, Since};
@@ -26,3 +27,4 @@ pub use model_server::ModelServer;
 pub use orchestrator::Orchestrator;
 pub use registry::Registry;
 pub use supervisor::Supervisor;
+pub use trainer::Trainer;

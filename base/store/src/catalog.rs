@@ -33,11 +33,13 @@ pub enum Collection {
     Desired,
     /// The executor's journal: `plan/step`. Written by the orchestrator.
     Step,
+    /// How right models were: `model/namespace/name`, and how far labels were read. Written by the trainer.
+    Evaluation,
 }
 
 impl Collection {
     /// Every collection there is.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Model,
         Self::Version,
         Self::Caller,
@@ -50,12 +52,14 @@ impl Collection {
         Self::Secret,
         Self::Desired,
         Self::Step,
+        Self::Evaluation,
     ];
 
     /// The service that writes it, and no other does.
     pub fn writer(self) -> &'static str {
         match self {
             Self::Desired | Self::Step => "orchestrator",
+            Self::Evaluation => "trainer",
             _ => "registry",
         }
     }
@@ -75,6 +79,7 @@ impl Collection {
             Self::Secret => "secret",
             Self::Desired => "desired",
             Self::Step => "step",
+            Self::Evaluation => "evaluation",
         }
     }
 }

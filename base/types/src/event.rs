@@ -91,11 +91,13 @@ impl Captured {
     /// The tensors, when all of them were kept whole.
     pub fn whole(&self) -> Option<Vec<Tensor>> {
         let Self::Features(features) = self else { return None };
-        let tensor = |kept: &Kept| {
-            let data = kept.data.clone()?;
-            Tensor::new(&kept.name, kept.datatype, kept.shape.clone(), data).ok()
-        };
-        features.tensors.iter().map(tensor).collect()
+        features.tensors.iter().map(Kept::tensor).collect()
+    }
+
+    /// Those tensors that were kept whole.
+    pub fn kept(&self) -> Vec<Tensor> {
+        let Self::Features(features) = self else { return Vec::new() };
+        features.tensors.iter().filter_map(Kept::tensor).collect()
     }
 }
 
@@ -122,6 +124,13 @@ pub struct Kept {
     pub data: Option<Bytes>,
 }
 
+impl Kept {
+    fn tensor(&self) -> Option<Tensor> {
+        let data = self.data.clone()?;
+        Tensor::new(&self.name, self.datatype, self.shape.clone(), data).ok()
+    }
+}
+
 mod base64_bytes {
     use base64::prelude::{BASE64_STANDARD, Engine as _};
     use bytes::Bytes;
@@ -137,16 +146,53 @@ mod base64_bytes {
     }
 }
 
-/// A label for an earlier prediction.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[expect(missing_docs, reason = "the names say it")]
+/// A label: what the right answer for a row of an earlier prediction was.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Feedback {
-    pub prediction: String,
+    /// Of which prediction.
+    pub prediction: PredictionId,
+    /// Which row of it, from 0.
     pub row: u64,
-    pub label: serde_json::Value,
-    pub contributor: Option<String>,
+    /// The right answer: the class's name or number, or a number.
+    pub label: Label,
+    /// Who found it out; the caller that sent it when it named nobody.
+    pub contributor: String,
+    /// When it was found out, as whoever sent it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
+    /// When it came.
     pub received: Timestamp,
+    /// In which namespace.
+    pub namespace: Namespace,
+    /// Who sent it.
+    pub caller: CallerName,
+    /// Whether that caller may label predictions of others.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub any: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// The stream of a gateway's labels.
+pub fn feedback(gateway: &str) -> String {
+    format!("feedback.{gateway}")
+}
+
+/// The stream of what became of labels.
+pub const JOINED: &str = "joined.trainer";
+
+/// A right answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Label {
+    /// Yes or no: the classes `true` and `false`, or 1 and 0.
+    Flag(bool),
+    /// A number, or a class by its number from 0.
+    Number(f64),
+    /// A class by its name.
+    Word(String),
 }
 
 /// A choice a decider made, and why.
@@ -240,7 +286,8 @@ mod tests {
         assert!(text.contains("\"AQID\""), "{text}");
         let again: Captured = serde_json::from_str(&text).unwrap();
         assert_eq!(again.whole().unwrap()[0].data().as_ref(), [1, 2, 3]);
-        assert_eq!(captured(vec![kept(Some(&[1, 2, 3])), kept(None)]).whole(), None);
+        let part = captured(vec![kept(None), kept(Some(&[1, 2, 3]))]);
+        assert_eq!((part.whole(), part.kept().len()), (None, 1));
         assert_eq!(captured(vec![kept(Some(&[1]))]).whole(), None, "bytes that don't fit are no tensor");
     }
 }

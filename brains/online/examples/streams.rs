@@ -4,34 +4,21 @@
 //!
 //! `--answers FOLDER` keeps what was answered, in FOLDER/STREAM-LEARNER-SEED-DELAY.f32: for each row its class, and the
 //! probabilities of all classes, as little-endian floats.
-#![expect(
-    clippy::print_stdout,
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "an example that measures time, and prints it"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what can't be measured ends the example")]
 
-use std::{
-    collections::VecDeque,
-    path::{Path, PathBuf},
-    time::Instant,
-};
+use std::path::{Path, PathBuf};
 
 use online::{
     AdaptiveTree, Auto, Boosted, Classifier, Ensemble, HoeffdingTree, Logistic, Neighbours, adaptive, auto, boosted,
     ensemble, logistic, neighbours, tree,
 };
 
+#[path = "shared/prequential.rs"]
+mod prequential;
 #[path = "shared/table.rs"]
 mod table;
 
 use table::Table;
-
-/// Rows that are not timed.
-const WARM: usize = 5_000;
-/// Rows that one point of the curve over time tells of.
-const WINDOW: usize = 500;
 
 fn learner(name: &str, table: &Table, seed: u64) -> Box<dyn Classifier> {
     let (schema, classes) = (table.schema(), table.classes());
@@ -51,115 +38,33 @@ fn learner(name: &str, table: &Table, seed: u64) -> Box<dyn Classifier> {
     }
 }
 
-/// What a run adds up.
-struct Tally {
-    /// By true class, then by answer.
-    confusion: Vec<Vec<f64>>,
-    log_loss: f64,
-    curve: Vec<f64>,
-    window: usize,
-    right: usize,
-}
-
-impl Tally {
-    fn new(classes: usize) -> Self {
-        Self { confusion: vec![vec![0.0; classes]; classes], log_loss: 0.0, curve: Vec::new(), window: 0, right: 0 }
+impl prequential::Learner for Box<dyn Classifier> {
+    fn predict(&mut self, row: &[f64], probabilities: &mut [f64]) {
+        self.as_ref().predict(row, probabilities).unwrap();
     }
 
-    fn add(&mut self, probabilities: &[f64], class: usize) {
-        let said = online::learner::greatest(probabilities);
-        self.confusion[class][said] += 1.0;
-        self.log_loss -= probabilities[class].clamp(1e-15, 1.0).ln();
-        self.right += usize::from(said == class);
-        self.window += 1;
-        if self.window == WINDOW {
-            self.curve.push(self.right as f64 / WINDOW as f64);
-            (self.window, self.right) = (0, 0);
-        }
+    fn learn(&mut self, row: &[f64], class: usize) {
+        self.as_mut().learn(row, class, 1.0).unwrap();
     }
 
-    fn total(&self) -> f64 {
-        self.confusion.iter().flatten().sum()
-    }
-
-    fn accuracy(&self) -> f64 {
-        (0..self.confusion.len()).map(|class| self.confusion[class][class]).sum::<f64>() / self.total()
-    }
-
-    fn balanced(&self) -> f64 {
-        let seen: Vec<f64> = self
-            .confusion
-            .iter()
-            .enumerate()
-            .filter_map(|(class, row)| {
-                let all: f64 = row.iter().sum();
-                (all > 0.0).then(|| row[class] / all)
-            })
-            .collect();
-        seen.iter().sum::<f64>() / seen.len() as f64
-    }
-
-    fn kappa(&self) -> f64 {
-        let total = self.total();
-        let by_chance: f64 = (0..self.confusion.len())
-            .map(|class| {
-                let (row, column): (f64, f64) =
-                    (self.confusion[class].iter().sum(), self.confusion.iter().map(|row| row[class]).sum());
-                row * column / total / total
-            })
-            .sum();
-        (self.accuracy() - by_chance) / (1.0 - by_chance)
-    }
-}
-
-/// What was answered, row by row, where somebody wants to keep it.
-#[derive(Default)]
-struct Answers(Vec<u8>);
-
-impl Answers {
-    fn add(&mut self, class: usize, probabilities: &[f64]) {
-        let numbers = std::iter::once(class as f32).chain(probabilities.iter().map(|p| *p as f32));
-        self.0.extend(numbers.flat_map(f32::to_le_bytes));
+    fn memory(&self) -> Option<usize> {
+        Some(self.as_ref().memory())
     }
 }
 
 fn run(table: &Table, name: &str, (seed, delay): (u64, usize), folder: Option<&Path>) {
-    let mut learner = learner(name, table, seed);
-    let mut tally = Tally::new(table.classes());
-    let mut probabilities = vec![0.0; table.classes()];
-    let (mut late, mut answers) = (VecDeque::new(), Answers::default());
-    let (mut began, mut timed) = (Instant::now(), 0_usize);
-    for (place, row) in table.rows().enumerate() {
-        // A short stream is timed whole.
-        if place == WARM && table.len() > 2 * WARM {
-            (began, timed) = (Instant::now(), 0);
-        }
-        learner.predict(row, &mut probabilities).unwrap();
-        tally.add(&probabilities, table.class(place));
+    let mut answers = Vec::new();
+    let keep = |class: usize, probabilities: &[f64]| {
         if folder.is_some() {
-            answers.add(table.class(place), &probabilities);
+            let numbers = std::iter::once(class as f32).chain(probabilities.iter().map(|p| *p as f32));
+            answers.extend(numbers.flat_map(f32::to_le_bytes));
         }
-        late.push_back(place);
-        if late.len() > delay {
-            let known = late.pop_front().unwrap();
-            learner.learn(table.row(known), table.class(known), 1.0).unwrap();
-        }
-        timed += 1;
-    }
-    let seconds = began.elapsed().as_secs_f64();
+    };
+    prequential::run(table, name, (seed, delay), &mut learner(name, table, seed), keep);
     if let Some(folder) = folder {
         let file = format!("{}-{name}-{seed}-{delay}.f32", table.name());
-        std::fs::write(folder.join(file), answers.0).unwrap();
+        std::fs::write(folder.join(file), answers).unwrap();
     }
-    println!(
-        "{}",
-        serde_json::json!({
-            "case": table.name(), "subject": name, "seed": seed, "delay": delay, "rows": table.len(),
-            "accuracy": tally.accuracy(), "balanced_accuracy": tally.balanced(), "kappa": tally.kappa(),
-            "log_loss": tally.log_loss / tally.total(), "rows_per_s": timed as f64 / seconds,
-            "peak_mb": learner.memory() as f64 / 1e6, "curve": tally.curve,
-        })
-    );
 }
 
 fn main() {

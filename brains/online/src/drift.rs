@@ -84,6 +84,25 @@ pub trait Detector {
     fn memory(&self) -> usize;
 }
 
+/// Watches a stream of rows for a change, without labels.
+pub trait RowDetector {
+    /// Takes the next row in; while there is no reference it goes there, later on it is compared.
+    /// [`State::Drift`] holds for the update that found it.
+    ///
+    /// # Errors
+    /// [`Error::Width`], [`Error::Infinite`], and [`Error::Word`] where words are declared. It has not changed then.
+    fn update(&mut self, row: &[f64]) -> Result<State>;
+
+    /// Forgets the reference: the next rows are the new one.
+    fn reset(&mut self);
+
+    /// Values of a row.
+    fn width(&self) -> usize;
+
+    /// Bytes that it takes, names of columns apart.
+    fn memory(&self) -> usize;
+}
+
 /// The greatest magnitude of a value: squares of it, summed over any stream, are still numbers.
 const GREATEST: f64 = 1e100;
 

@@ -28,6 +28,16 @@ pub enum Error {
         /// How many words the schema declares there.
         words: u32,
     },
+    /// A value is not of the kind that its column is.
+    #[error("value {index} of the row is {found} where {wanted} is declared")]
+    Value {
+        /// Its place in the row.
+        index: usize,
+        /// What is declared there.
+        wanted: &'static str,
+        /// What stands there.
+        found: &'static str,
+    },
     /// A number that must be finite is not.
     #[error("{what} is {value}, which is no finite number")]
     NotFinite {
@@ -68,6 +78,9 @@ pub enum Error {
     /// A name that nothing here has.
     #[error("nothing is called `{0}`")]
     Unknown(String),
+    /// A pipeline whose model is a pipeline.
+    #[error("a pipeline inside a pipeline: their steps belong in one list")]
+    Nested,
     /// A snapshot that can't be loaded.
     #[error("the snapshot {0}")]
     Snapshot(&'static str),

@@ -2,6 +2,10 @@
 //!
 //! An answer never changes a learner, and only [`learn`](Classifier::learn) does; so a prediction made when a row came in
 //! can wait for its label as long as it takes. Whatever returns an error has not changed.
+//!
+//! The other traits are where they are implemented: [`Transformer`](crate::Transformer) before a learner,
+//! [`Scorer`](crate::Scorer) of strange rows, [`Detector`](crate::Detector) and [`RowDetector`](crate::RowDetector) of
+//! change.
 
 use crate::{Error, Result, Schema};
 

@@ -2,18 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::schema::GREATEST;
+use crate::{schema::GREATEST, spread::Spread};
 
-/// The mean and variance of each column of a row, missing values left out (Welford 1962).
+/// The mean and variance of each column of a row, missing values left out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Moments(Vec<Column>);
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 struct Column {
-    weight: f64,
-    mean: f64,
-    squares: f64,
-    /// 1/σ; 0 without a spread.
+    spread: Spread,
+    /// 1/σ, which is asked for more often than it changes; 0 without a spread.
     scale: f64,
 }
 
@@ -31,20 +29,16 @@ impl Moments {
             if value.is_nan() {
                 continue;
             }
-            let value = value.clamp(-GREATEST, GREATEST);
-            column.weight += weight;
-            let apart = value - column.mean;
-            column.mean += weight * apart / column.weight;
-            column.squares += weight * apart * (value - column.mean);
-            let variance = column.squares / column.weight;
+            column.spread.add(*value, weight);
+            let variance = column.spread.variance();
             column.scale = if variance > 1e-200 { 1.0 / variance.sqrt() } else { 0.0 };
         }
     }
 
     /// A value in deviations from the column's mean; 0 for a missing one, and where there is no spread.
     pub(crate) fn scaled(&self, column: usize, value: f64) -> f64 {
-        let Some(Column { mean, scale, .. }) = self.0.get(column) else { return 0.0 };
-        let scaled = (value.clamp(-GREATEST, GREATEST) - mean) * scale;
+        let Some(Column { spread, scale }) = self.0.get(column) else { return 0.0 };
+        let scaled = (value.clamp(-GREATEST, GREATEST) - spread.mean()) * scale;
         if scaled.is_nan() { 0.0 } else { scaled.clamp(-FURTHEST, FURTHEST) }
     }
 
@@ -58,7 +52,7 @@ impl Moments {
     }
 
     pub(crate) fn is_sound(&self, width: usize) -> bool {
-        let finite = |c: &Column| [c.weight, c.mean, c.squares, c.scale].iter().all(|n| n.is_finite());
-        self.0.len() == width && self.0.iter().all(|column| finite(column) && column.weight >= 0.0)
+        let sound = |column: &Column| column.spread.is_sound() && column.scale.is_finite();
+        self.0.len() == width && self.0.iter().all(sound)
     }
 }

@@ -3,14 +3,15 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AdaptiveTree, Auto, Basic, Boosted, Classifier, Ensemble, HoeffdingTree, Logistic, Neighbours, Result, Schema,
-    Snapshot, adaptive, auto, boosted,
+    AdaptiveTree, Auto, Basic, Boosted, Classifier, Ensemble, Error, HoeffdingTree, Linear, Logistic, Neighbours,
+    Pipeline, RegressionForest, RegressionTree, Regressor, Result, Schema, Snapshot, adaptive, auto, boosted,
     ensemble::{self, Subspace},
-    logistic, neighbours, tree,
+    fimt_dd, forest, linear, logistic, neighbours, pipeline, transform, tree,
 };
 
-/// A learner and its settings, as a manifest writes them: `learner: adaptive-random-forest, trees: 30`. What is left out
-/// has its default; a name or a setting that nobody knows is an error.
+/// A classifier and its settings, as a manifest writes them: `learner: adaptive-random-forest, trees: 30`. What is left
+/// out has its default; a name or a setting that nobody knows is an error. The learner `pipeline` has others behind
+/// [transformers](crate::transform).
 ///
 /// ```
 /// use online::{Classifier, Schema, registry::Spec};
@@ -20,6 +21,10 @@ use crate::{
 /// assert_eq!(learner.classes(), 2);
 /// assert!(serde_json::from_str::<Spec>(r#"{ "learner": "adaptive-random-forest", "threes": 3 }"#).is_err());
 /// assert!(serde_json::from_str::<Spec>(r#"{ "learner": "oracle" }"#).is_err());
+///
+/// let json = r#"{ "learner": "pipeline", "steps": [{ "step": "scaler" }], "model": { "learner": "neighbours" } }"#;
+/// let learner = serde_json::from_str::<Spec>(json)?.build(Schema::numeric(4)?, 2, 7)?;
+/// assert_eq!(learner.steps().len(), 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,6 +50,32 @@ pub enum Spec {
     Logistic(logistic::Settings),
     /// The nearest of the last rows.
     Neighbours(neighbours::Settings),
+    /// Any of the above behind transformers.
+    Pipeline(pipeline::Settings<Box<Spec>>),
+}
+
+/// A regressor and its settings, as [`Spec`] is for classifiers: `learner: linear, estimate: { quantile: 0.9 }`.
+///
+/// ```
+/// use online::{Regressor, Schema, registry::RegressorSpec};
+///
+/// let json = r#"{ "learner": "pipeline", "steps": [{ "step": "hashing", "bits": 6 }], "model": { "learner": "linear" } }"#;
+/// let spec: RegressorSpec = serde_json::from_str(json)?;
+/// let learner = spec.build(Schema::numeric(4)?, 7)?;
+/// assert_eq!(learner.predict(&[0.0; 4])?, 0.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "learner", rename_all = "kebab-case")]
+pub enum RegressorSpec {
+    /// Many trees.
+    RegressionForest(forest::Settings),
+    /// One tree that replaces its branches.
+    FimtDd(fimt_dd::Settings),
+    /// A linear one, of the mean or of a quantile.
+    Linear(linear::Settings),
+    /// Any of them behind transformers.
+    Pipeline(pipeline::Settings<Box<RegressorSpec>>),
 }
 
 /// What may be said about a forest; what is not, its kind says.
@@ -103,95 +134,157 @@ impl Forest {
     }
 }
 
-/// A learner of any name.
+/// A classifier of any name, and the transformers before it, if any.
+pub type Model = Pipeline<Learner>;
+
+/// A regressor of any name, and the transformers before it, if any.
+pub type RegressorModel = Pipeline<Estimator>;
+
+/// A classifier of any name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum Model {
+pub enum Learner {
     /// Several kinds, mixed.
     Auto(Auto),
     /// One kind.
     Basic(Basic),
 }
 
+/// A regressor of any name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Estimator {
+    /// Trees.
+    Forest(RegressionForest),
+    /// One tree.
+    Tree(RegressionTree),
+    /// A linear one.
+    Linear(Linear),
+}
+
 impl Spec {
     /// A learner that has learnt nothing yet.
     ///
     /// # Errors
-    /// [`Error::Range`](crate::Error::Range) names a setting, or the number of classes, that can't be;
-    /// [`Error::Memory`](crate::Error::Memory).
+    /// [`Error::Range`] names a setting, or the number of classes, that can't be; [`Error::Memory`];
+    /// [`Error::Nested`].
     pub fn build(&self, schema: Schema, classes: usize, seed: u64) -> Result<Model> {
-        let forest =
-            |settings, schema| Ok(Model::Basic(Basic::Ensemble(Ensemble::new(settings, schema, classes, seed)?)));
-        Ok(match self {
-            Self::Auto(settings) => Model::Auto(Auto::new(settings.clone(), schema, classes, seed)?),
-            Self::AdaptiveRandomForest(said) => {
-                return forest(said.over(ensemble::Settings::adaptive_random_forest), schema);
-            }
+        let (steps, last): (&[transform::Spec], _) = match self {
+            Self::Pipeline(pipeline) => (&pipeline.steps, &*pipeline.model),
+            other => (&[], other),
+        };
+        Pipeline::new(schema, steps, seed, |schema| last.learner(schema, classes, seed))
+    }
+
+    fn learner(&self, schema: Schema, classes: usize, seed: u64) -> Result<Learner> {
+        let forest = |settings, schema| Ok(Basic::Ensemble(Ensemble::new(settings, schema, classes, seed)?));
+        let basic = match self {
+            Self::Auto(settings) => return Ok(Learner::Auto(Auto::new(settings.clone(), schema, classes, seed)?)),
+            Self::AdaptiveRandomForest(said) => forest(said.over(ensemble::Settings::adaptive_random_forest), schema),
             Self::StreamingRandomPatches(said) => {
-                return forest(said.over(ensemble::Settings::streaming_random_patches), schema);
+                forest(said.over(ensemble::Settings::streaming_random_patches), schema)
             }
-            Self::LeveragingBagging(said) => return forest(said.over(ensemble::Settings::leveraging_bagging), schema),
+            Self::LeveragingBagging(said) => forest(said.over(ensemble::Settings::leveraging_bagging), schema),
             Self::GradientBoostedTrees(settings) => {
-                Model::Basic(Basic::Boosted(Boosted::new(settings.clone(), schema, classes, seed)?))
+                Boosted::new(settings.clone(), schema, classes, seed).map(Basic::Boosted)
             }
             Self::HoeffdingTree(settings) => {
-                Model::Basic(Basic::Tree(HoeffdingTree::new(settings.clone(), schema, classes, seed)?))
+                HoeffdingTree::new(settings.clone(), schema, classes, seed).map(Basic::Tree)
             }
             Self::HoeffdingAdaptiveTree(settings) => {
-                Model::Basic(Basic::Adaptive(Box::new(AdaptiveTree::new(settings.clone(), schema, classes, seed)?)))
+                AdaptiveTree::new(settings.clone(), schema, classes, seed).map(|tree| Basic::Adaptive(Box::new(tree)))
             }
-            Self::NaiveBayes(Nothing {}) => Model::Basic(Basic::Tree(HoeffdingTree::naive_bayes(schema, classes)?)),
-            Self::Logistic(settings) => {
-                Model::Basic(Basic::Logistic(Logistic::new(settings.clone(), schema, classes)?))
-            }
-            Self::Neighbours(settings) => {
-                Model::Basic(Basic::Neighbours(Neighbours::new(settings.clone(), schema, classes)?))
-            }
-        })
+            Self::NaiveBayes(Nothing {}) => HoeffdingTree::naive_bayes(schema, classes).map(Basic::Tree),
+            Self::Logistic(settings) => Logistic::new(settings.clone(), schema, classes).map(Basic::Logistic),
+            Self::Neighbours(settings) => Neighbours::new(settings.clone(), schema, classes).map(Basic::Neighbours),
+            Self::Pipeline(_) => Err(Error::Nested),
+        };
+        basic.map(Learner::Basic)
     }
 }
 
-impl Model {
-    fn learner(&self) -> &dyn Classifier {
+impl RegressorSpec {
+    /// A learner that has learnt nothing yet.
+    ///
+    /// # Errors
+    /// [`Error::Range`] names a setting that can't be; [`Error::Memory`]; [`Error::Nested`].
+    pub fn build(&self, schema: Schema, seed: u64) -> Result<RegressorModel> {
+        let (steps, last): (&[transform::Spec], _) = match self {
+            Self::Pipeline(pipeline) => (&pipeline.steps, &*pipeline.model),
+            other => (&[], other),
+        };
+        Pipeline::new(schema, steps, seed, |schema| last.learner(schema, seed))
+    }
+
+    fn learner(&self, schema: Schema, seed: u64) -> Result<Estimator> {
         match self {
-            Self::Auto(auto) => auto,
-            Self::Basic(basic) => basic,
+            Self::RegressionForest(settings) => {
+                RegressionForest::new(settings.clone(), schema, seed).map(Estimator::Forest)
+            }
+            Self::FimtDd(settings) => RegressionTree::new(settings.clone(), schema, seed).map(Estimator::Tree),
+            Self::Linear(settings) => Linear::new(settings.clone(), schema).map(Estimator::Linear),
+            Self::Pipeline(_) => Err(Error::Nested),
         }
     }
 }
 
-impl Classifier for Model {
+/// Does the same with whichever it is.
+macro_rules! each {
+    ($any:expr, $kind:ident::{$($variant:ident)|+}, $learner:ident => $do:expr) => {
+        match $any {
+            $($kind::$variant($learner) => $do,)+
+        }
+    };
+}
+
+impl Classifier for Learner {
     fn schema(&self) -> &Schema {
-        self.learner().schema()
+        each!(self, Self::{Auto | Basic}, learner => learner.schema())
     }
 
     fn classes(&self) -> usize {
-        self.learner().classes()
+        each!(self, Self::{Auto | Basic}, learner => learner.classes())
     }
 
     fn predict(&self, row: &[f64], probabilities: &mut [f64]) -> Result<()> {
-        self.learner().predict(row, probabilities)
+        each!(self, Self::{Auto | Basic}, learner => learner.predict(row, probabilities))
     }
 
     fn learn(&mut self, row: &[f64], class: usize, weight: f64) -> Result<()> {
-        match self {
-            Self::Auto(auto) => auto.learn(row, class, weight),
-            Self::Basic(basic) => basic.learn(row, class, weight),
-        }
+        each!(self, Self::{Auto | Basic}, learner => learner.learn(row, class, weight))
     }
 
     fn memory(&self) -> usize {
-        self.learner().memory()
+        each!(self, Self::{Auto | Basic}, learner => learner.memory())
     }
 }
 
-impl Snapshot for Model {
-    const KIND: &'static str = "classifier";
-    const VERSION: u16 = 2;
+impl Learner {
+    /// Whether a state that was just read can be.
+    pub(crate) fn check(&self) -> Result<()> {
+        each!(self, Self::{Auto | Basic}, learner => learner.check())
+    }
+}
 
-    fn check(&self) -> Result<()> {
-        match self {
-            Self::Auto(auto) => auto.check(),
-            Self::Basic(basic) => basic.check(),
-        }
+impl Regressor for Estimator {
+    fn schema(&self) -> &Schema {
+        each!(self, Self::{Forest | Tree | Linear}, learner => learner.schema())
+    }
+
+    fn predict(&self, row: &[f64]) -> Result<f64> {
+        each!(self, Self::{Forest | Tree | Linear}, learner => learner.predict(row))
+    }
+
+    fn learn(&mut self, row: &[f64], target: f64, weight: f64) -> Result<()> {
+        each!(self, Self::{Forest | Tree | Linear}, learner => learner.learn(row, target, weight))
+    }
+
+    fn memory(&self) -> usize {
+        each!(self, Self::{Forest | Tree | Linear}, learner => learner.memory())
+    }
+}
+
+impl Estimator {
+    /// Whether a state that was just read can be.
+    pub(crate) fn check(&self) -> Result<()> {
+        each!(self, Self::{Forest | Tree | Linear}, learner => learner.check())
     }
 }

@@ -32,15 +32,24 @@ pub struct Feature {
     pub kind: Kind,
 }
 
+impl Feature {
+    /// A column of numbers.
+    pub fn number(name: impl Into<String>) -> Self {
+        Self { name: name.into(), kind: Kind::Numeric }
+    }
+
+    /// A column of so many words.
+    pub fn words(name: impl Into<String>, count: u32) -> Self {
+        Self { name: name.into(), kind: Kind::Word(count) }
+    }
+}
+
 /// The columns of a row, in their order.
 ///
 /// ```
-/// use online::{Feature, Kind, Schema};
+/// use online::{Feature, Schema};
 ///
-/// let schema = Schema::new(vec![
-///     Feature { name: "amount".into(), kind: Kind::Numeric },
-///     Feature { name: "country".into(), kind: Kind::Word(3) },
-/// ])?;
+/// let schema = Schema::new(vec![Feature::number("amount"), Feature::words("country", 3)])?;
 /// assert!(schema.check(&[12.5, 2.0]).is_ok());
 /// assert!(schema.check(&[f64::NAN, 0.0]).is_ok(), "a missing amount");
 /// assert!(schema.check(&[12.5, 3.0]).is_err(), "no fourth country is declared");
@@ -91,8 +100,7 @@ impl Schema {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn numeric(count: usize) -> Result<Self> {
-        let feature = |n| Feature { name: format!("x{n}"), kind: Kind::Numeric };
-        Self::new((0..count.min(FEATURES + 1)).map(feature).collect())
+        Self::new((0..count.min(FEATURES + 1)).map(|n| Feature::number(format!("x{n}"))).collect())
     }
 
     /// The columns.
@@ -103,6 +111,11 @@ impl Schema {
     /// How many there are.
     pub fn width(&self) -> usize {
         self.features.len()
+    }
+
+    /// Bytes that its columns and their names take.
+    pub(crate) fn memory(&self) -> usize {
+        self.features.iter().map(|feature| size_of::<Feature>() + feature.name.len()).sum()
     }
 
     /// Whether a row is as declared. O(width).

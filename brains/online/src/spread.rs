@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::schema::GREATEST;
 
-/// The mean and variance of a target (Welford 1962), and the way there and back in deviations.
+/// The mean and variance of a target or of a column (Welford 1962), and the way there and back in deviations.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Spread {
     weight: f64,
@@ -18,11 +18,20 @@ impl Spread {
         self.weight += weight;
         let apart = value - self.mean;
         self.mean += weight * apart / self.weight;
-        self.squares += weight * apart * (value - self.mean);
+        // Never negative but by rounding: a first value of weight 0.1 may miss its own mean by a bit.
+        self.squares += (weight * apart * (value - self.mean)).max(0.0);
+    }
+
+    pub(crate) fn mean(&self) -> f64 {
+        self.mean
+    }
+
+    pub(crate) fn variance(&self) -> f64 {
+        if self.weight > 0.0 { self.squares / self.weight } else { 0.0 }
     }
 
     pub(crate) fn deviation(&self) -> f64 {
-        if self.weight > 0.0 { (self.squares / self.weight).max(0.0).sqrt() } else { 0.0 }
+        self.variance().sqrt()
     }
 
     /// A value in deviations from the mean; 0 without a spread.
@@ -39,5 +48,22 @@ impl Spread {
     pub(crate) fn is_sound(&self) -> bool {
         let finite = [self.weight, self.mean, self.squares].iter().all(|number| number.is_finite());
         finite && self.weight >= 0.0 && self.squares >= 0.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_rounding_makes_a_sum_of_squares_negative() {
+        let mut random = crate::Random::new(1);
+        for _ in 0..10_000 {
+            let mut spread = Spread::default();
+            let (value, weight) = (1e3 * random.normal(), random.uniform());
+            spread.add(value, weight);
+            spread.add(value, 3.0 * weight);
+            assert!(spread.is_sound(), "{value} of weight {weight}: {spread:?}");
+        }
     }
 }

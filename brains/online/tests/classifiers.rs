@@ -2,36 +2,24 @@
 //! bounded, and what can be learnt is.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: failing loudly is their job")]
 
+#[path = "shared/forged.rs"]
+mod forged;
+mod shared;
+
+use forged::forged;
 use online::{
-    AdaptiveTree, Auto, Boosted, Classifier, Ensemble, Error, Feature, HoeffdingTree, Kind, Logistic, Neighbours,
-    Random, Result, Schema, Snapshot, adaptive, auto, boosted, ensemble, logistic, neighbours, tree,
+    AdaptiveTree, Auto, Boosted, Classifier, Ensemble, Error, HoeffdingTree, Logistic, Neighbours, Random, Result,
+    Schema, adaptive, auto, boosted, ensemble, logistic, neighbours, registry::Spec, tree,
 };
 use proptest::prelude::*;
+use shared::{mixed, row, weight};
 
-/// A learner with what tests do to it.
-trait Learner: Classifier {
-    fn saved(&self) -> Vec<u8>;
-    fn loaded(&self, bytes: &[u8]) -> Result<Box<dyn Learner>>;
-}
-
-impl<T: Classifier + Snapshot + 'static> Learner for T {
-    fn saved(&self) -> Vec<u8> {
-        self.save()
-    }
-
-    fn loaded(&self, bytes: &[u8]) -> Result<Box<dyn Learner>> {
-        T::load(bytes).map(|learner| Box::new(learner) as Box<dyn Learner>)
-    }
-}
+shared::learner!(Classifier);
 
 /// Makes a learner for rows of a schema and so many classes.
 type Make = fn(Schema, usize) -> Result<Box<dyn Learner>>;
 
-fn boxed<T: Learner + 'static>(learner: Result<T>) -> Result<Box<dyn Learner>> {
-    learner.map(|learner| Box::new(learner) as Box<dyn Learner>)
-}
-
-const ALL: [(&str, Make); 10] = [
+const ALL: [(&str, Make); 12] = [
     ("tree", |schema, classes| {
         let settings = tree::Settings { grace: 30.0, ..tree::Settings::default() };
         boxed(HoeffdingTree::new(settings, schema, classes, 1))
@@ -60,12 +48,19 @@ const ALL: [(&str, Make); 10] = [
             1,
         ))
     }),
+    ("pipeline", |schema, classes| {
+        let steps = r#"[{ "step": "scaler" }, { "step": "one-hot" }]"#;
+        boxed(behind(steps, r#"{ "learner": "logistic" }"#).build(schema, classes, 1))
+    }),
+    ("hashed pipeline", |schema, classes| {
+        let steps = r#"[{ "step": "scaler", "by": "quantiles" }, { "step": "hashing", "bits": 5 }]"#;
+        boxed(behind(steps, r#"{ "learner": "adaptive-random-forest", "trees": 3 }"#).build(schema, classes, 1))
+    }),
 ];
 
-/// Two numbers and a word of three.
-fn mixed() -> Schema {
-    let feature = |name: &str, kind| Feature { name: name.into(), kind };
-    Schema::new(vec![feature("a", Kind::Numeric), feature("b", Kind::Numeric), feature("w", Kind::Word(3))]).unwrap()
+/// A learner behind steps.
+fn behind(steps: &str, model: &str) -> Spec {
+    serde_json::from_str(&format!(r#"{{ "learner": "pipeline", "steps": {steps}, "model": {model} }}"#)).unwrap()
 }
 
 fn answer(learner: &dyn Learner, row: &[f64]) -> Vec<f64> {
@@ -208,37 +203,13 @@ fn a_snapshot_answers_and_learns_as_the_one_it_was_taken_of() {
     }
 }
 
-/// Sets the checksum right, so that only what is inside can be found out.
-fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
-    let end = bytes.len() - 4;
-    let checksum = crc32(&bytes[..end]).to_le_bytes();
-    bytes[end..].copy_from_slice(&checksum);
-    bytes
-}
-
-/// CRC-32 as IEEE 802.3 has it, bit by bit.
-fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(u32::MAX, |sum, byte| {
-        (0..8).fold(sum ^ u32::from(*byte), |sum, _| (sum >> 1) ^ (0xedb8_8320 & (sum & 1).wrapping_neg()))
-    })
-}
-
 #[test]
 fn a_forged_snapshot_is_refused_or_harmless() {
     for (name, make) in ALL {
         let learner = taught(make, 150);
-        let bytes = learner.saved();
-        let mut random = Random::new(11);
-        for _ in 0..400 {
-            let mut forged = bytes.clone();
-            for _ in 0..=random.below(3) {
-                let place = random.below(forged.len() as u32 - 4) as usize;
-                forged[place] = random.bits() as u8;
-            }
-            if random.below(4) == 0 {
-                forged.truncate(40 + random.below(forged.len() as u32 - 40) as usize);
-            }
-            let Ok(mut loaded) = learner.loaded(&sealed(forged)) else { continue };
+        let mut random = Random::new(12);
+        for bytes in forged(&learner.saved(), 400) {
+            let Ok(mut loaded) = learner.loaded(&bytes) else { continue };
             // What loads works: answers are probabilities, and it can learn.
             if loaded.schema() != learner.schema() || loaded.classes() != learner.classes() {
                 continue;
@@ -255,12 +226,7 @@ fn a_forged_snapshot_is_refused_or_harmless() {
 }
 
 fn rows() -> impl Strategy<Value = Vec<([f64; 3], usize, f64)>> {
-    let number =
-        prop_oneof![Just(f64::NAN), Just(0.0), -1e3..1e3_f64, any::<f64>().prop_filter("finite", |x| x.is_finite())];
-    let word = prop_oneof![Just(f64::NAN), (0..3_u32).prop_map(f64::from)];
-    let weight = prop_oneof![Just(1.0), Just(0.0), 0.0..100.0_f64];
-    let row = (number.clone(), number, word).prop_map(|(a, b, w)| [a, b, w]);
-    prop::collection::vec((row, 0..3_usize, weight), 1..120)
+    prop::collection::vec((row(), 0..3_usize, weight()), 1..120)
 }
 
 proptest! {

@@ -2,31 +2,20 @@
 //! be learnt is.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: failing loudly is their job")]
 
+mod shared;
+
 use online::{
-    Error, Feature, Kind, Linear, Random, RegressionForest, RegressionTree, Regressor, Result, Schema, Snapshot,
-    fimt_dd, forest, linear, linear::Estimate,
+    Error, Linear, Random, RegressionForest, RegressionTree, Regressor, Schema, fimt_dd, forest, linear,
+    linear::Estimate, registry::RegressorSpec,
 };
 use proptest::prelude::*;
+use shared::{mixed, row, weight};
 
-/// A learner with what tests do to it.
-trait Learner: Regressor {
-    fn saved(&self) -> Vec<u8>;
-    fn loaded(&self, bytes: &[u8]) -> Result<Box<dyn Learner>>;
-}
-
-impl<T: Regressor + Snapshot + 'static> Learner for T {
-    fn saved(&self) -> Vec<u8> {
-        self.save()
-    }
-
-    fn loaded(&self, bytes: &[u8]) -> Result<Box<dyn Learner>> {
-        T::load(bytes).map(|learner| Box::new(learner) as Box<dyn Learner>)
-    }
-}
+shared::learner!(Regressor);
 
 type Make = fn() -> Box<dyn Learner>;
 
-const ALL: [(&str, Make); 4] = [
+const ALL: [(&str, Make); 5] = [
     ("tree", || Box::new(RegressionTree::new(fimt_dd::Settings::default(), mixed(), 1).unwrap())),
     ("forest", || Box::new(RegressionForest::new(forest::Settings::of(5), mixed(), 1).unwrap())),
     ("linear", || Box::new(Linear::new(linear::Settings::default(), mixed()).unwrap())),
@@ -34,14 +23,11 @@ const ALL: [(&str, Make); 4] = [
         let settings = linear::Settings { estimate: Estimate::Quantile(0.5), ..linear::Settings::default() };
         Box::new(Linear::new(settings, mixed()).unwrap())
     }),
+    ("pipeline", || {
+        let json = r#"{ "learner": "pipeline", "steps": [{ "step": "one-hot" }], "model": { "learner": "linear" } }"#;
+        boxed(serde_json::from_str::<RegressorSpec>(json).unwrap().build(mixed(), 1)).unwrap()
+    }),
 ];
-
-/// Two numbers and a word of three.
-fn mixed() -> Schema {
-    let feature = |name: &str, kind| Feature { name: name.into(), kind };
-    let features = [feature("a", Kind::Numeric), feature("b", Kind::Numeric), feature("w", Kind::Word(3))];
-    Schema::new(features.into()).unwrap()
-}
 
 /// A row and its number: linear in the first, another level for each word, and noise.
 fn example(random: &mut Random) -> ([f64; 3], f64) {
@@ -152,12 +138,8 @@ fn a_snapshot_answers_and_learns_as_the_one_it_was_taken_of() {
 }
 
 fn pairs() -> impl Strategy<Value = Vec<([f64; 3], f64, f64)>> {
-    let finite = || any::<f64>().prop_filter("finite", |x| x.is_finite());
-    let number = prop_oneof![Just(f64::NAN), Just(0.0), -1e3..1e3_f64, finite()];
-    let word = prop_oneof![Just(f64::NAN), (0..3_u32).prop_map(f64::from)];
-    let weight = prop_oneof![Just(1.0), Just(0.0), 0.0..100.0_f64];
-    let row = (number.clone(), number, word).prop_map(|(a, b, w)| [a, b, w]);
-    prop::collection::vec((row, prop_oneof![-1e3..1e3_f64, finite()], weight), 1..120)
+    let finite = any::<f64>().prop_filter("finite", |x| x.is_finite());
+    prop::collection::vec((row(), prop_oneof![-1e3..1e3_f64, finite], weight()), 1..120)
 }
 
 proptest! {

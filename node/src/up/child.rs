@@ -16,6 +16,7 @@ use rpc::{
     registry::{RegistryClient, registry_router},
     store::{CatalogClient, LogClient, StreamsClient},
     supervisor::SupervisorClient,
+    trainer::{TrainerClient, trainer_router},
 };
 use serde::{Deserialize, Serialize};
 use settings::{Resolved, Settings};
@@ -39,6 +40,8 @@ pub(crate) enum Service {
     Registry,
     /// The orchestrator.
     Orchestrator,
+    /// The trainer.
+    Trainer,
     /// A gateway, by its name.
     Gateway(String),
 }
@@ -49,6 +52,7 @@ impl Service {
         match self {
             Self::Registry => "registry".into(),
             Self::Orchestrator => "orchestrator".into(),
+            Self::Trainer => "trainer".into(),
             Self::Gateway(name) => format!("gateway/{name}"),
         }
     }
@@ -107,6 +111,7 @@ impl Order {
         let (artefacts, run) = (self.root.join("artefacts"), self.run.clone());
         let (read, write, start) = match &self.service {
             Service::Registry => (vec![run], vec![artefacts], Vec::new()),
+            Service::Trainer => (vec![run], Vec::new(), Vec::new()),
             Service::Gateway(_) => {
                 let mut read: Vec<PathBuf> = sandbox::OUTWARD.iter().map(PathBuf::from).chain([run]).collect();
                 if let Some((_, KeySet::File(keys))) = &settings.issuer {
@@ -169,7 +174,7 @@ pub(crate) async fn run(Prepared { order, settings }: Prepared, parent: u32) -> 
             let registry = services::registry(&shared, Arc::new(catalog), Arc::new(log)).await?;
             tokio::spawn(badges.run(stop.told()));
             tokio::spawn(services::run_registry(registry.clone(), stop.told()));
-            serve(badge, &["gateway", "supervisor"], registry_router(registry), &settings, &stop).await
+            serve(badge, &["gateway", "supervisor", "trainer"], registry_router(registry), &settings, &stop).await
         }
         Service::Orchestrator => {
             let catalog = Arc::new(CatalogClient(supervisor));
@@ -179,15 +184,25 @@ pub(crate) async fn run(Prepared { order, settings }: Prepared, parent: u32) -> 
             serve(badge, &["gateway"], orchestrator_router(orchestrator), &settings, &stop).await?;
             executor.await.map_err(|error| output::internal(&error))
         }
+        Service::Trainer => {
+            let stores = (Arc::new(CatalogClient(supervisor.clone())) as _, Arc::new(StreamsClient(supervisor)) as _);
+            let registry = Arc::new(RegistryClient(connect("registry")?));
+            let (trainer, work) = services::trainer(&shared, &settings, stores, registry).await?;
+            tokio::spawn(badges.run(stop.told()));
+            let work = tokio::spawn(work.run(stop.told()));
+            serve(badge, &["gateway"], trainer_router(trainer), &settings, &stop).await?;
+            work.await.map_err(|error| output::internal(&error))
+        }
         Service::Gateway(name) => {
             let security = if order.secure { Security::On } else { Security::Off };
             let registry = Arc::new(RegistryClient(connect("registry")?));
             let orchestrator = Arc::new(OrchestratorClient(connect("orchestrator")?));
+            let trainer = Arc::new(TrainerClient(connect("trainer")?));
             let streams = Arc::new(StreamsClient(supervisor));
             let (name, metrics) = (name.clone(), services::metrics()?);
             let tls = if order.secure { Some(badges.port().await?) } else { None };
             let listener = Listener::new(rpc::child::socket()?.into(), tls)?;
-            let parts = Gateway { name, registry, orchestrator, streams, badge, security, metrics };
+            let parts = Gateway { name, registry, orchestrator, trainer, streams, badge, security, metrics };
             let ring = parts.ring(&shared, &settings)?;
             let (open, _) = oneshot::channel();
             tokio::spawn(badges.run(stop.told()));

@@ -16,6 +16,7 @@ use rpc::{Clock, Supervisor, door::Badge, model_server::Renewal};
 use settings::Settings;
 use store::{Artefacts, Catalog, Log, Streams};
 use tokio::sync::oneshot;
+use trainer::{Trainer, Work};
 use types::Refusal;
 
 use super::stop::{Stop, ended};
@@ -90,6 +91,19 @@ pub(super) async fn orchestrator(
     Ok((Arc::new(orchestrator), executor))
 }
 
+/// Opens the trainer, with the loop to run.
+pub(super) async fn trainer(
+    shared: &Shared,
+    settings: &Settings,
+    (catalog, streams): (Arc<dyn Catalog>, Arc<dyn Streams>),
+    registry: Arc<dyn rpc::Registry>,
+) -> Result<(Arc<Trainer>, Work), Refusal> {
+    let (keep, keep_bytes) = (settings.limits.keep, settings.limits.keep_bytes);
+    let parts = trainer::Parts { streams, catalog, registry, clock: shared.clock.clone(), keep, keep_bytes };
+    let (trainer, work) = Trainer::open(parts).await?;
+    Ok((Arc::new(trainer), work))
+}
+
 fn local(shared: &Shared, settings: &Settings, badge: Badge) -> Result<Local, Refusal> {
     let library = runtime::find(settings.onnxruntime.as_deref());
     if let Err(refusal) = &library {
@@ -150,6 +164,7 @@ pub(super) struct Gateway {
     pub(super) name: String,
     pub(super) registry: Arc<dyn rpc::Registry>,
     pub(super) orchestrator: Arc<dyn rpc::Orchestrator>,
+    pub(super) trainer: Arc<dyn rpc::Trainer>,
     pub(super) streams: Arc<dyn Streams>,
     pub(super) badge: Badge,
     pub(super) security: Security,
@@ -182,6 +197,7 @@ impl Gateway {
         Ok(Ring::new(gateway::Parts {
             registry: self.registry,
             orchestrator: self.orchestrator,
+            trainer: self.trainer,
             supervisor: shared.supervisor.clone(),
             artefacts: shared.artefacts.clone(),
             streams: self.streams,

@@ -190,14 +190,16 @@ pub(super) fn rooms(keeper: Arc<Keeper>, stores: Arc<Stores>) -> Rooms {
         let visitor = Visitor { keeper: keeper.clone(), peer: peer.to_owned() };
         let certificates = supervisor_router(Arc::new(visitor));
         let catalog = |service| catalog_router(Arc::new(Owned { catalog: stores.catalog.clone(), service }));
+        let streams = |own| streams_router(Arc::new(Own { streams: stores.streams.clone(), own }));
         if is("registry") {
             let log: Arc<dyn Log> = stores.log.clone();
             Some(certificates.merge(catalog("registry")).merge(log_router(log)))
         } else if is("orchestrator") {
             Some(certificates.merge(catalog("orchestrator")))
+        } else if is("trainer") {
+            Some(certificates.merge(catalog("trainer")).merge(streams(".trainer".to_owned())))
         } else if is("gateway") {
-            let own = format!(".{}", peer.rsplit('/').next().unwrap_or_default());
-            Some(certificates.merge(streams_router(Arc::new(Own { streams: stores.streams.clone(), own }))))
+            Some(certificates.merge(streams(format!(".{}", peer.rsplit('/').next().unwrap_or_default()))))
         } else {
             None
         }
@@ -292,7 +294,7 @@ impl Catalog for Owned {
     }
 }
 
-/// The streams, of which a gateway writes its own alone; it reads all, and erases what somebody wants forgotten.
+/// The streams, of which a service writes its own alone; it reads all, and erases what somebody wants forgotten.
 struct Own {
     streams: Arc<SqliteStreams>,
     /// How the names of its own streams end.

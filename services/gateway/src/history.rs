@@ -1,17 +1,18 @@
 //! Reads what was recorded: one prediction with its proof, the last captured ones; and erases.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use ledger::{
     Hash,
     batch::{self, Batch, EventProof},
     proof::Inclusion,
 };
+use serde::Deserialize;
 use store::{Entry, Streams, seek};
 use tokio::time::{Instant, sleep};
 use types::{
     CallerName, Code, Namespace, PredictionId, Refusal, Timestamp,
-    event::{Event, Prediction},
+    event::{Event, JOINED, Prediction, feedback},
 };
 
 use crate::{
@@ -204,6 +205,7 @@ fn fresh(ring: &Ring, id: PredictionId) -> bool {
 pub(crate) async fn forget(ring: &Ring, namespace: &Namespace, id: PredictionId) -> Result<u64, Refusal> {
     let found = find(ring, namespace, id).await?;
     ring.streams.erase(&predictions(&found.gateway), &[found.sequence]).await?;
+    erase_labels(&*ring.streams, &HashSet::from([id])).await?;
     Ok(1)
 }
 
@@ -215,14 +217,48 @@ pub(crate) async fn forget_caller(ring: &Ring, namespace: &Namespace, caller: &C
     let theirs = |_: &Entry, found: &Prediction| {
         found.namespace.as_ref() == Some(namespace) && found.caller.as_ref() == Some(caller)
     };
-    let mut erased = 0;
+    let mut erased = HashSet::new();
     for gateway in gateways(&*ring.streams).await? {
-        erased += erase(&*ring.streams, &predictions(&gateway), theirs).await?;
+        erased.extend(erase(&*ring.streams, &predictions(&gateway), theirs).await?);
     }
-    Ok(erased)
+    erase_labels(&*ring.streams, &erased).await?;
+    Ok(erased.len() as u64)
 }
 
-/// Erases every prediction of a stream that is meant; returns how many went. Reads all that is kept.
+/// Erases what was said of predictions: their labels, and what became of those. Reads all that is kept.
+///
+/// # Errors
+/// A stream that can't be read or written.
+pub(crate) async fn erase_labels(streams: &dyn Streams, erased: &HashSet<PredictionId>) -> Result<(), Refusal> {
+    /// All of these entries name their prediction.
+    #[derive(Deserialize)]
+    struct About {
+        prediction: PredictionId,
+    }
+    if erased.is_empty() {
+        return Ok(());
+    }
+    for prefix in [feedback(""), JOINED.to_owned()] {
+        for stream in streams.names(&prefix).await? {
+            let mut next = 0;
+            loop {
+                let entries = streams.read(&stream, next, PAGE).await?;
+                let Some(last) = entries.last() else { break };
+                next = last.sequence + 1;
+                let about = |entry: &&Entry| {
+                    serde_json::from_slice::<About>(&entry.data).is_ok_and(|about| erased.contains(&about.prediction))
+                };
+                let gone: Vec<u64> = entries.iter().filter(about).map(|entry| entry.sequence).collect();
+                if !gone.is_empty() {
+                    streams.erase(&stream, &gone).await?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Erases every prediction of a stream that is meant; returns which went. Reads all that is kept.
 ///
 /// # Errors
 /// A stream that can't be read or written.
@@ -230,17 +266,18 @@ pub(crate) async fn erase(
     streams: &dyn Streams,
     stream: &str,
     meant: impl Fn(&Entry, &Prediction) -> bool + Send,
-) -> Result<u64, Refusal> {
-    let (mut next, mut erased) = (0, 0);
+) -> Result<Vec<PredictionId>, Refusal> {
+    let (mut next, mut erased) = (0, Vec::new());
     loop {
         let entries = streams.read(stream, next, PAGE).await?;
         let Some(last) = entries.last() else { return Ok(erased) };
         next = last.sequence + 1;
-        let going = entries.iter().filter(|entry| prediction(entry).is_some_and(|found| meant(entry, &found)));
-        let gone: Vec<u64> = going.map(|entry| entry.sequence).collect();
+        let meant = |entry: &Entry| prediction(entry).filter(|found| meant(entry, found));
+        let going = entries.iter().filter_map(|entry| Some((entry.sequence, meant(entry)?.prediction)));
+        let (gone, ids): (Vec<u64>, Vec<PredictionId>) = going.unzip();
         if !gone.is_empty() {
-            erased += gone.len() as u64;
             streams.erase(stream, &gone).await?;
+            erased.extend(ids);
         }
     }
 }

@@ -2,6 +2,8 @@
 
 mod audit;
 mod callers;
+mod evaluation;
+mod feedback;
 mod keys;
 mod models;
 mod namespaces;
@@ -40,6 +42,8 @@ pub(crate) fn routes() -> Router<Arc<Ring>> {
         .route("/v1/plan", get(plan::show).post(plan::what_if))
         .route("/v1/models/{model}/bundle", get(models::bundle))
         .route("/v1/models/{model}/bundle/{file}", get(models::bundle_file))
+        .route("/v1/models/{model}/evaluation", get(evaluation::show))
+        .route("/v1/feedback", post(feedback::take))
         .route("/v1/deploys", post(models::deploy))
         .route("/v1/callers", get(callers::list).post(callers::add))
         .route("/v1/callers/{caller}", delete(callers::revoke))

@@ -23,6 +23,9 @@ pub const RECORDING: &str = "mantlet_gateway_recording";
 /// Events that were lost, as far as they were counted.
 pub const LOST: &str = "mantlet_gateway_events_lost_total";
 
+/// Labels that were stored.
+const LABELS: &str = "mantlet_gateway_labels_total";
+
 /// Spans that were lost.
 const SPANS_LOST: &str = "mantlet_gateway_spans_lost_total";
 
@@ -33,6 +36,7 @@ pub(crate) struct Metrics {
     whole: Histogram,
     lost: Counter,
     spans_lost: Counter,
+    labels: Counter,
     exemplars: Exemplars,
 }
 
@@ -56,6 +60,7 @@ impl Metrics {
             "time of whole predictions"
         );
         metrics::describe_counter!(SPANS_LOST, "spans lost because the collector was away, busy or refused them");
+        metrics::describe_counter!(LABELS, "labels of predictions that were stored");
         metrics::describe_counter!(LOST, "events lost because the queue was full, or the disk");
         let step = |step: &&'static str| {
             let name = *step;
@@ -70,6 +75,7 @@ impl Metrics {
             whole: metrics::histogram!("mantlet_gateway_request_seconds"),
             lost: metrics::counter!(LOST),
             spans_lost: metrics::counter!(SPANS_LOST),
+            labels: metrics::counter!(LABELS),
             exemplars: Exemplars::default(),
         }
     }
@@ -116,6 +122,11 @@ impl Metrics {
     /// Where lost spans are counted.
     pub(crate) fn spans_lost(&self) -> Counter {
         self.spans_lost.clone()
+    }
+
+    /// So many labels were stored.
+    pub(crate) fn labels(&self, count: u64) {
+        self.labels.increment(count);
     }
 
     pub(crate) fn lost(&self) {

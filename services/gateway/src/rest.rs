@@ -70,8 +70,9 @@ pub(crate) fn respond(outcome: Result<impl serde::Serialize, Refusal>) -> Respon
     }
 }
 
+/// A header's text. What is none is not passed over: it comes out as something that nobody accepts.
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {
-    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+    headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
 
 /// The head of a call, as its headers say; `timeout` is the client's own.

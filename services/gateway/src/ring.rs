@@ -12,7 +12,7 @@ use std::{
 use access::{Action, Authorizer, Identifier, Permit, Principal, Resource, jwt::Issuer};
 use parking_lot::RwLock;
 use rpc::{
-    Clock, Orchestrator, Registry, Supervisor,
+    Clock, Orchestrator, Registry, Supervisor, Trainer,
     door::Badge,
     model_server::ModelServerClient,
     orchestrator::{ModelKey, ModelRoute, Replica},
@@ -89,6 +89,8 @@ pub struct Parts {
     pub registry: Arc<dyn Registry>,
     /// The orchestrator.
     pub orchestrator: Arc<dyn Orchestrator>,
+    /// Who knows how right models were.
+    pub trainer: Arc<dyn Trainer>,
     /// Who holds the CA's key.
     pub supervisor: Arc<dyn Supervisor>,
     /// Where uploads go, and exports come from.
@@ -125,6 +127,7 @@ const NOTHING: &str = "@id(\"nothing\") forbid (principal, action, resource);";
 pub struct Ring {
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) orchestrator: Arc<dyn Orchestrator>,
+    pub(crate) trainer: Arc<dyn Trainer>,
     pub(crate) supervisor: Arc<dyn Supervisor>,
     pub(crate) artefacts: Arc<dyn Artefacts>,
     pub(crate) streams: Arc<dyn Streams>,
@@ -182,6 +185,7 @@ impl Ring {
         let Parts {
             registry,
             orchestrator,
+            trainer,
             supervisor,
             artefacts,
             streams,
@@ -214,6 +218,7 @@ impl Ring {
         Arc::new(Self {
             registry,
             orchestrator,
+            trainer,
             supervisor,
             streams,
             artefacts,

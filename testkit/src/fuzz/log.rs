@@ -328,7 +328,7 @@ pub(super) fn record_seeds() -> Vec<Vec<u8>> {
             "input":{"features":{"digest":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
             "tensors":[{"name":"x","datatype":"UINT8","shape":[3],"data":"AQID"}]}},
             "output":{"digest":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},"keep":9,"sketch":[1]}"#,
-        r#"{"kind":"feedback","prediction":"p","row":0,"label":{"a":[0.1,1e-7]},"contributor":"c","at":1,"received":2}"#,
+        r#"{"kind":"feedback","prediction":"01980000-0000-7000-8000-000000000000","row":0,"label":0.1,"contributor":"c","at":1,"received":2,"namespace":"n","caller":"c","any":true}"#,
         r#"{"kind":"decision","decider":"d","mode":"m","inputs":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad","choice":"c","reason":"r","at":1}"#,
         r#"{"kind":"action","subject":"s","rung":"r","reason":"x","evidence":[1],"until":5,"undo":"u","author":"a","at":1}"#,
         r#"{"kind":"observation","replica":"r","metrics":{"a":1.5,"b":1e300},"at":1}"#,

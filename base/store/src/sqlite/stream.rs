@@ -8,6 +8,7 @@ use sqlx::{
     pool::PoolConnection,
     sqlite::{SqliteRow, SqliteSynchronous},
 };
+use tokio::time::Instant;
 use types::Timestamp;
 
 use super::{Database, signed, unsigned};
@@ -20,7 +21,10 @@ pub struct SqliteStreams {
 }
 
 /// Entries dropped per transaction, so that retention never holds the writer for long.
-const DROP: u32 = 5_000;
+const DROP: u32 = 500;
+/// How long retention rests after each transaction, in what that took: it must leave the machine to others, since a day's
+/// worth of entries may have to go at once.
+const REST: u32 = 3;
 
 impl SqliteStreams {
     /// Opens or makes the file and brings it to this release's layout.
@@ -204,11 +208,13 @@ impl Streams for SqliteStreams {
     async fn retain(&self, stream: &str, retention: Retention) -> Result<u64, Error> {
         let mut total = 0;
         loop {
+            let begun = Instant::now();
             let dropped = self.drop_oldest(stream, retention).await?;
             total += dropped;
             if dropped < u64::from(DROP) {
                 return Ok(total);
             }
+            tokio::time::sleep(begun.elapsed() * REST).await;
         }
     }
 }

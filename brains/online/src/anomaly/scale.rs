@@ -42,7 +42,7 @@ const GREATEST: f64 = 64.0;
 /// assert!(scaled[0] > 10.0 && scaled[0] < 20.0, "an outlier is far, but not for ever");
 /// # Ok::<(), online::Error>(())
 /// ```
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scaler {
     columns: Vec<Column>,
     /// Column by column: [`SAMPLE`] places each, of which the first `filled` hold values.
@@ -130,6 +130,7 @@ impl Scaler {
                 *column = found;
             }
         }
+        self.sorted.clear();
     }
 
     /// Writes the scaled row.

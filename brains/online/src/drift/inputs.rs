@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{State, probability};
+use super::{RowDetector, State, probability};
 use crate::{Error, Kind, Random, Result, Schema, Snapshot, error::within};
 
 mod column;
@@ -87,7 +87,7 @@ pub struct Report {
 /// full.
 ///
 /// ```
-/// use online::{Feature, Kind, Random, Schema, drift::{Inputs, State, inputs::Settings}};
+/// use online::{Feature, Kind, Random, Schema, drift::{Inputs, RowDetector, State, inputs::Settings}};
 ///
 /// let column = |name: &str, kind| Feature { name: name.into(), kind };
 /// let schema = Schema::new(vec![column("amount", Kind::Numeric), column("country", Kind::Word(4))])?;
@@ -147,33 +147,6 @@ impl Inputs {
             schema,
             settings,
         })
-    }
-
-    /// Takes the next row in. While there is no reference it goes there; later on it is compared, and every so many
-    /// rows there is a test. [`State::Drift`] holds for the update that found it.
-    ///
-    /// # Errors
-    /// As [`Schema::check`].
-    pub fn update(&mut self, row: &[f64]) -> Result<State> {
-        self.schema.check(row)?;
-        self.skipped += 1;
-        if self.skipped < self.settings.stride {
-            return Ok(State::Stable);
-        }
-        self.skipped = 0;
-        if self.referred < self.settings.reference {
-            self.fill(row);
-            if self.referred == self.settings.reference {
-                self.settle();
-            }
-            return Ok(State::Stable);
-        }
-        self.compare(row);
-        self.fresh += 1;
-        if self.fresh < self.settings.window {
-            return Ok(State::Stable);
-        }
-        Ok(self.test())
     }
 
     /// Offers a row to the reference alone, which is then a reservoir (Vitter, ACM TOMS 1985): each row offered has the
@@ -264,22 +237,6 @@ impl Inputs {
     pub fn report(&self) -> &Report {
         &self.report
     }
-
-    /// Forgets the reference: the next rows are the new one.
-    pub fn reset(&mut self) {
-        let columns = self.schema.features().iter();
-        let window = self.settings.window as usize;
-        self.columns = columns.map(|feature| Column::new(feature.kind, window)).collect();
-        self.filling = Vec::with_capacity(self.filling_most());
-        (self.referred, self.offered, self.next, self.held) = (0, 0, 0, 0);
-        (self.fresh, self.skipped, self.report) = (0, 0, Report::default());
-    }
-
-    /// Bytes that it takes, names of columns apart.
-    pub fn memory(&self) -> usize {
-        let columns: usize = self.columns.iter().map(Column::memory).sum();
-        size_of::<Self>() + columns + self.filling.capacity() * size_of::<f32>()
-    }
 }
 
 /// A value as it is kept: near enough for a bin.
@@ -295,6 +252,48 @@ fn name(named: &mut [Option<Moved>; NAMED], moved: Moved) {
         if let Some(free) = named.get_mut(place) {
             *free = Some(moved);
         }
+    }
+}
+
+impl RowDetector for Inputs {
+    fn update(&mut self, row: &[f64]) -> Result<State> {
+        self.schema.check(row)?;
+        self.skipped += 1;
+        if self.skipped < self.settings.stride {
+            return Ok(State::Stable);
+        }
+        self.skipped = 0;
+        if self.referred < self.settings.reference {
+            self.fill(row);
+            if self.referred == self.settings.reference {
+                self.settle();
+            }
+            return Ok(State::Stable);
+        }
+        self.compare(row);
+        self.fresh += 1;
+        if self.fresh < self.settings.window {
+            return Ok(State::Stable);
+        }
+        Ok(self.test())
+    }
+
+    fn reset(&mut self) {
+        let columns = self.schema.features().iter();
+        let window = self.settings.window as usize;
+        self.columns = columns.map(|feature| Column::new(feature.kind, window)).collect();
+        self.filling = Vec::with_capacity(self.filling_most());
+        (self.referred, self.offered, self.next, self.held) = (0, 0, 0, 0);
+        (self.fresh, self.skipped, self.report) = (0, 0, Report::default());
+    }
+
+    fn width(&self) -> usize {
+        self.schema.width()
+    }
+
+    fn memory(&self) -> usize {
+        let columns: usize = self.columns.iter().map(Column::memory).sum();
+        size_of::<Self>() + columns + self.filling.capacity() * size_of::<f32>()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{State, probability};
+use super::{RowDetector, State, probability};
 use crate::{Error, Random, Result, Snapshot, error::within, schema::FEATURES};
 
 /// Random features of the kernel.
@@ -70,7 +70,7 @@ impl Settings {
 /// KB, 0.5 KB a column, and 30 KB while it tests.
 ///
 /// ```
-/// use online::{Random, drift::{Mmd, State, mmd::Settings}};
+/// use online::{Random, drift::{Mmd, RowDetector, State, mmd::Settings}};
 ///
 /// let mut mmd = Mmd::new(2, Settings::default())?;
 /// let mut random = Random::new(3);
@@ -146,29 +146,6 @@ impl Mmd {
             dealt: Vec::new(),
             settings,
         })
-    }
-
-    /// Takes the next row in; while the reference fills it goes there, later on there is a test each window.
-    ///
-    /// # Errors
-    /// [`Error::Width`] and [`Error::Infinite`].
-    pub fn update(&mut self, row: &[f64]) -> Result<State> {
-        if row.len() != self.width {
-            return Err(Error::Width { wanted: self.width, found: row.len() });
-        }
-        if let Some(index) = row.iter().position(|value| value.is_infinite()) {
-            return Err(Error::Infinite { index });
-        }
-        if !self.scales.is_empty() {
-            return Ok(self.take(row));
-        }
-        self.first.extend(
-            row.iter().map(|value| if value.is_nan() { f32::NAN } else { (*value as f32).clamp(f32::MIN, f32::MAX) }),
-        );
-        if self.first.len() >= SCALED * self.width {
-            self.scale();
-        }
-        Ok(State::Stable)
     }
 
     /// Scales columns by the first rows, and takes these.
@@ -298,9 +275,29 @@ impl Mmd {
     pub fn p(&self) -> f64 {
         self.p
     }
+}
 
-    /// Forgets the reference: the next rows are the new one.
-    pub fn reset(&mut self) {
+impl RowDetector for Mmd {
+    fn update(&mut self, row: &[f64]) -> Result<State> {
+        if row.len() != self.width {
+            return Err(Error::Width { wanted: self.width, found: row.len() });
+        }
+        if let Some(index) = row.iter().position(|value| value.is_infinite()) {
+            return Err(Error::Infinite { index });
+        }
+        if !self.scales.is_empty() {
+            return Ok(self.take(row));
+        }
+        self.first.extend(
+            row.iter().map(|value| if value.is_nan() { f32::NAN } else { (*value as f32).clamp(f32::MIN, f32::MAX) }),
+        );
+        if self.first.len() >= SCALED * self.width {
+            self.scale();
+        }
+        Ok(State::Stable)
+    }
+
+    fn reset(&mut self) {
         self.scales.clear();
         self.first.clear();
         self.blocks.clear();
@@ -308,8 +305,11 @@ impl Mmd {
         (self.filled, self.next, self.rows, self.fresh, self.p) = (0, 0, 0, 0, 1.0);
     }
 
-    /// Bytes that it takes.
-    pub fn memory(&self) -> usize {
+    fn width(&self) -> usize {
+        self.width
+    }
+
+    fn memory(&self) -> usize {
         let single =
             self.frequencies.capacity() + self.first.capacity() + self.blocks.capacity() + self.dealt.capacity();
         let double = self.open.capacity() + self.products.capacity() + 2 * self.scales.capacity();

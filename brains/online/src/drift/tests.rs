@@ -144,6 +144,51 @@ fn snapshots_go_on_and_hostile_ones_are_safe() {
     is_safe(page_hinkley());
 }
 
+/// One of each detector of rows, of two numbers.
+fn all_of_rows() -> [(&'static str, Box<dyn RowDetector>); 2] {
+    let inputs = inputs::Settings { reference: 400, window: 200, ..Default::default() };
+    let mmd = mmd::Settings { reference: 16, window: 8, ..Default::default() };
+    [
+        ("inputs", Box::new(Inputs::new(crate::Schema::numeric(2).unwrap(), inputs).unwrap())),
+        ("mmd", Box::new(Mmd::new(2, mmd).unwrap())),
+    ]
+}
+
+#[test]
+fn those_of_rows_find_a_large_change_and_begin_anew_when_told() {
+    for ((name, mut used), (_, mut new)) in all_of_rows().into_iter().zip(all_of_rows()) {
+        let mut random = Random::new(5);
+        let mut row = |shift: f64| [shift + random.normal(), 1e6 * random.normal()];
+        for place in 0..2_000 {
+            assert_eq!(used.update(&row(0.0)), Ok(State::Stable), "{name} at {place}");
+        }
+        assert!((0..1_000).any(|_| used.update(&row(2.0)) == Ok(State::Drift)), "{name}");
+        used.reset();
+        for place in 0..1_500 {
+            let row = row(if place < 1_000 { 5.0 } else { 3.0 });
+            let (used, new) = (used.update(&row), new.update(&row));
+            // Chance goes on where it was, so only what is plain must be alike.
+            assert!(name == "mmd" || used == new, "{name} at {place}");
+            assert!(used.is_ok() && new.is_ok(), "{name} at {place}");
+        }
+        assert!(used.memory() < 100_000 && used.width() == 2, "{name} takes {}", used.memory());
+    }
+}
+
+#[test]
+fn rows_that_are_none_change_nothing() {
+    for ((name, mut used), (_, mut other)) in all_of_rows().into_iter().zip(all_of_rows()) {
+        let mut random = Random::new(6);
+        for place in 0..1_500 {
+            for wrong in [&[][..], &[0.0], &[0.0; 3], &[0.0, f64::INFINITY], &[f64::NEG_INFINITY; 2]] {
+                assert!(used.update(wrong).is_err(), "{name} took {wrong:?}");
+            }
+            let row = [random.normal() + f64::from(place / 700), if place % 9 == 0 { f64::NAN } else { 1.0 }];
+            assert_eq!(used.update(&row), other.update(&row), "{name} at {place}");
+        }
+    }
+}
+
 #[test]
 fn settings_outside_their_range_are_refused() {
     for delta in [0.0, 1.0, f64::NAN, -1.0] {

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     callers::{AddBody, CertificateBody},
+    feedback::FeedbackBody,
     models::DeployBody,
     models::RollbackBody,
     plan::{PlanBody, ScaleBody},
@@ -51,6 +52,8 @@ const PATHS: &[Entry] = &[
     ("post", "/v1/plan", "what would happen if this were deployed", true, Some("PlanBody")),
     ("get", "/v1/models/{model}/bundle", "files and key of the signed bundle", true, None),
     ("get", "/v1/models/{model}/bundle/{file}", "one file of the signed bundle", true, None),
+    ("get", "/v1/models/{model}/evaluation", "how right each version was, by the labels that came", true, None),
+    ("post", "/v1/feedback", "takes labels of earlier predictions in", true, Some("FeedbackBody")),
     ("put", "/v1/uploads", "takes a model file in", true, None),
     ("post", "/v1/deploys", "deploys an uploaded model", true, Some("DeployBody")),
     ("get", "/v1/callers", "callers of the namespace", true, None),
@@ -116,6 +119,7 @@ pub(crate) fn describe() -> Value {
     generator.subschema_for::<PlanBody>();
     generator.subschema_for::<AddBody>();
     generator.subschema_for::<CertificateBody>();
+    generator.subschema_for::<FeedbackBody>();
     generator.subschema_for::<PublisherBody>();
     generator.subschema_for::<SecretBody>();
     generator.subschema_for::<ReplayBody>();

@@ -166,7 +166,7 @@ impl Record {
             let inputs = inputs.clone();
             self.digest = Some(tokio::task::spawn_blocking(move || capture::digest(&inputs)));
         } else {
-            self.event.input = capture::capture(inputs, manifest, &mut self.room);
+            self.event.input = capture::inputs(inputs, manifest, &mut self.room);
         }
     }
 
@@ -236,8 +236,8 @@ impl Record {
         self.event.replica = Some(reply.replica().to_owned());
         self.event.attempts = reply.attempts();
         self.event.batch = reply.response().batch;
-        let manifest = &reply.model().route.manifest.spec.capture;
-        self.event.output = capture::capture(&reply.response().outputs, manifest, &mut self.room);
+        let spec = &reply.model().route.manifest.spec;
+        self.event.output = capture::outputs(&reply.response().outputs, spec, &mut self.room);
         let (took, compute) = (self.started.elapsed(), reply.response().compute);
         reply.model().statistics.answered(took, compute, (self.event.rows, self.event.batch), self.event.at);
     }

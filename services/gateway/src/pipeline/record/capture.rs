@@ -4,12 +4,27 @@ use sha2::{Digest as _, Sha256};
 use types::{
     Digest, Tensor,
     event::{Captured, Features, Kept},
-    manifest::{Capture, CaptureInput},
+    manifest::{Capture, CaptureInput, Spec, TaskKind},
 };
 
-/// What the manifest lets be kept of these tensors; takes what they use from `room` bytes.
-pub(super) fn capture(tensors: &[Tensor], manifest: &Capture, room: &mut u64) -> Captured {
-    match manifest.input {
+/// What the manifest lets be kept of these inputs; takes what they use from `room` bytes.
+pub(super) fn inputs(tensors: &[Tensor], manifest: &Capture, room: &mut u64) -> Captured {
+    capture(tensors, manifest.input, manifest, room)
+}
+
+/// What the manifest lets be kept of these outputs. Those of a task that labels can judge are kept where the inputs are a
+/// digest, too: they are what labels are held against.
+pub(super) fn outputs(tensors: &[Tensor], spec: &Spec, room: &mut u64) -> Captured {
+    let judged = spec.task.as_ref().is_some_and(|task| task.kind != TaskKind::Other);
+    let how = match spec.capture.input {
+        CaptureInput::Digest if judged => CaptureInput::Features,
+        how => how,
+    };
+    capture(tensors, how, &spec.capture, room)
+}
+
+fn capture(tensors: &[Tensor], how: CaptureInput, manifest: &Capture, room: &mut u64) -> Captured {
+    match how {
         CaptureInput::None => Captured::None,
         CaptureInput::Digest => Captured::Digest(digest(tensors)),
         CaptureInput::Features => {
@@ -68,7 +83,7 @@ mod tests {
         };
         let tensors = [tensor("iban", 4), tensor("a", 8), tensor("b", 3)];
         let mut room = manifest.bytes.0;
-        let Captured::Features(kept) = capture(&tensors, &manifest, &mut room) else { panic!("features") };
+        let Captured::Features(kept) = inputs(&tensors, &manifest, &mut room) else { panic!("features") };
         let sizes: Vec<_> = kept.tensors.iter().map(|kept| kept.data.as_ref().map(bytes::Bytes::len)).collect();
         assert_eq!((sizes, room), (vec![None, Some(8), None], 2));
         assert_eq!(kept.digest, digest(&tensors));

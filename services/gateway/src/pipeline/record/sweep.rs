@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use store::{Entry, Retention};
 use tokio::{sync::mpsc, time::sleep};
-use types::{Refusal, Timestamp, event::Prediction};
+use types::{
+    Refusal, Timestamp,
+    event::{Prediction, feedback},
+};
 
 use super::{
     millis,
@@ -34,7 +37,7 @@ pub(super) async fn run(stores: Stores, recorder: mpsc::WeakSender<writer::Entry
 async fn sweep(stores: &Stores, each: bool) -> Result<(), Refusal> {
     let (age, bytes) = stores.keep;
     let not_before = Timestamp(stores.clock.now().0.saturating_sub(millis(age)));
-    for stream in [predictions(&stores.gateway), batches(&stores.gateway)] {
+    for stream in [predictions(&stores.gateway), batches(&stores.gateway), feedback(&stores.gateway)] {
         stores.streams.retain(&stream, Retention { not_before, bytes }).await?;
     }
     if each { erase(stores).await } else { Ok(()) }
@@ -46,5 +49,6 @@ async fn erase(stores: &Stores) -> Result<(), Refusal> {
     let over = |entry: &Entry, prediction: &Prediction| {
         prediction.keep.is_some_and(|keep| entry.at.plus(Duration::from_millis(keep)) <= now)
     };
-    history::erase(&*stores.streams, &predictions(&stores.gateway), over).await.map(drop)
+    let erased = history::erase(&*stores.streams, &predictions(&stores.gateway), over).await?;
+    history::erase_labels(&*stores.streams, &erased.into_iter().collect()).await
 }

@@ -1,0 +1,136 @@
+"""Runs a bench of brains/online, one of its examples, and holds its figures against what is promised.
+
+Run: python bench.py --bench drift|guard|anomaly|calibration|forecast --out target/bench/drift.json [--data DIR] [--quick]
+
+README.md says what each measures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent))
+
+import rig  # noqa: E402, F401 (it makes the folder of the next known)
+from environments import ROOT, Unmeasured, say, venv_of  # noqa: E402
+from rig import print_ratios, ratio  # noqa: E402
+
+PEER_SECONDS = 3_600
+QUICK_RUNS = 200
+
+Values = Callable[..., dict[tuple[str, str], float]]
+
+
+def drift(values: Values) -> list[dict]:
+    lengths = values("run_length_of_stated")
+    made = [ratio(case, "e-detector: run length / stated", value, 1.0, least=True) for (case, _), value in lengths.items()]
+    delays = values("delay_of_adwin")
+    return made + [ratio(case, "e-detector: delay / ADWIN's", value, 2.0, least=False) for (case, _), value in delays.items()]
+
+
+def anomaly(values: Values) -> list[dict]:
+    areas, found = values("roc_auc"), []
+    tables = sorted({case for case, _ in areas})
+    subjects = sorted({subject for _, subject in areas})
+    means = {s: statistics.mean(areas[case, s] for case in tables) for s in subjects if all((case, s) in areas for case in tables)}
+    peers = {subject: mean for subject, mean in means.items() if not subject.startswith("ours")}
+    if peers:
+        best = max(peers, key=peers.get)
+        found.append(ratio("tables", f"ours ensemble: mean ROC-AUC - best peer's ({best})", means["ours ensemble"] - peers[best], 0.0, least=True))
+    speeds = values("rows_per_s")
+    both = [speeds[case, "ours ensemble"] / speeds[case, "river half-space"] for case in tables if (case, "river half-space") in speeds]
+    if both:
+        found.append(ratio("tables", "ours ensemble: speed / River's half-space trees", math.exp(statistics.mean(map(math.log, both))), 20, least=True))
+    volumes = values("vus_pr")
+    ours, twin = ([value for (_, s), value in volumes.items() if s.startswith(name)] for name in ("ours", "sliding"))
+    apart = statistics.mean(ours) - statistics.mean(twin)
+    return [*found, ratio("series", "ours series: mean VUS-PR - sliding PCA's", apart, 0.0, least=True)]
+
+
+def calibration(values: Values) -> list[dict]:
+    made = []
+    for (case, subject), value in values("false_alarms_upper_95").items():
+        made.append(ratio(f"{case}, {subject}", "false alarms / alpha, upper bound of 95 %", value, 1.5, least=False))
+    recalls = values("recall")
+    for (case, subject), value in recalls.items():
+        if (case, f"oracle, {subject}") in recalls:
+            lost = (recalls[case, f"oracle, {subject}"] - value) * 100
+            made.append(ratio(f"{case}, {subject}", "recall below the oracle's, points", lost, 5, least=False))
+    for (case, subject), value in values("moved_in_a_day").items():
+        made.append(ratio(f"{case}, {subject}", "threshold moved in a day of attack", abs(value), 0.10, least=False))
+    return made
+
+
+# Each: the example, and the goals that its figures are held against; None where it does so itself.
+BENCHES: dict[str, tuple[str, Callable[[Values], list[dict]] | None]] = {
+    "drift": ("drift_bench", drift),
+    "guard": ("guard_bench", None),
+    "anomaly": ("anomaly_bench", anomaly),
+    "calibration": ("calibrate_bench", calibration),
+    "forecast": ("forecast_bench", None),
+}
+
+
+def run(options: argparse.Namespace, example: str) -> dict:
+    """What the example measured."""
+    cargo = os.environ.get("CARGO", "cargo")
+    say(f"mantlet-online: cargo build --release --example {example}")
+    subprocess.run([cargo, "build", "--release", "--quiet", "-p", "mantlet-online", "--example", example], cwd=ROOT, check=True)
+    command = [str(options.out.parents[1] / "release/examples" / example), "--out", str(options.out)]
+    if options.bench == "guard":
+        command += ["--runs", str(QUICK_RUNS)] if options.quick else []
+    elif options.bench == "forecast":
+        command += ["--data", str(options.data)]
+    else:
+        command += ["--data", str(options.data), *(["--quick"] if options.quick else [])]
+    subprocess.run(command, check=True)
+    return json.loads(options.out.read_text())
+
+
+def peers(options: argparse.Namespace) -> list[dict]:
+    """PyOD's and River's figures on the same tables."""
+    try:
+        python = venv_of("anomaly", HERE / "requirements.txt", options.out.parent)
+        command = [python, str(HERE / "peers.py"), "--data", str(options.data), *(["--quick"] if options.quick else [])]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=PEER_SECONDS, check=True)
+    except (Unmeasured, subprocess.SubprocessError) as why:
+        say(f"PyOD and River: not measured: {why}")
+        return []
+    print(done.stdout, end="")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--mantlet", help="not used")
+    parser.add_argument("--onnxruntime", help="not used")
+    parser.add_argument("--bench", choices=BENCHES, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("MANTLET_DATA", ROOT.parent / "shared/data")))
+    parser.add_argument("--quick", action="store_true", help="few runs")
+    options = parser.parse_args()
+    options.out = options.out.resolve()
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    load = os.getloadavg()[0]
+    example, goals = BENCHES[options.bench]
+    said = run(options, example)
+    figures = said["figures"] + (peers(options) if options.bench == "anomaly" else [])
+    values = lambda metric: {(f["case"], f["subject"]): f["value"] for f in figures if f["metric"] == metric}  # noqa: E731
+    ratios = goals(values) if goals else said["ratios"]
+    print_ratios(ratios)
+    machine = {"cores": os.cpu_count(), "platform": platform.platform(), "load_at_start": load}
+    options.out.write_text(json.dumps({"machine": machine, "figures": figures, "ratios": ratios}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+//! `mantlet feedback` and `models evaluation`: labels go in, how right each version was comes out.
+
+use std::{fs, io::Read as _, path::Path};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use types::{Code, ModelName, Refusal, Timestamp};
+
+use crate::{
+    cli::Format,
+    client::Client,
+    output::{self, table},
+};
+
+/// Labels sent at a time.
+const CHUNK: usize = 5_000;
+
+pub(crate) async fn run(client: &Client, path: &Path, format: Format) -> Result<(), Refusal> {
+    let mut text = String::new();
+    if path == Path::new("-") {
+        std::io::stdin().read_to_string(&mut text).map_err(output::file(path))?;
+    } else {
+        text = fs::read_to_string(path).map_err(output::file(path))?;
+    }
+    let labels = read(&text).map_err(|error| {
+        Refusal::new(Code::FileUnreadable, format!("{}: {error}", path.display()))
+            .hint(r#"write one label a line: {"prediction": "0198…", "row": 0, "label": "fraud"}"#)
+    })?;
+    let mut accepted = 0;
+    for chunk in labels.chunks(CHUNK) {
+        let request = client.request(Method::POST, "/v1/feedback").json(chunk);
+        let answer: Value = client.json(request).await.map_err(|refusal| said_before(refusal, accepted))?;
+        accepted += answer["accepted"].as_u64().unwrap_or(0);
+    }
+    output::show(&json!({ "accepted": accepted }), format, |_| {
+        format!("{accepted} labels are stored; see what became of them: mantlet models evaluation NAME\n")
+    });
+    Ok(())
+}
+
+/// Labels of a file: an array, or one after the other.
+fn read(text: &str) -> Result<Vec<Value>, serde_json::Error> {
+    if text.trim_start().starts_with('[') {
+        serde_json::from_str(text)
+    } else {
+        serde_json::Deserializer::from_str(text).into_iter().collect()
+    }
+}
+
+/// A refusal in the middle of a file says how much of it is stored.
+fn said_before(refusal: Refusal, accepted: u64) -> Refusal {
+    if accepted == 0 {
+        return refusal;
+    }
+    let message = format!("{}; the first {accepted} labels are stored", refusal.message);
+    Refusal { message: message.into(), ..refusal }
+}
+
+pub(crate) async fn evaluation(client: &Client, name: &ModelName, format: Format) -> Result<(), Refusal> {
+    let shown: Value = client.get(&format!("/v1/models/{name}/evaluation")).await?;
+    output::show(&shown, format, |shown| describe(name, shown));
+    Ok(())
+}
+
+const CLASSES: [(&str, &str); 6] = [
+    ("accuracy", "ACCURACY"),
+    ("balanced_accuracy", "BALANCED"),
+    ("log_loss", "LOG LOSS"),
+    ("auc", "AUC"),
+    ("precision", "PRECISION"),
+    ("calibration_error", "CALIBRATION"),
+];
+const NUMBERS: [(&str, &str); 5] =
+    [("mae", "MAE"), ("rmse", "RMSE"), ("bias", "BIAS"), ("pinball", "PINBALL"), ("of_last", "OF LAST")];
+
+fn describe(name: &ModelName, shown: &Value) -> String {
+    let mut out = String::new();
+    for version in shown["versions"].as_array().into_iter().flatten() {
+        let age =
+            version["label_age_ms"].as_u64().map_or_else(|| "-".into(), |age| format!("{:.1} s", age as f64 / 1e3));
+        out.push_str(&format!(
+            "{name} version {}: {} of {} labelled rows, a label comes after {age}\n",
+            version["version"],
+            version["kind"].as_str().unwrap_or("-"),
+            version["labelled"],
+        ));
+        let columns = if version["kind"] == "regression" { NUMBERS.as_slice() } else { CLASSES.as_slice() };
+        let headings: Vec<&str> = ["ROWS", ""].into_iter().chain(columns.iter().map(|(_, heading)| *heading)).collect();
+        let rows: Vec<Vec<String>> =
+            [("since_start", "since start"), ("long", "long window"), ("short", "short window")]
+                .iter()
+                .map(|(part, words)| {
+                    let figures = &version["figures"][part];
+                    let number = |(field, _): &(&str, &str)| {
+                        figures[field].as_f64().map_or_else(|| "-".into(), |n| format!("{n:.4}"))
+                    };
+                    let ends = [figures["rows"].to_string(), (*words).to_owned()];
+                    ends.into_iter().chain(columns.iter().map(number)).collect()
+                })
+                .collect();
+        out.push_str(&table(&headings, &rows));
+        out.push('\n');
+    }
+    if out.is_empty() {
+        out.push_str("no label has met a prediction of this model yet: `mantlet feedback FILE`\n\n");
+    }
+    let labels: Vec<Vec<String>> = shown["labels"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(what, count)| {
+            let last = count["last"].as_str().unwrap_or("").to_owned();
+            vec![what.replace('_', " "), count["count"].to_string(), last]
+        })
+        .collect();
+    if !labels.is_empty() {
+        out.push_str(&table(&["LABELS", "COUNT", "THE LAST ONE"], &labels));
+    }
+    if let Some(at) = shown["watermark"].as_u64() {
+        out.push_str(&format!("labels are read until {}\n", output::date(Timestamp(at))));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_an_array_or_lines() {
+        assert_eq!(read("[1, 2]").unwrap().len(), 2);
+        assert_eq!(read("{\"a\":1}\n{\"a\":2}\n\n").unwrap().len(), 2);
+        assert_eq!(read("").unwrap().len(), 0);
+        assert!(read("{\"a\":1}\n{").is_err());
+    }
+
+    #[test]
+    fn an_evaluation_is_a_table_for_each_version() {
+        let shown = json!({
+            "versions": [{
+                "version": 2, "kind": "classification", "labelled": 3, "label_age_ms": 1500,
+                "figures": { "since_start": { "rows": 3, "accuracy": 0.6667, "auc": null }, "short": {}, "long": {} },
+            }],
+            "labels": { "no_row": { "count": 1, "last": "prediction p, row 9: it has 1 row" } },
+            "watermark": 0,
+        });
+        let text = describe(&"fraud".parse().unwrap(), &shown);
+        assert!(
+            text.contains("fraud version 2: classification of 3 labelled rows, a label comes after 1.5 s"),
+            "{text}"
+        );
+        assert!(text.contains("0.6667") && text.contains("no row") && text.contains("it has 1 row"), "{text}");
+    }
+}

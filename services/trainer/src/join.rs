@@ -1,0 +1,134 @@
+//! Decides what becomes of a label once its prediction is there, or known not to come. No I/O.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
+
+use types::{
+    Manifest, PredictionId,
+    event::{Feedback, Outcome, Prediction},
+};
+
+use crate::{
+    answer::{answer, truth},
+    joined::{Entry, Example, Reason, Refused},
+};
+
+/// How long after its prediction a label may come.
+pub(crate) const HORIZON: Duration = Duration::from_secs(7 * 86_400);
+/// Labelled rows that are remembered, so that a second label of a row is found. Some 80 MB, if ever so many come.
+const REMEMBERED: usize = 1_000_000;
+
+/// The rows that have a label: the last ones.
+#[derive(Debug, Default)]
+pub(crate) struct Labelled {
+    labels: HashMap<(PredictionId, u64), u64>,
+    order: VecDeque<(PredictionId, u64)>,
+}
+
+impl Labelled {
+    /// Notes a row's label.
+    pub(crate) fn note(&mut self, example: &Example) {
+        let key = (example.prediction, example.row);
+        if self.labels.insert(key, fingerprint(&example.truth)).is_none() {
+            self.order.push_back(key);
+        }
+        while self.order.len() > REMEMBERED {
+            if let Some(oldest) = self.order.pop_front() {
+                self.labels.remove(&oldest);
+            }
+        }
+    }
+
+    /// Whether a row has a label already, and whether it was this one.
+    fn same(&self, example: &Example) -> Option<bool> {
+        let known = self.labels.get(&(example.prediction, example.row))?;
+        Some(*known == fingerprint(&example.truth))
+    }
+}
+
+/// A label in 64 bits: classes and numbers differ, and so do any two of them.
+fn fingerprint(truth: &crate::joined::Said) -> u64 {
+    match truth {
+        crate::joined::Said::Number(number) => number.to_bits(),
+        crate::joined::Said::Class(class) => *class as u64,
+        crate::joined::Said::Probabilities(_) => u64::MAX,
+    }
+}
+
+/// What becomes of a label. `prediction` is what its id names, of whatever namespace; `manifest` its version's.
+pub(crate) fn join(
+    label: &Feedback,
+    prediction: Option<&Prediction>,
+    manifest: Option<&Manifest>,
+    labelled: [&Labelled; 2],
+) -> Entry {
+    let known = prediction.filter(|prediction| prediction.namespace.as_ref() == Some(&label.namespace));
+    let refused = |reason, why: String| {
+        Entry::Refused(Refused {
+            prediction: label.prediction,
+            row: label.row,
+            namespace: label.namespace.clone(),
+            model: known.and_then(|prediction| prediction.model.clone()),
+            reason,
+            why,
+            received: label.received,
+        })
+    };
+    let Some(prediction) = known else {
+        return refused(Reason::Unknown, "no such prediction is kept in this namespace".into());
+    };
+    match example(label, prediction, manifest) {
+        Err((reason, why)) => refused(reason, why),
+        Ok(example) => match labelled.iter().find_map(|labelled| labelled.same(&example)) {
+            None => Entry::Example(example),
+            Some(true) => refused(Reason::Duplicate, "this row has the same label already".into()),
+            Some(false) => refused(Reason::Contradicting, "this row has another label already, which stands".into()),
+        },
+    }
+}
+
+fn example(
+    label: &Feedback,
+    prediction: &Prediction,
+    manifest: Option<&Manifest>,
+) -> Result<Example, (Reason, String)> {
+    if !label.any && prediction.caller.as_ref() != Some(&label.caller) {
+        return Err((Reason::Foreign, format!("caller `{}` did not ask for this prediction", label.caller)));
+    }
+    if label.received.since(prediction.at) > HORIZON {
+        let days = label.received.since(prediction.at).as_secs() / 86_400;
+        return Err((Reason::Late, format!("it came {days} days after the prediction")));
+    }
+    let (Outcome::Answered, Some(model), Some(version)) = (prediction.outcome, &prediction.model, prediction.version)
+    else {
+        return Err((Reason::Unanswered, "the prediction was refused".into()));
+    };
+    if label.row >= prediction.rows {
+        return Err((Reason::NoRow, format!("the prediction has {} rows, counted from 0", prediction.rows)));
+    }
+    let Some(task) = manifest.and_then(|manifest| manifest.spec.task.as_ref()) else {
+        return Err((Reason::NoTask, format!("the manifest of version {version} has no spec.task")));
+    };
+    let outputs = prediction.output.kept();
+    if outputs.is_empty() {
+        return Err((Reason::NotCaptured, "its outputs were not kept: see spec.capture of the manifest".into()));
+    }
+    let wrong = |why| (Reason::WrongType, why);
+    let row = usize::try_from(label.row).map_err(|error| wrong(error.to_string()))?;
+    let answer = answer(task, &outputs, row).map_err(wrong)?;
+    let truth = truth(task, &answer, &label.label).map_err(wrong)?;
+    Ok(Example {
+        prediction: prediction.prediction,
+        row: label.row,
+        namespace: label.namespace.clone(),
+        model: model.clone(),
+        version,
+        contributor: label.contributor.clone(),
+        answer: answer.into(),
+        truth: truth.into(),
+        at: prediction.at,
+        received: label.received,
+    })
+}

@@ -1,0 +1,210 @@
+//! What is known of a model from its labels: how right each version was, and what became of the labels.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use online::{
+    Snapshot as _,
+    evaluate::{Answer, Classes, Numbers, Settings},
+};
+use rpc::trainer::{LabelCount, VersionEvaluation};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use types::{Code, Manifest, Refusal, Version};
+
+use crate::joined::{Example, Refused, Said};
+
+/// Versions that are judged at a time; beyond, the oldest is forgotten.
+const VERSIONS: usize = 16;
+/// Ages of labels that a median is taken of.
+const AGES: usize = 101;
+/// Classes of a model that answers with a class and names none.
+const UNNAMED: usize = 1_024;
+
+/// What is known of a model.
+#[derive(Debug, Default)]
+pub(crate) struct Judged {
+    versions: BTreeMap<Version, Judge>,
+    labels: BTreeMap<String, LabelCount>,
+}
+
+/// What is known of a version.
+#[derive(Debug)]
+struct Judge {
+    figures: Figures,
+    classes: Vec<String>,
+    labelled: u64,
+    ages: VecDeque<u64>,
+}
+
+#[derive(Debug)]
+enum Figures {
+    Classes(Box<Classes>),
+    Numbers(Box<Numbers>),
+}
+
+impl Judged {
+    /// Takes an example in. `manifest` is its version's, where it is known; only a version's first example needs it.
+    pub(crate) fn take(&mut self, example: &Example, manifest: Option<&Manifest>) {
+        if !self.versions.contains_key(&example.version) {
+            match Judge::new(example, manifest) {
+                Ok(judge) => self.versions.insert(example.version, judge),
+                Err(why) => return self.count("wrong_type", Some(why)),
+            };
+            while self.versions.len() > VERSIONS {
+                self.versions.pop_first();
+            }
+        }
+        let Some(judge) = self.versions.get_mut(&example.version) else { return };
+        match judge.take(example) {
+            Ok(()) => self.count("joined", None),
+            Err(why) => self.count("wrong_type", Some(why)),
+        }
+    }
+
+    /// Counts a label that teaches nothing.
+    pub(crate) fn refuse(&mut self, refused: &Refused) {
+        count(&mut self.labels, refused);
+    }
+
+    fn count(&mut self, what: &str, last: Option<String>) {
+        let count = self.labels.entry(what.to_owned()).or_default();
+        count.count += 1;
+        count.last = last.or(count.last.take());
+    }
+
+    /// What became of the labels.
+    pub(crate) fn labels(&self) -> &BTreeMap<String, LabelCount> {
+        &self.labels
+    }
+
+    /// How right the versions were, the newest first.
+    pub(crate) fn report(&self) -> Vec<VersionEvaluation> {
+        self.versions.iter().rev().map(|(version, judge)| judge.report(*version)).collect()
+    }
+}
+
+/// Counts a label that teaches nothing, and remembers the last one's reason.
+pub(crate) fn count(labels: &mut BTreeMap<String, LabelCount>, refused: &Refused) {
+    let count = labels.entry(refused.reason.as_str().to_owned()).or_default();
+    count.count += 1;
+    count.last = Some(format!("prediction {}, row {}: {}", refused.prediction, refused.row, refused.why));
+}
+
+impl Judge {
+    fn new(example: &Example, manifest: Option<&Manifest>) -> Result<Self, String> {
+        let task = manifest.and_then(|manifest| manifest.spec.task.as_ref());
+        let classes = task.map(|task| task.classes.clone()).unwrap_or_default();
+        let figures = match &example.answer {
+            Said::Number(_) => {
+                Numbers::new(Settings::default(), 0.5).map(|numbers| Figures::Numbers(Box::new(numbers)))
+            }
+            said => {
+                let count = match said {
+                    Said::Probabilities(said) => said.len(),
+                    _ if classes.is_empty() => UNNAMED,
+                    _ => classes.len(),
+                };
+                let positive = task.and_then(|task| task.positive.as_ref());
+                let positive = positive.and_then(|positive| classes.iter().position(|class| class == positive));
+                // Of two classes the second is what scores are about, unless somebody says otherwise.
+                let positive = positive.or((count == 2).then_some(1));
+                Classes::new(Settings::default(), count, positive).map(|classes| Figures::Classes(Box::new(classes)))
+            }
+        };
+        let figures = figures.map_err(|error| error.to_string())?;
+        Ok(Self { figures, classes, labelled: 0, ages: VecDeque::new() })
+    }
+
+    fn take(&mut self, example: &Example) -> Result<(), String> {
+        match (&mut self.figures, &example.answer, &example.truth) {
+            (Figures::Classes(judge), Said::Probabilities(said), Said::Class(class)) => {
+                judge.observe(Answer::Probabilities(said), *class)
+            }
+            (Figures::Classes(judge), Said::Class(said), Said::Class(class)) => {
+                judge.observe(Answer::Class(*said), *class)
+            }
+            (Figures::Numbers(judge), Said::Number(said), Said::Number(number)) => judge.observe(*said, *number),
+            _ => return Err("the answer is of another kind than those before".into()),
+        }
+        .map_err(|error| error.to_string())?;
+        self.labelled += 1;
+        let age = example.received.since(example.at).as_millis();
+        self.ages.push_back(u64::try_from(age).unwrap_or(u64::MAX));
+        if self.ages.len() > AGES {
+            self.ages.pop_front();
+        }
+        Ok(())
+    }
+
+    fn report(&self, version: Version) -> VersionEvaluation {
+        let mut ages: Vec<u64> = self.ages.iter().copied().collect();
+        ages.sort_unstable();
+        let (kind, figures) = match &self.figures {
+            Figures::Classes(judge) => ("classification", json!(judge.report())),
+            Figures::Numbers(judge) => ("regression", json!(judge.report())),
+        };
+        VersionEvaluation {
+            version,
+            kind: kind.to_owned(),
+            classes: self.classes.clone(),
+            labelled: self.labelled,
+            label_age_ms: ages.get(ages.len() / 2).copied(),
+            figures,
+        }
+    }
+}
+
+/// What is known of a model, as it is kept.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    versions: Vec<KeptVersion>,
+    labels: BTreeMap<String, LabelCount>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct KeptVersion {
+    version: Version,
+    classes: Vec<String>,
+    labelled: u64,
+    ages: VecDeque<u64>,
+    /// A snapshot in base64, of which kind it says itself.
+    figures: String,
+}
+
+impl Kept {
+    pub(crate) fn of(judged: &Judged) -> Self {
+        let one = |(version, judge): (&Version, &Judge)| KeptVersion {
+            version: *version,
+            classes: judge.classes.clone(),
+            labelled: judge.labelled,
+            ages: judge.ages.clone(),
+            figures: BASE64_STANDARD.encode(match &judge.figures {
+                Figures::Classes(judge) => judge.save(),
+                Figures::Numbers(judge) => judge.save(),
+            }),
+        };
+        Self { versions: judged.versions.iter().map(one).collect(), labels: judged.labels.clone() }
+    }
+
+    /// # Errors
+    /// `storage_unavailable` when a snapshot can't be read.
+    pub(crate) fn judged(self) -> Result<Judged, Refusal> {
+        let one = |kept: KeptVersion| {
+            let unreadable =
+                |why: String| Refusal::new(Code::StorageUnavailable, format!("an evaluation can't be read: {why}"));
+            let bytes = BASE64_STANDARD.decode(&kept.figures).map_err(|error| unreadable(error.to_string()))?;
+            let figures = match Classes::load(&bytes) {
+                Ok(classes) => Figures::Classes(Box::new(classes)),
+                Err(_) => {
+                    let numbers = Numbers::load(&bytes).map_err(|error| unreadable(error.to_string()))?;
+                    Figures::Numbers(Box::new(numbers))
+                }
+            };
+            let KeptVersion { version, classes, labelled, ages, .. } = kept;
+            Ok((version, Judge { figures, classes, labelled, ages }))
+        };
+        let versions = self.versions.into_iter().map(one).collect::<Result<_, Refusal>>()?;
+        Ok(Judged { versions, labels: self.labels })
+    }
+}

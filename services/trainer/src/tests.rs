@@ -1,0 +1,161 @@
+//! What becomes of a label, case by case.
+
+use std::time::Duration;
+
+use types::{
+    DataType, Manifest, PredictionId, Timestamp, Version,
+    event::{Captured, Features, Feedback, Kept, Label, Outcome, Prediction},
+};
+
+use crate::{
+    join::{HORIZON, Labelled, join},
+    joined::{Entry, Example, Reason, Said},
+    judge::{Judged, Kept as Stored},
+};
+
+const ID: &str = "01980000-0000-7000-8000-000000000000";
+
+fn id() -> PredictionId {
+    PredictionId(ID.parse().unwrap())
+}
+
+fn manifest(task: &str) -> Manifest {
+    let text = format!(
+        r#"{{"apiVersion":"mantlet.dev/v1","kind":"Model","metadata":{{"name":"fraud"}},"spec":{{"source":{{"onnx":"m.onnx"}}{task}}}}}"#
+    );
+    Manifest::from_json(text.as_bytes()).unwrap()
+}
+
+fn classes() -> Manifest {
+    manifest(r#","task":{"kind":"classification","classes":["ok","fraud"],"positive":"fraud"}"#)
+}
+
+/// A prediction of two rows, made at 1,000 ms by caller `shop` of namespace `bank`.
+fn prediction() -> Prediction {
+    let data: Vec<u8> = [0.25_f32, 0.75, 0.5, 0.5].iter().flat_map(|value| value.to_le_bytes()).collect();
+    let output =
+        Kept { name: "probabilities".into(), datatype: DataType::Fp32, shape: vec![2, 2], data: Some(data.into()) };
+    Prediction {
+        prediction: id(),
+        namespace: Some("bank".parse().unwrap()),
+        model: Some("fraud".parse().unwrap()),
+        version: Some(Version(1)),
+        snapshot: None,
+        caller: Some("shop".parse().unwrap()),
+        at: Timestamp(1_000),
+        steps: Vec::new(),
+        replica: None,
+        rows: 2,
+        batch: 2,
+        attempts: 1,
+        assessment: None,
+        outcome: Outcome::Answered,
+        shadow_of: None,
+        input: Captured::None,
+        output: Captured::Features(Features { digest: types::Digest::of(b""), tensors: vec![output] }),
+        keep: None,
+        sketch: Vec::new(),
+    }
+}
+
+fn label(row: u64, label: Label) -> Feedback {
+    Feedback {
+        prediction: id(),
+        row,
+        label,
+        contributor: "shop".into(),
+        at: None,
+        received: Timestamp(5_000),
+        namespace: "bank".parse().unwrap(),
+        caller: "shop".parse().unwrap(),
+        any: false,
+    }
+}
+
+fn fraud() -> Label {
+    Label::Word("fraud".into())
+}
+
+fn of(label: &Feedback, prediction: Option<&Prediction>, manifest: Option<&Manifest>) -> Result<Example, Reason> {
+    let nothing = Labelled::default();
+    match join(label, prediction, manifest, [&nothing, &nothing]) {
+        Entry::Example(example) => Ok(example),
+        Entry::Refused(refused) => Err(refused.reason),
+        Entry::Progress { .. } => panic!("a label is no progress"),
+    }
+}
+
+#[test]
+fn a_label_meets_its_row() {
+    let example = of(&label(0, fraud()), Some(&prediction()), Some(&classes())).unwrap();
+    assert_eq!(example.answer, Said::Probabilities(vec![0.25, 0.75]));
+    assert_eq!((example.truth, example.version), (Said::Class(1), Version(1)));
+}
+
+#[test]
+fn each_reason_has_its_case() {
+    let (known, manifest) = (prediction(), classes());
+    let case = |label: &Feedback, prediction: &Prediction| of(label, Some(prediction), Some(&manifest)).err().unwrap();
+    assert_eq!(of(&label(0, fraud()), None, None).err(), Some(Reason::Unknown));
+    let elsewhere = Feedback { namespace: "shop".parse().unwrap(), any: true, ..label(0, fraud()) };
+    assert_eq!(case(&elsewhere, &known), Reason::Unknown, "of another namespace: as if it were not there");
+    let foreign = Feedback { caller: "other".parse().unwrap(), ..label(0, fraud()) };
+    assert_eq!(case(&foreign, &known), Reason::Foreign);
+    assert!(of(&Feedback { any: true, ..foreign }, Some(&known), Some(&manifest)).is_ok(), "an admin labels anybody's");
+    let late = Feedback { received: known.at.plus(HORIZON + Duration::from_secs(1)), ..label(0, fraud()) };
+    assert_eq!(case(&late, &known), Reason::Late);
+    assert_eq!(case(&label(2, fraud()), &known), Reason::NoRow);
+    let refused = Prediction { outcome: Outcome::Refused(types::Code::Overloaded), ..known.clone() };
+    assert_eq!(case(&label(0, fraud()), &refused), Reason::Unanswered);
+    assert_eq!(case(&label(0, Label::Word("theft".into())), &known), Reason::WrongType);
+    assert_eq!(of(&label(0, fraud()), Some(&known), Some(&self::manifest(""))).err(), Some(Reason::NoTask));
+    assert_eq!(of(&label(0, fraud()), Some(&known), None).err(), Some(Reason::NoTask), "its version was deleted");
+    let digest = Prediction { output: Captured::Digest(types::Digest::of(b"")), ..known.clone() };
+    assert_eq!(case(&label(0, fraud()), &digest), Reason::NotCaptured);
+}
+
+#[test]
+fn a_row_has_one_label() {
+    let (known, manifest) = (prediction(), classes());
+    let first = of(&label(0, fraud()), Some(&known), Some(&manifest)).unwrap();
+    let (mut kept, batch) = (Labelled::default(), Labelled::default());
+    kept.note(&first);
+    for labelled in [[&kept, &batch], [&batch, &kept]] {
+        let again = |given: &Feedback| match join(given, Some(&known), Some(&manifest), labelled) {
+            Entry::Refused(refused) => Some(refused.reason),
+            _ => None,
+        };
+        assert_eq!(again(&label(0, fraud())), Some(Reason::Duplicate));
+        assert_eq!(again(&label(0, Label::Number(1.0))), Some(Reason::Duplicate), "the same class by its number");
+        assert_eq!(again(&label(0, Label::Number(0.0))), Some(Reason::Contradicting));
+        assert_eq!(again(&label(1, fraud())), None, "another row");
+    }
+}
+
+#[test]
+fn what_is_kept_is_what_was_known() {
+    let (known, manifest) = (prediction(), classes());
+    let mut judged = Judged::default();
+    for row in [0, 1] {
+        let example = of(&label(row, fraud()), Some(&known), Some(&manifest)).unwrap();
+        judged.take(&example, Some(&manifest));
+    }
+    let Entry::Refused(refused) = join(&label(7, fraud()), Some(&known), Some(&manifest), [&Labelled::default(); 2])
+    else {
+        panic!("there is no row 7")
+    };
+    judged.refuse(&refused);
+    let text = serde_json::to_string(&Stored::of(&judged)).unwrap();
+    let mut loaded = serde_json::from_str::<Stored>(&text).unwrap().judged().unwrap();
+    assert_eq!((loaded.report(), loaded.labels()), (judged.report(), judged.labels()));
+    let [report] = &judged.report()[..] else { panic!("one version") };
+    assert_eq!((report.labelled, report.label_age_ms), (2, Some(4_000)));
+    // Row 1 was a tie, and the first class is said then.
+    assert_eq!(report.figures["since_start"]["accuracy"], 0.5);
+    assert_eq!(judged.labels()["no_row"].count, 1);
+    // Both go on alike.
+    let more = of(&label(0, Label::Number(0.0)), Some(&known), Some(&manifest)).unwrap();
+    judged.take(&more, Some(&manifest));
+    loaded.take(&more, None);
+    assert_eq!(loaded.report(), judged.report());
+}
