@@ -17,7 +17,7 @@ use crate::{
 pub struct Settings {
     /// How often another kind becomes the best one, per row. Default 0.01.
     pub share: f64,
-    /// How fast weights follow losses. Default 0.5.
+    /// How fast weights follow losses. Default 0.25.
     pub rate: f64,
     /// The least probability that a kind's answer counts as: one bad surprise must not silence it. Default 0.01.
     pub least: f64,
@@ -33,17 +33,17 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { share: 0.01, rate: 0.5, least: 0.01, trees: None, steps: None, memory: 64 << 20 }
+        Self { share: 0.01, rate: 0.25, least: 0.01, trees: None, steps: None, memory: 64 << 20 }
     }
 }
 
 /// Fixed share (Herbster and Warmuth, Machine Learning 1998) over kinds of learners, on log loss: an adaptive random
 /// forest, streaming random patches, boosted trees, logistic regression and nearest neighbours. All learn every row; an
-/// answer is the mean of theirs by weight. On each stretch of a stream it loses about 2 · ln(kinds) nats more than the kind
-/// that is best there. A kind that would need more memory than its part, or more time than there is, is left out.
+/// answer is the mean of theirs by weight. On each stretch of a stream it loses about ln(kinds) / rate nats more than the
+/// kind that is best there. A kind that would need more memory than its part, or more time than there is, is left out.
 ///
-/// Kinds, share and rate are those that leave-one-stream-out chooses (`evaluation/streams/choose.py`): of seven streams
-/// and five made ones, each time all others chose the same.
+/// Kinds, share and rate are those that leave-one-stream-out chooses (`evaluation/streams/choose.txt`): of twelve streams,
+/// for ten the others chose just these, for two a smaller one of the forests and a greater share.
 ///
 /// ```
 /// use online::{Auto, Classifier, Schema, auto::Settings};
