@@ -96,7 +96,8 @@ impl Stream {
         let is_time = |name: &String| TIMES.contains(&name.as_str());
         let numbers: Vec<usize> = (0..header.len()).filter(|n| *n != place && !is_time(&header[*n])).collect();
         // The column that tells the most of when: one with a time of day, where there is one.
-        let time = (0..header.len()).filter(|n| is_time(&header[*n])).max_by_key(|n| rows.first().map(|row| row[*n].len()));
+        let time =
+            (0..header.len()).filter(|n| is_time(&header[*n])).max_by_key(|n| rows.first().map(|row| row[*n].len()));
         let mut cells = Vec::new();
         for row in rows {
             cells.extend(numbers.iter().map(|n| number(&row[*n])));

@@ -155,7 +155,7 @@ pub enum Estimator {
     /// Trees.
     Forest(RegressionForest),
     /// One tree.
-    Tree(RegressionTree),
+    Tree(Box<RegressionTree>),
     /// A linear one.
     Linear(Linear),
 }
@@ -219,7 +219,9 @@ impl RegressorSpec {
             Self::RegressionForest(settings) => {
                 RegressionForest::new(settings.clone(), schema, seed).map(Estimator::Forest)
             }
-            Self::FimtDd(settings) => RegressionTree::new(settings.clone(), schema, seed).map(Estimator::Tree),
+            Self::FimtDd(settings) => {
+                RegressionTree::new(settings.clone(), schema, seed).map(|tree| Estimator::Tree(Box::new(tree)))
+            }
             Self::Linear(settings) => Linear::new(settings.clone(), schema).map(Estimator::Linear),
             Self::Pipeline(_) => Err(Error::Nested),
         }
