@@ -105,7 +105,7 @@ fn named<'a>(task: &Task, outputs: &'a [Tensor]) -> Result<Vec<&'a Tensor>, Stri
 
 fn columns(tensor: &Tensor) -> usize {
     let rows = usize::try_from(tensor.rows()).unwrap_or(0);
-    if rows == 0 { 0 } else { tensor.elements() / rows }
+    tensor.elements().checked_div(rows).unwrap_or(0)
 }
 
 fn missing(tensor: &Tensor, row: usize) -> String {

@@ -1,6 +1,6 @@
 //! What is known of a model from its labels: how right each version was, and what became of the labels.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use online::{
@@ -46,17 +46,14 @@ enum Figures {
 impl Judged {
     /// Takes an example in. `manifest` is its version's, where it is known; only a version's first example needs it.
     pub(crate) fn take(&mut self, example: &Example, manifest: Option<&Manifest>) {
-        if !self.versions.contains_key(&example.version) {
-            match Judge::new(example, manifest) {
-                Ok(judge) => self.versions.insert(example.version, judge),
-                Err(why) => return self.count("wrong_type", Some(why)),
-            };
-            while self.versions.len() > VERSIONS {
-                self.versions.pop_first();
-            }
+        let taken = match self.versions.entry(example.version) {
+            Entry::Occupied(known) => known.into_mut().take(example),
+            Entry::Vacant(place) => Judge::new(example, manifest).and_then(|judge| place.insert(judge).take(example)),
+        };
+        while self.versions.len() > VERSIONS {
+            self.versions.pop_first();
         }
-        let Some(judge) = self.versions.get_mut(&example.version) else { return };
-        match judge.take(example) {
+        match taken {
             Ok(()) => self.count("joined", None),
             Err(why) => self.count("wrong_type", Some(why)),
         }
