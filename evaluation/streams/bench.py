@@ -59,8 +59,8 @@ def ours(options: argparse.Namespace) -> list[str]:
 class Runs:
     """What has been measured, a JSON line each; those of an earlier bench too, where that was asked for."""
 
-    def __init__(self, path: Path, go_on: bool) -> None:
-        self.path = path
+    def __init__(self, path: Path, go_on: bool, closed: bool) -> None:
+        self.path, self.closed = path, closed
         path.parent.mkdir(parents=True, exist_ok=True)
         if not go_on:
             path.write_text("")
@@ -72,6 +72,8 @@ class Runs:
         known = self.rows.get((case, subject, seed, delay))
         if known:
             return known
+        if self.closed:
+            raise Unmeasured("not run")
         core = min(os.sched_getaffinity(0))
         done = subprocess.run(["taskset", "-c", str(core), *command], capture_output=True, text=True, timeout=RUN_SECONDS)
         if done.returncode != 0:
@@ -100,7 +102,7 @@ def streams(options: argparse.Namespace) -> list[Path]:
 def commands(options: argparse.Namespace) -> dict[str, list[str]]:
     """How the runs of each family of subjects begin; without those that can't be had."""
     own = ours(options)
-    known = {"ours": [*own]}
+    known = {"ours": own}
     if any(family(subject) == "irithyll" for subject in options.only):
         try:
             known["irithyll"] = [build(HERE / "irithyll-peer", options.out.parent / "irithyll-peer")]
@@ -112,6 +114,9 @@ def commands(options: argparse.Namespace) -> dict[str, list[str]]:
     except Unmeasured as why:
         say(f"River and MOA: not measured: {why}")
     return known
+
+
+FAMILIES = ("ours", "irithyll", "river", "moa", "plain")
 
 
 def family(subject: str) -> str:
@@ -129,8 +134,8 @@ def seeds_of(subject: str, options: argparse.Namespace) -> tuple[int, ...]:
 
 def run(options: argparse.Namespace) -> tuple[list[dict], list[str]]:
     """All runs, and what could not be measured."""
-    begins = commands(options)
-    runs = Runs(options.out.parent / "streams/runs.jsonl", options.go_on)
+    begins = dict.fromkeys(FAMILIES, []) if options.known else commands(options)
+    runs = Runs(options.out.parent / "streams/runs.jsonl", options.go_on or options.known, options.known)
     rows, faults = [], []
     for subject in options.only:
         begin = begins.get(family(subject))
@@ -174,24 +179,26 @@ def goals(rows: list[dict]) -> list[dict]:
         both = [(speed("arf-10")[case], value) for case, value in speed(peer).items() if case in speed("arf-10")]
         if both:
             times = math.exp(statistics.mean(math.log(a / b) for a, b in both))
-            made.append(ratio("all streams", f"arf-10: speed / {peer}", times, goal, least=True))
+            made.append(ratio(f"{len(both)} streams", f"arf-10: speed / {peer}", times, goal, least=True))
     for bound, name in ((0.025, "lower"), (0.975, "upper")):
         apart = ahead(rows, "arf-10", "moa arf-10", bound)
         if apart is not None:
             made.append(ratio("all streams", f"arf-10: |accuracy - moa arf-10|, {name} bound, points", abs(apart), 0.5, least=False))
     peers = [subject for subject in dict.fromkeys(row["subject"] for row in rows) if family(subject) in ("moa", "river", "irithyll")]
     auto = right("auto")
-    common = [case for case in auto if all(case in right(peer) for peer in peers)]
-    if peers and common:
-        means = {peer: statistics.mean(right(peer)[case] for case in common) for peer in peers}
+    # A mean counts where it is over all streams; on each stream, whoever was measured on it.
+    means = {peer: statistics.mean(right(peer)[case] for case in auto) for peer in peers if auto and set(auto) <= set(right(peer))}
+    if means:
         best = max(means, key=means.get)
-        apart = (statistics.mean(auto[case] for case in common) - means[best]) * 100
+        apart = (statistics.mean(auto.values()) - means[best]) * 100
         made.append(ratio("all streams", f"auto: mean accuracy - best peer's ({best}), points", apart, 0, least=True))
         lower = ahead(rows, "auto", best, 0.025)
         if lower is not None:
             made.append(ratio("all streams", f"auto: the same, lower bound of 95 % ({best}), points", lower, -0.3, least=True))
-        for case in common:
-            behind = (auto[case] - max(right(peer)[case] for peer in peers)) * 100
+    for case, value in auto.items():
+        known = [right(peer)[case] for peer in peers if case in right(peer)]
+        if known:
+            behind = (value - max(known)) * 100
             made.append(ratio(case, "auto: accuracy - best peer's, points", behind, -1, least=True))
     return made
 
@@ -269,7 +276,11 @@ def report(rows: list[dict], ratios: list[dict], faults: list[str], command: str
     cases = dict.fromkeys(row["case"] for row in rows)
     parts += [f"![{case}](streams-{case}.svg)" for case in cases]
     if faults:
-        parts += ["## Not measured", "\n".join(f"- {fault}" for fault in faults)]
+        names: dict[str, list[str]] = {}
+        for fault in faults:
+            case, _, rest = fault.partition(": ")
+            names.setdefault(rest, []).append(case)
+        parts += ["## Not measured", "\n".join(f"- {what}: {', '.join(cases)}" for what, cases in names.items())]
     return "\n\n".join(parts) + "\n"
 
 
@@ -309,6 +320,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help="at most so many of ours")
     parser.add_argument("--peer-seeds", type=int, help="at most so many of peers")
     parser.add_argument("--go-on", action="store_true", help="take what an earlier bench measured; its speed was another hour's")
+    parser.add_argument("--known", action="store_true", help="measure nothing: say what an earlier bench measured")
     parser.add_argument("--docs", type=Path, help="write a page with tables and plots into this folder")
     parser.add_argument("--command", default="cargo xtask bench streams", help="what the page says that measured it")
     options = parser.parse_args()
