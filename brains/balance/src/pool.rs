@@ -74,12 +74,14 @@ pub struct Pool<K> {
     replicas: Vec<Replica<K>>,
     latencies: Quantiles,
     budget: Budget,
+    /// What the last claim saw of each replica; kept for its room alone.
+    glances: Vec<Glance>,
 }
 
 impl<K: Clone + PartialEq> Pool<K> {
     /// One without replicas.
     pub fn new(now: Duration) -> Self {
-        Self { replicas: Vec::new(), latencies: Quantiles::default(), budget: Budget::new(now) }
+        Self { replicas: Vec::new(), latencies: Quantiles::default(), budget: Budget::new(now), glances: Vec::new() }
     }
 
     /// Takes in which replicas there are now; those that stay keep what is known about them. O(n²) in replicas.
@@ -124,30 +126,28 @@ impl<K: Clone + PartialEq> Pool<K> {
     ///
     /// `None` when there is none. Whoever claims one says later how it ended: [`Pool::ended`]. O(n), no allocation.
     pub fn claim(&mut self, tried: &[K], now: Duration, rng: &mut impl Rng) -> Option<K> {
-        let working = self.replicas.iter().filter(|replica| replica.works(now));
-        let (count, silent) = working.fold((0.0, 0.0), |(count, silent), replica| {
-            (count + 1.0, silent + f64::from(u8::from(replica.stalled(now))))
-        });
+        self.look(now);
+        let (replicas, glances) = (&self.replicas, &self.glances);
+        let working = glances.iter().filter(|glance| glance.works);
+        let (count, silent) = working
+            .fold((0.0, 0.0), |(count, silent), glance| (count + 1.0, silent + f64::from(u8::from(glance.stalled))));
         let panics = silent > count * PANIC;
         let again = !tried.is_empty();
-        let well = |replica: &Replica<K>| {
-            replica.works(now) && (panics || !replica.stalled(now)) && !(again && replica.failures > 0)
+        let well = |place: usize| {
+            let (replica, glance) = (&replicas[place], &glances[place]);
+            glance.works && (panics || !glance.stalled) && !(again && replica.failures > 0)
         };
-        let left = |replica: &Replica<K>, anyone: bool| !tried.contains(&replica.key) && (anyone || well(replica));
+        let left = |place: usize, anyone: bool| !tried.contains(&replicas[place].key) && (anyone || well(place));
         // Rather one that is left out than none.
-        let anyone = !self.replicas.iter().any(|replica| left(replica, false));
-        let count = self.replicas.iter().filter(|replica| left(replica, anyone)).count();
-        let nth = |n: usize| {
-            let mut places = (0..self.replicas.len()).filter(|place| left(&self.replicas[*place], anyone));
-            places.nth(n)
-        };
+        let anyone = !(0..replicas.len()).any(|place| left(place, false));
+        let count = (0..replicas.len()).filter(|place| left(*place, anyone)).count();
+        let nth = |n: usize| (0..replicas.len()).filter(|place| left(*place, anyone)).nth(n);
         let place = match count {
             0 => return None,
             1 => nth(0)?,
             _ => {
-                let unknown = self.typical(now);
-                let score = |place: usize| self.replicas[place].score(unknown, now);
-                let places = (0..self.replicas.len()).filter(|place| left(&self.replicas[*place], anyone));
+                let score = |place: usize| glances[place].score;
+                let places = (0..replicas.len()).filter(|place| left(*place, anyone));
                 let best = places.min_by(|a, b| score(*a).total_cmp(&score(*b)))?;
                 if panics || again {
                     // Two drawn of many that may be lost would often both be.
@@ -221,12 +221,34 @@ impl<K: Clone + PartialEq> Pool<K> {
         &mut self.budget
     }
 
-    /// The lowest latency that is known: what is supposed of a replica that nothing is known of.
-    fn typical(&self, now: Duration) -> f64 {
-        let known = self.replicas.iter().filter_map(|replica| replica.latency.seconds(now));
+    /// Looks at every replica once: its latency fades with time, and that is what a claim costs most.
+    fn look(&mut self, now: Duration) {
+        self.glances.clear();
+        let glance = |replica: &Replica<K>| Glance {
+            works: replica.works(now),
+            stalled: replica.stalled(now),
+            seconds: replica.latency.seconds(now),
+            score: 0.0,
+        };
+        self.glances.extend(self.replicas.iter().map(glance));
+        // The lowest latency that is known is supposed of a replica that nothing is known of.
+        let known = self.glances.iter().filter_map(|glance| glance.seconds);
         let lowest = known.fold(f64::INFINITY, f64::min);
-        if lowest.is_finite() { lowest.max(1e-6) } else { 1e-3 }
+        let unknown = if lowest.is_finite() { lowest.max(1e-6) } else { 1e-3 };
+        for (replica, glance) in self.replicas.iter().zip(&mut self.glances) {
+            glance.score = replica.score(glance.seconds.unwrap_or(unknown).max(unknown), now);
+        }
     }
+}
+
+/// What a claim sees of a replica.
+#[derive(Debug, Clone)]
+struct Glance {
+    works: bool,
+    stalled: bool,
+    /// Its latency now, where one is known.
+    seconds: Option<f64>,
+    score: f64,
 }
 
 impl<K> Replica<K> {
@@ -253,10 +275,10 @@ impl<K> Replica<K> {
         time >= usual.clamp(RESCUE.0, STALLED.max(usual))
     }
 
-    /// What one more request would wait here, in seconds, the more the newer the replica is.
-    fn score(&self, unknown: f64, now: Duration) -> f64 {
+    /// What one more request would wait here, in seconds, where one takes so long; the more the newer the replica is.
+    fn score(&self, latency: f64, now: Duration) -> f64 {
         let silent = if self.in_flight > 0 { now.saturating_sub(self.moved).as_secs_f64() } else { 0.0 };
-        let latency = self.latency.seconds(now).unwrap_or(unknown).max(unknown).max(silent);
+        let latency = latency.max(silent);
         let young = self.since.saturating_sub(now).as_secs_f64() / SLOW_START.as_secs_f64();
         latency * f64::from(self.in_flight + 1) / (1.0 - 0.9 * young.clamp(0.0, 1.0))
     }

@@ -89,9 +89,8 @@ proptest! {
             pool.replicas[key].latency.observe(MS * u32::try_from(*millis).unwrap(), Duration::ZERO);
         }
         claims.iter().for_each(|key| pool.replicas[key % latencies.len()].in_flight += 1);
-        let unknown = pool.typical(Duration::ZERO);
-        let scores: Vec<f64> =
-            pool.replicas.iter().map(|replica| replica.score(unknown, Duration::ZERO)).collect();
+        pool.look(Duration::ZERO);
+        let scores: Vec<f64> = pool.glances.iter().map(|glance| glance.score).collect();
         let worst = scores.iter().copied().fold(0.0, f64::max);
         let claimed = pool.claim(&[], Duration::ZERO, &mut rng).unwrap();
         let alone = scores.iter().filter(|score| **score == worst).count() == 1;
