@@ -152,7 +152,8 @@ def run(options: argparse.Namespace) -> tuple[list[dict], list[str]]:
                     try:
                         rows.append(runs.measure(case_of(path), subject, seed, delay, [*begin, *more]))
                     except (Unmeasured, subprocess.TimeoutExpired) as why:
-                        faults.append(f"{path.name}: {subject}, delay {delay}, seed {seed}: {why}")
+                        if seed == 1:
+                            faults.append(f"{case_of(path)}: {subject}, delay {delay}: {why}")
                         say(f"not measured: {why}")
     return rows, faults
 
