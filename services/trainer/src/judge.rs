@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use types::{Code, Manifest, Refusal, Version};
 
-use crate::joined::{Example, Refused, Said};
+use crate::joined::{Example, Reason, Refused, Said};
 
 /// Versions that are judged at a time; beyond, the oldest is forgotten.
 const VERSIONS: usize = 16;
@@ -54,20 +54,14 @@ impl Judged {
             self.versions.pop_first();
         }
         match taken {
-            Ok(()) => self.count("joined", None),
-            Err(why) => self.count("wrong_type", Some(why)),
+            Ok(()) => count(&mut self.labels, "joined", None),
+            Err(why) => count(&mut self.labels, Reason::WrongType.as_str(), Some(why)),
         }
     }
 
     /// Counts a label that teaches nothing.
     pub(crate) fn refuse(&mut self, refused: &Refused) {
-        count(&mut self.labels, refused);
-    }
-
-    fn count(&mut self, what: &str, last: Option<String>) {
-        let count = self.labels.entry(what.to_owned()).or_default();
-        count.count += 1;
-        count.last = last.or(count.last.take());
+        refuse(&mut self.labels, refused);
     }
 
     /// What became of the labels.
@@ -82,10 +76,15 @@ impl Judged {
 }
 
 /// Counts a label that teaches nothing, and remembers the last one's reason.
-pub(crate) fn count(labels: &mut BTreeMap<String, LabelCount>, refused: &Refused) {
-    let count = labels.entry(refused.reason.as_str().to_owned()).or_default();
+pub(crate) fn refuse(labels: &mut BTreeMap<String, LabelCount>, refused: &Refused) {
+    let why = format!("prediction {}, row {}: {}", refused.prediction, refused.row, refused.why);
+    count(labels, refused.reason.as_str(), Some(why));
+}
+
+fn count(labels: &mut BTreeMap<String, LabelCount>, what: &str, last: Option<String>) {
+    let count = labels.entry(what.to_owned()).or_default();
     count.count += 1;
-    count.last = Some(format!("prediction {}, row {}: {}", refused.prediction, refused.row, refused.why));
+    count.last = last.or(count.last.take());
 }
 
 impl Judge {

@@ -68,7 +68,7 @@ impl Known {
     /// Counts a label that is about no model.
     fn stray(&self, refused: &Refused) {
         let mut strays = self.strays.lock();
-        judge::count(strays.entry(refused.namespace.clone()).or_default(), refused);
+        judge::refuse(strays.entry(refused.namespace.clone()).or_default(), refused);
     }
 }
 
