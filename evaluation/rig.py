@@ -121,13 +121,14 @@ class Node:
         name: str = "model",
         namespace: str = "default",
         cores: str | None = None,
+        more: tuple[str, ...] = (),
     ) -> subprocess.Popen:
         """Starts a generator; `result` waits for it."""
         ends = (("token", "token"), ("body", "json"), ("expected", "expected"))
         files = [word for option, end in ends for word in (f"--{option}", str(self.folder / f"{namespace}.{end}"))]
         pinned = ["taskset", "-c", cores] if cores else []
         command = [*pinned, generator, "--url", f"{self.url}/v2/models/{name}/infer", "--ca", str(self.data / "ca.pem")]
-        command += ["--rate", str(rate), "--seconds", str(seconds), "--deadline", str(deadline), *files]
+        command += ["--rate", str(rate), "--seconds", str(seconds), "--deadline", str(deadline), *files, *more]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def verb(self, *words: str) -> dict:

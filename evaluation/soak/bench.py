@@ -30,6 +30,9 @@ import plot  # noqa: E402
 SHARE = 0.8
 SAMPLE_SECONDS = 20
 DEADLINE_MS = 1_000
+# A run with a storm of new connections in it.
+STORM_SECONDS = 60
+CALM_SECONDS = 5
 # Of the run that the node may still grow in: caches fill, the allocator settles, events reach their batches.
 SETTLING = 0.2
 
@@ -54,6 +57,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--rate", type=float, help="requests/s; 80 %% of what is found to be possible when left out")
+    parser.add_argument("--storm", action="store_true", help="only what a storm of new connections does")
     options = parser.parse_args()
     options.out = options.out.resolve()
     minutes = 0.5 if options.quick else options.minutes
@@ -70,6 +74,9 @@ def main() -> None:
         node.question(work / "forest.onnx", row)
         ask = lambda rate, seconds: result(node.load(generator, rate, seconds, DEADLINE_MS, cores="1"))  # noqa: E731
         rate = options.rate or SHARE * capacity(ask)
+        if options.storm:
+            finish(options.out, storm(node, generator, rate), load)
+            return
         say(f"{rate:.0f} requests/s for {minutes:g} minutes")
         seconds = minutes * 60 / slices
         figures, memory, p99 = [], [], []
@@ -113,9 +120,39 @@ def main() -> None:
         plot.lines(options.out.parent / "soak-p99.svg", "p99, ms, by minutes", {"p99": list(zip(ends, p99, strict=True))})
     finally:
         node.stop()
+    finish(options.out, (figures, ratios), load)
+
+
+def finish(out: Path, said: tuple[list, list], load: float) -> None:
+    figures, ratios = said
     print_ratios(ratios)
     machine = {"cores": os.cpu_count(), "platform": platform.platform(), "load_at_start": load}
-    options.out.write_text(json.dumps({"machine": machine, "figures": figures, "ratios": ratios}, indent=1))
+    out.write_text(json.dumps({"machine": machine, "figures": figures, "ratios": ratios}, indent=1))
+
+
+def storm(node: Node, generator: str, rate: float) -> tuple[list, list]:
+    """A client without a pool stands still for a moment, and opens a connection for every request that fell due meanwhile:
+    when are requests answered in time again?"""
+    figures, worst = [], 0.0
+    for silence in (250, 500, 1_000):
+        more = ("--connections", "100000", "--silence", str(silence))
+        said = result(node.load(generator, rate, STORM_SECONDS, DEADLINE_MS, cores="1", more=more))
+        # The second in which the silence ends is the first that counts; a quiet spell ends the storm.
+        missed = [int(said["missed_by_second"].get(str(second), 0)) for second in range(STORM_SECONDS)]
+        began = int(STORM_SECONDS / 4)
+        calm = next(second for second in range(began, STORM_SECONDS) if not any(missed[second : second + CALM_SECONDS]))
+        until = calm - began
+        print(f"  {silence} ms of silence at {rate:.0f}/s: in time again within {until} s, of all {said['good'] / said['sent']:.2%}; "
+              f"{said['refused']} refused, {said['failed']} failed; missed by second "
+              f"{ {second: count for second, count in enumerate(missed) if count} }", flush=True)
+        case = f"storm {silence} ms"
+        figures += [
+            figure("soak", case, "in_time_again_s", until, "s"),
+            figure("soak", case, "in_time", said["good"] / said["sent"], "1"),
+            figure("soak", case, "failed", sum(said["failed"].values()) + said["wrong"], "1"),
+        ]
+        worst = max(worst, until)
+    return figures, [ratio("soak", "seconds until in time again, after a storm", worst, 5, least=False)]
 
 
 def capacity(ask) -> float:

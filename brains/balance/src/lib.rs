@@ -14,6 +14,7 @@ pub mod batch;
 pub mod budget;
 pub mod ewma;
 pub mod gate;
+mod least;
 pub mod limit;
 pub mod pool;
 pub mod quantile;

@@ -1,10 +1,10 @@
 //! The replicas of one version: which one answers, which are left out, and when a second one is asked.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use rand::{Rng, RngExt as _};
 
-use crate::{budget::Budget, ewma::PeakEwma, quantile::Quantiles};
+use crate::{budget::Budget, ewma::PeakEwma, least::Least, quantile::Quantiles};
 
 /// How long a replica is left out after a failure; twice as long after each further one in a row.
 const EJECTED: Duration = Duration::from_secs(1);
@@ -33,6 +33,10 @@ const RESCUE: (Duration, u32) = (Duration::from_millis(250), 5);
 /// Requests in flight per replica up to which there are hedges: beyond that they would make the queues that they are
 /// to avoid.
 const IDLE_ENOUGH: f64 = 2.0;
+
+/// How long a look at all replicas holds, apart from what claims and ends change: what changes by time alone does so over
+/// many times as long.
+const FRESH: Duration = Duration::from_millis(1);
 
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,16 +76,39 @@ struct Replica<K> {
 #[derive(Debug, Clone)]
 pub struct Pool<K> {
     replicas: Vec<Replica<K>>,
+    /// Requests in flight at all of them.
+    in_flight: u32,
     latencies: Quantiles,
     budget: Budget,
-    /// What the last claim saw of each replica; kept for its room alone.
+    view: View,
+}
+
+/// What a look at all replicas saw, and what changed at single ones since.
+#[derive(Debug, Clone, Default)]
+struct View {
+    /// When; `None` once it no longer holds.
+    at: Option<Duration>,
     glances: Vec<Glance>,
+    /// The latency that is supposed of a replica that nothing is known of.
+    unknown: f64,
+    /// Those that a first attempt may go to.
+    open: Vec<usize>,
+    /// The best of these.
+    best: Least,
+    /// Whether most are silent.
+    panics: bool,
 }
 
 impl<K: Clone + PartialEq> Pool<K> {
     /// One without replicas.
     pub fn new(now: Duration) -> Self {
-        Self { replicas: Vec::new(), latencies: Quantiles::default(), budget: Budget::new(now), glances: Vec::new() }
+        Self {
+            replicas: Vec::new(),
+            in_flight: 0,
+            latencies: Quantiles::default(),
+            budget: Budget::new(now),
+            view: View::default(),
+        }
     }
 
     /// Takes in which replicas there are now; those that stay keep what is known about them. O(n²) in replicas.
@@ -102,6 +129,8 @@ impl<K: Clone + PartialEq> Pool<K> {
                 });
             }
         }
+        self.in_flight = self.replicas.iter().map(|replica| replica.in_flight).sum();
+        self.view.at = None;
     }
 
     /// How many replicas there are.
@@ -116,7 +145,7 @@ impl<K: Clone + PartialEq> Pool<K> {
 
     /// Requests in flight at all of them.
     pub fn in_flight(&self) -> u32 {
-        self.replicas.iter().map(|replica| replica.in_flight).sum()
+        self.in_flight
     }
 
     /// Claims a replica that is not among `tried`: the better of two drawn at random, by latency times requests in flight,
@@ -124,60 +153,45 @@ impl<K: Clone + PartialEq> Pool<K> {
     /// Who has tried one has lost time and is paid for: it gets the best that is left, and none that failed last and is
     /// only tried again.
     ///
-    /// `None` when there is none. Whoever claims one says later how it ended: [`Pool::ended`]. O(n), no allocation.
+    /// `None` when there is none. Whoever claims one says later how it ended: [`Pool::ended`]. Without `tried`, O(log n), and
+    /// O(n) once a millisecond; else O(n). No allocation.
     pub fn claim(&mut self, tried: &[K], now: Duration, rng: &mut impl Rng) -> Option<K> {
-        self.look(now);
-        let (replicas, glances) = (&self.replicas, &self.glances);
-        let working = glances.iter().filter(|glance| glance.works);
-        let (count, silent) = working
-            .fold((0.0, 0.0), |(count, silent), glance| (count + 1.0, silent + f64::from(u8::from(glance.stalled))));
-        let panics = silent > count * PANIC;
-        let again = !tried.is_empty();
-        let well = |place: usize| {
-            let (replica, glance) = (&replicas[place], &glances[place]);
-            glance.works && (panics || !glance.stalled) && !(again && replica.failures > 0)
-        };
-        let left = |place: usize, anyone: bool| !tried.contains(&replicas[place].key) && (anyone || well(place));
-        // Rather one that is left out than none.
-        let anyone = !(0..replicas.len()).any(|place| left(place, false));
-        let count = (0..replicas.len()).filter(|place| left(*place, anyone)).count();
-        let nth = |n: usize| (0..replicas.len()).filter(|place| left(*place, anyone)).nth(n);
-        let place = match count {
-            0 => return None,
-            1 => nth(0)?,
-            _ => {
-                let score = |place: usize| glances[place].score;
-                let places = (0..replicas.len()).filter(|place| left(*place, anyone));
-                let best = places.min_by(|a, b| score(*a).total_cmp(&score(*b)))?;
-                if panics || again {
-                    // Two drawn of many that may be lost would often both be.
-                    best
-                } else {
-                    let first = rng.random_range(0..count);
-                    let second = (first + rng.random_range(1..count)) % count;
-                    let (first, second) = (nth(first)?, nth(second)?);
-                    let better = if score(second) < score(first) { second } else { first };
-                    // Of few replicas two slow ones are drawn often; by then it is known who is quick.
-                    if score(better) > FAR_BEHIND * score(best) { best } else { better }
-                }
-            }
-        };
+        if !tried.is_empty() || !self.view.holds(now) {
+            self.look(now);
+        }
+        let place = if tried.is_empty() { self.view.draw(rng)? } else { self.best_of_rest(tried)? };
         let replica = &mut self.replicas[place];
         if replica.in_flight == 0 {
             replica.moved = now;
         }
         replica.in_flight += 1;
-        Some(replica.key.clone())
+        self.in_flight += 1;
+        let key = replica.key.clone();
+        self.look_again(place, now);
+        Some(key)
     }
 
-    /// An attempt at this replica, begun at `began`, has ended. O(n).
+    /// The best one that was not tried: rather one that works and did not fail last.
+    fn best_of_rest(&self, tried: &[K]) -> Option<usize> {
+        let rest = || (0..self.replicas.len()).filter(|place| !tried.contains(&self.replicas[*place].key));
+        let well = |place: &usize| self.view.well(*place) && self.replicas[*place].failures == 0;
+        let score = |place: &usize| self.view.glances[*place].score;
+        let best = |a: &usize, b: &usize| score(a).total_cmp(&score(b));
+        rest().filter(well).min_by(best).or_else(|| rest().min_by(best))
+    }
+
+    /// An attempt at this replica, begun at `began`, has ended. O(n) to find it.
     pub fn ended(&mut self, key: &K, began: Duration, now: Duration, outcome: Outcome) {
         let latency = now.saturating_sub(began);
         if outcome == Outcome::Answered {
             self.latencies.observe(latency);
         }
-        let Some(replica) = self.replicas.iter_mut().find(|replica| replica.key == *key) else { return };
-        replica.in_flight = replica.in_flight.saturating_sub(1);
+        let Some(place) = self.replicas.iter().position(|replica| replica.key == *key) else { return };
+        let replica = &mut self.replicas[place];
+        if replica.in_flight > 0 {
+            replica.in_flight -= 1;
+            self.in_flight -= 1;
+        }
         match outcome {
             Outcome::Answered => {
                 replica.moved = now;
@@ -196,6 +210,7 @@ impl<K: Clone + PartialEq> Pool<K> {
                 }
             }
         }
+        self.look_again(place, now);
     }
 
     /// How long to wait for a replica's answer before a second one is asked; `None` without a second one.
@@ -221,27 +236,77 @@ impl<K: Clone + PartialEq> Pool<K> {
         &mut self.budget
     }
 
-    /// Looks at every replica once: its latency fades with time, and that is what a claim costs most.
+    /// Looks at every replica once.
     fn look(&mut self, now: Duration) {
-        self.glances.clear();
-        let glance = |replica: &Replica<K>| Glance {
-            works: replica.works(now),
-            stalled: replica.stalled(now),
-            seconds: replica.latency.seconds(now),
-            score: 0.0,
-        };
-        self.glances.extend(self.replicas.iter().map(glance));
+        let view = &mut self.view;
+        view.at = Some(now);
+        view.glances.clear();
+        view.glances.extend(self.replicas.iter().map(|replica| replica.glance(now)));
         // The lowest latency that is known is supposed of a replica that nothing is known of.
-        let known = self.glances.iter().filter_map(|glance| glance.seconds);
+        let known = view.glances.iter().filter_map(|glance| glance.seconds);
         let lowest = known.fold(f64::INFINITY, f64::min);
-        let unknown = if lowest.is_finite() { lowest.max(1e-6) } else { 1e-3 };
-        for (replica, glance) in self.replicas.iter().zip(&mut self.glances) {
-            glance.score = replica.score(glance.seconds.unwrap_or(unknown).max(unknown), now);
+        view.unknown = if lowest.is_finite() { lowest.max(1e-6) } else { 1e-3 };
+        for (replica, glance) in self.replicas.iter().zip(&mut view.glances) {
+            glance.score = replica.score(glance.seconds, view.unknown, now);
         }
+        let working = view.glances.iter().filter(|glance| glance.works);
+        let (count, silent) = working
+            .fold((0.0, 0.0), |(count, silent), glance| (count + 1.0, silent + f64::from(u8::from(glance.stalled))));
+        view.panics = silent > count * PANIC;
+        let (mut open, places) = (mem::take(&mut view.open), 0..view.glances.len());
+        open.clear();
+        open.extend(places.clone().filter(|place| view.well(*place)));
+        if open.is_empty() {
+            // Rather one that is left out than none.
+            open.extend(places);
+        }
+        view.best.fill(view.glances.len(), open.iter().map(|place| (*place, view.glances[*place].score)));
+        view.open = open;
+    }
+
+    /// Looks at one replica, of which something has just changed.
+    fn look_again(&mut self, place: usize, now: Duration) {
+        let (replica, view) = (&self.replicas[place], &mut self.view);
+        let Some(old) = view.glances.get_mut(place) else { return };
+        let mut new = replica.glance(now);
+        new.score = replica.score(new.seconds, view.unknown, now);
+        if (new.works, new.stalled, new.seconds.is_some()) != (old.works, old.stalled, old.seconds.is_some()) {
+            view.at = None;
+        }
+        view.best.change(place, new.score);
+        *old = new;
     }
 }
 
-/// What a claim sees of a replica.
+impl View {
+    fn holds(&self, now: Duration) -> bool {
+        self.at.is_some_and(|at| now.saturating_sub(at) < FRESH)
+    }
+
+    /// Whether nothing speaks against it.
+    fn well(&self, place: usize) -> bool {
+        let glance = &self.glances[place];
+        glance.works && (self.panics || !glance.stalled)
+    }
+
+    /// The better of two drawn at random, unless it is far behind the best of all.
+    fn draw(&self, rng: &mut impl Rng) -> Option<usize> {
+        let (open, score) = (&self.open, |place: usize| self.glances[place].score);
+        let best = self.best.place()?;
+        // Two drawn of many that may be lost would often both be.
+        if open.len() == 1 || self.panics {
+            return Some(best);
+        }
+        let first = rng.random_range(0..open.len());
+        let second = (first + rng.random_range(1..open.len())) % open.len();
+        let (first, second) = (open[first], open[second]);
+        let better = if score(second) < score(first) { second } else { first };
+        // Of few replicas two slow ones are drawn often; by then it is known who is quick.
+        Some(if score(better) > FAR_BEHIND * score(best) { best } else { better })
+    }
+}
+
+/// What was seen of a replica.
 #[derive(Debug, Clone)]
 struct Glance {
     works: bool,
@@ -252,6 +317,11 @@ struct Glance {
 }
 
 impl<K> Replica<K> {
+    /// What there is to see of it, but for its score.
+    fn glance(&self, now: Duration) -> Glance {
+        Glance { works: self.works(now), stalled: self.stalled(now), seconds: self.latency.seconds(now), score: 0.0 }
+    }
+
     /// Whether it did not fail lately. Once its time is over, one request at a time finds out whether it works again.
     fn works(&self, now: Duration) -> bool {
         self.failures == 0 || (self.ejected_until <= now && self.in_flight == 0)
@@ -276,9 +346,10 @@ impl<K> Replica<K> {
     }
 
     /// What one more request would wait here, in seconds, where one takes so long; the more the newer the replica is.
-    fn score(&self, latency: f64, now: Duration) -> f64 {
+    /// `unknown` is supposed of one that nothing is known of.
+    fn score(&self, latency: Option<f64>, unknown: f64, now: Duration) -> f64 {
         let silent = if self.in_flight > 0 { now.saturating_sub(self.moved).as_secs_f64() } else { 0.0 };
-        let latency = latency.max(silent);
+        let latency = latency.unwrap_or(unknown).max(unknown).max(silent);
         let young = self.since.saturating_sub(now).as_secs_f64() / SLOW_START.as_secs_f64();
         latency * f64::from(self.in_flight + 1) / (1.0 - 0.9 * young.clamp(0.0, 1.0))
     }

@@ -18,10 +18,6 @@ use serde_json::{Value, json};
 
 /// Connections that are opened before the clock runs: handshakes are not what is measured.
 const WARM: usize = 64;
-/// Connections at a time, as a client with a pool has them; whoever finds none free waits, and its latency goes on. Without
-/// this bound, a moment's silence on either side would end in thousands of handshakes.
-const CONNECTIONS: usize = 512;
-
 /// Open-loop load on one model.
 #[derive(Parser)]
 struct Options {
@@ -52,6 +48,13 @@ struct Options {
     /// Of the arrivals.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Connections at a time, as a client with a pool has them; whoever finds none free waits, and its latency goes on.
+    /// Without this bound, a moment's silence on either side ends in thousands of handshakes.
+    #[arg(long, default_value_t = 512)]
+    connections: usize,
+    /// Milliseconds that the generator stands still after a quarter of its time; what fell due meanwhile is sent at once.
+    #[arg(long, default_value_t = 0)]
+    silence: u64,
 }
 
 struct Outcome {
@@ -65,6 +68,8 @@ struct Outcome {
     failed: BTreeMap<String, u64>,
     /// The latest that a request was sent after it was due.
     lag: Duration,
+    /// How many fell due in each second that were not answered in time.
+    missed: BTreeMap<u64, u64>,
 }
 
 fn main() -> Result<()> {
@@ -99,6 +104,7 @@ async fn run(options: &Options) -> Result<Value> {
         silent: 0,
         failed: BTreeMap::new(),
         lag: Duration::ZERO,
+        missed: BTreeMap::new(),
     }));
     let request = || {
         client
@@ -112,15 +118,19 @@ async fn run(options: &Options) -> Result<Value> {
         // What is wrong with these is wrong with the others, and counted there.
         let _ = warm.await?;
     }
-    let pool = Rc::new(tokio::sync::Semaphore::new(CONNECTIONS));
+    let pool = Rc::new(tokio::sync::Semaphore::new(options.connections));
     let (mut rng, began) = (ChaCha8Rng::seed_from_u64(options.seed), Instant::now());
     let (mut due, mut sent) = (0.0_f64, 0_u64);
     let mut asked = Vec::new();
+    let mut silence = (options.silence > 0).then(|| (options.seconds / 4.0, Duration::from_millis(options.silence)));
     loop {
         // Exponential gaps; the logarithm of a number that is never zero.
         due += -(1.0 - rng.random::<f64>()).ln() / options.rate;
         if due >= options.seconds {
             break;
+        }
+        if let Some((_, still)) = silence.take_if(|(from, _)| due >= *from) {
+            std::thread::sleep(still);
         }
         let at = began + Duration::from_secs_f64(due);
         tokio::time::sleep_until(at.into()).await;
@@ -135,7 +145,8 @@ async fn run(options: &Options) -> Result<Value> {
             // It fails only when it is closed, which nobody does.
             let _place = pool.acquire().await;
             let answer = ask(request).await;
-            outcome.borrow_mut().take(answer, at.elapsed(), deadline, &expected);
+            let (took, due) = (at.elapsed(), at - began);
+            outcome.borrow_mut().take(answer, (due, took), deadline, &expected);
         }));
         sent += 1;
     }
@@ -155,6 +166,7 @@ async fn run(options: &Options) -> Result<Value> {
         "failed": outcome.failed,
         "answered_p50_ms": millis(0.5),
         "answered_p99_ms": millis(0.99),
+        "missed_by_second": outcome.missed,
         "lag_ms": outcome.lag.as_secs_f64() * 1_000.0,
     }))
 }
@@ -173,7 +185,15 @@ async fn ask(request: reqwest::RequestBuilder) -> Result<Answer, reqwest::Error>
 }
 
 impl Outcome {
-    fn take(&mut self, answer: Result<Answer, reqwest::Error>, took: Duration, deadline: Duration, expected: &[f64]) {
+    fn take(&mut self, answer: Result<Answer, reqwest::Error>, (due, took): (Duration, Duration), deadline: Duration, expected: &[f64]) {
+        let good = self.good;
+        self.count(answer, took, deadline, expected);
+        if self.good == good {
+            *self.missed.entry(due.as_secs()).or_default() += 1;
+        }
+    }
+
+    fn count(&mut self, answer: Result<Answer, reqwest::Error>, took: Duration, deadline: Duration, expected: &[f64]) {
         match answer {
             Err(error) => *self.failed.entry(error.without_url().to_string()).or_default() += 1,
             Ok(Answer { status: 200, body, .. }) => {

@@ -14,10 +14,13 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
-use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
+use tokio_rustls::rustls::ServerConfig;
 use types::{Code, Refusal};
 
+use self::handshake::Turns;
 use crate::{Ring, patience::Patient};
+
+mod handshake;
 
 /// How long a client may take to shake hands, and to send the head of a request.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -83,7 +86,7 @@ impl Listener {
     /// Serves until `stop` resolves; then takes no new request and gives those in flight `grace` to end.
     pub async fn serve(self, ring: Arc<Ring>, stop: impl Future<Output = ()>, grace: Duration) {
         let router = crate::router(ring.clone());
-        let places = Arc::new(Semaphore::new(ring.limits.connections));
+        let (places, turns) = (Arc::new(Semaphore::new(ring.limits.connections)), Turns::new());
         let (mut stop, graceful) = (std::pin::pin!(stop), GracefulShutdown::new());
         loop {
             let next = async {
@@ -99,10 +102,10 @@ impl Listener {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
-            let acceptor = self.tls.as_ref().map(|tls| TlsAcceptor::from(tls.current()));
+            let tls = self.tls.as_ref().map(|tls| (tls.current(), turns.clone()));
             let (router, watcher, idle) = (router.clone(), graceful.watcher(), ring.limits.idle);
             tokio::spawn(async move {
-                if let Err(error) = connection(stream, acceptor, router, watcher, idle).await {
+                if let Err(error) = connection(stream, tls, router, watcher, idle).await {
                     match turned_away(&*error) {
                         Some(why) => tracing::warn!(
                             %peer, why, "a client's certificate was not accepted; make one: `mantlet callers certificate NAME`"
@@ -130,17 +133,17 @@ const PREFACE: usize = 24;
 
 async fn connection(
     stream: TcpStream,
-    acceptor: Option<TlsAcceptor>,
+    tls: Option<(Arc<ServerConfig>, Turns)>,
     router: axum::Router,
     watcher: hyper_util::server::graceful::Watcher,
     idle: Duration,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
-    let Some(acceptor) = acceptor else {
+    let Some((config, turns)) = tls else {
         let stream = Patient::new(stream, (1, HANDSHAKE), idle);
         return http(builder(), stream, router, watcher).await;
     };
-    let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await??;
+    let stream = tokio::time::timeout(HANDSHAKE, turns.shake(stream, config)).await??;
     // Whose certificate it is, for every request on this connection.
     let peer = tls::peer(stream.get_ref().1.peer_certificates());
     let router = match peer {

@@ -90,7 +90,7 @@ proptest! {
         }
         claims.iter().for_each(|key| pool.replicas[key % latencies.len()].in_flight += 1);
         pool.look(Duration::ZERO);
-        let scores: Vec<f64> = pool.glances.iter().map(|glance| glance.score).collect();
+        let scores: Vec<f64> = pool.view.glances.iter().map(|glance| glance.score).collect();
         let worst = scores.iter().copied().fold(0.0, f64::max);
         let claimed = pool.claim(&[], Duration::ZERO, &mut rng).unwrap();
         let alone = scores.iter().filter(|score| **score == worst).count() == 1;
