@@ -112,6 +112,14 @@ pub(crate) enum Verb {
     Models(Models),
     /// Let an earlier version of a model answer again.
     Rollback(Rollback),
+    /// Show the versions that would like to answer instead of another, and what speaks for them.
+    Rollouts,
+    /// Let a challenger answer.
+    Approve(Challenge),
+    /// Let a challenger not answer.
+    Reject(Challenge),
+    /// Let the version before a promoted challenger answer again.
+    Undo(Challenge),
     /// Want another number of replicas of a model.
     Scale {
         /// The model.
@@ -300,6 +308,14 @@ pub(crate) enum ModelsVerb {
         /// The model.
         name: ModelName,
     },
+    /// Print predictions of a model with their labels, one JSON object a line, in the order in which they are learnt.
+    Examples {
+        /// The model.
+        name: ModelName,
+        /// From this offset of the joined log on.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+    },
     /// Print an example request of zeros for a model.
     Sample {
         /// The model.
@@ -321,6 +337,17 @@ fn parse_replicas(text: &str) -> Result<Replicas, String> {
             Err(_) => Err("write a number, or `manifest`".into()),
         },
     }
+}
+
+/// A word on a challenger.
+#[derive(Debug, Args)]
+pub(crate) struct Challenge {
+    /// The challenger, as `mantlet rollouts` shows it: MODEL/VERSION.
+    pub(crate) id: String,
+
+    /// Why; it goes into the ledger.
+    #[arg(long)]
+    pub(crate) reason: String,
 }
 
 /// Goes back to an earlier version.

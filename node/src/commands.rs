@@ -15,6 +15,7 @@ mod plan;
 mod policy;
 mod predict;
 mod publishers;
+mod rollouts;
 mod secrets;
 mod top;
 
@@ -42,6 +43,10 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Refusal> {
         Verb::Feedback { file } => feedback::run(&Client::find(&node)?, &file, output).await,
         Verb::Models(arguments) => models::run(&node, arguments.verb, output).await,
         Verb::Rollback(arguments) => models::rollback(&Client::find(&node)?, &arguments, output).await,
+        Verb::Rollouts => rollouts::list(&Client::find(&node)?, output).await,
+        Verb::Approve(word) => rollouts::decide(&Client::find(&node)?, "approve", &word, output).await,
+        Verb::Reject(word) => rollouts::decide(&Client::find(&node)?, "reject", &word, output).await,
+        Verb::Undo(word) => rollouts::decide(&Client::find(&node)?, "undo", &word, output).await,
         Verb::Scale { name, replicas } => plan::scale(&Client::find(&node)?, &name, replicas, output).await,
         Verb::Plan { file, name } => plan::run(&Client::find(&node)?, file.as_deref(), name, output).await,
         Verb::Delete { name } => models::delete(&Client::find(&node)?, &name, output).await,

@@ -147,9 +147,10 @@ async fn together(
     let registry = services::registry(&shared, stores.catalog.clone(), stores.log.clone()).await?;
     let badge = badges.service("orchestrator").await?;
     let (orchestrator, executor) =
-        services::orchestrator(&shared, &plan.settings, stores.catalog.clone(), badge).await?;
+        services::orchestrator(&shared, &plan.settings, stores.catalog.clone(), registry.clone(), badge).await?;
     let kept = (stores.catalog.clone() as Arc<dyn Catalog>, stores.streams.clone() as Arc<dyn Streams>);
-    let (trainer, work) = services::trainer(&shared, &plan.settings, kept, registry.clone()).await?;
+    let (trainer, work) =
+        services::trainer(&shared, &plan.settings, kept, registry.clone(), orchestrator.clone()).await?;
     let gateway = Gateway {
         name: "g0".to_owned(),
         registry: registry.clone(),

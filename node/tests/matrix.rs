@@ -59,6 +59,8 @@ async fn ask(client: &Client, line: &Line, namespace: Option<&str>) -> (Verdict,
             .replace("{namespace}", "unheard-of")
             .replace("{prediction}", "01980000-0000-7000-8000-000000000000")
             .replace("{path}", "0/000.p/1")
+            .replace("{challenger}", "2")
+            .replace("{say}", "approve")
     };
     let mut request = if line.method == "grpc" {
         // One message whose first field is the model's name, as every method that has one has it.

@@ -1,5 +1,4 @@
 //! `up --split`: a process for each service, several gateways, and every process may be killed.
-#![expect(clippy::unwrap_used, reason = "helpers of tests: failing loudly is their job")]
 
 use std::fs;
 
@@ -15,13 +14,6 @@ async fn split() -> (Node, Vec<Client>) {
     let clients = node.clients();
     assert_eq!(clients.len(), 2);
     (node, clients)
-}
-
-/// The newest process of a service, from the log.
-fn process(node: &Node, service: &str) -> u32 {
-    let log = node.log();
-    let line = log.lines().rfind(|line| line.contains(&format!("service=\"{service}\" pid="))).unwrap();
-    line.rsplit_once("pid=").unwrap().1.trim().parse().unwrap()
 }
 
 fn body() -> serde_json::Value {
@@ -61,7 +53,7 @@ async fn every_service_may_be_killed_and_nothing_acknowledged_is_lost() {
     let mut predictions = Vec::new();
     for (number, service) in ["gateway/g0", "registry", "orchestrator", "trainer", "gateway/g1"].into_iter().enumerate()
     {
-        let before = process(&node, service);
+        let before = node.service(service);
         testkit::node::kill(before);
         // New connections wait at a port, calls at a door, predictions for a replica; a connection to a killed gateway is
         // broken.
@@ -71,7 +63,7 @@ async fn every_service_may_be_killed_and_nothing_acknowledged_is_lost() {
         node.json(&["callers", "add", &format!("caller-{number}"), "--role", "caller"]);
         // Nobody above needs the orchestrator while a replica still answers.
         let patience = tokio::time::Instant::now() + testkit::node::PATIENCE;
-        while process(&node, service) == before {
+        while node.service(service) == before {
             assert!(tokio::time::Instant::now() < patience, "{service} does not come back:\n{}", node.log());
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
@@ -113,7 +105,7 @@ async fn every_service_may_be_killed_and_nothing_acknowledged_is_lost() {
 async fn a_service_sees_nothing_but_what_it_is_given() {
     let (node, _) = split().await;
     for service in ["gateway/g0", "registry", "orchestrator", "trainer", "gateway/g1"] {
-        let pid = process(&node, service);
+        let pid = node.service(service);
         let read = |name: &str| String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/{name}")).unwrap()).into_owned();
         let environment = read("environ");
         let names: Vec<&str> = environment.split('\0').filter_map(|entry| Some(entry.split_once('=')?.0)).collect();

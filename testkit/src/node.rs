@@ -204,6 +204,13 @@ impl Node {
         self.child.as_ref().expect("the node runs").id()
     }
 
+    /// The newest process of a service of a split node, from the log.
+    pub fn service(&self, name: &str) -> u32 {
+        let log = self.log();
+        let line = log.lines().rfind(|line| line.contains(&format!("service=\"{name}\" pid="))).unwrap();
+        line.rsplit_once("pid=").unwrap().1.trim().parse().unwrap()
+    }
+
     /// Process ids of its model servers.
     pub fn model_servers(&self) -> Vec<u32> {
         let pid = self.pid();

@@ -64,6 +64,8 @@ enum Name {
     Forecast,
     /// Regressors of streams beside River's and plain rules.
     Regression,
+    /// How soon a model that learns while it serves is right again after everything changed, beside nightly and never.
+    Retrain,
     /// Whether memory and latency stay as they are through twenty minutes at 80 % load.
     Soak,
 }
@@ -78,6 +80,7 @@ impl Name {
             Self::Growth => ("growth", &["wrk"]),
             Self::Streams => ("streams", &STREAMS),
             Self::Soak => ("soak", &[]),
+            Self::Retrain => ("retrain", &[]),
             Self::Anomaly | Self::Regression => ("brains", &PYTHON),
             Self::Drift | Self::Guard | Self::Calibration | Self::Forecast => ("brains", &[]),
         }
@@ -85,7 +88,7 @@ impl Name {
 
     /// Whether it starts nodes.
     fn wants_a_node(self) -> bool {
-        matches!(self, Self::Serving | Self::Overload | Self::Growth | Self::Soak)
+        matches!(self, Self::Serving | Self::Overload | Self::Growth | Self::Soak | Self::Retrain)
     }
 }
 

@@ -68,6 +68,7 @@ fn main() -> ExitCode {
 fn generate(workspace: &Workspace) -> Result<()> {
     let mut command = shell::cargo();
     command.args(["test", "--quiet", "--package", "mantlet", "--package", "mantlet-gateway"]);
+    command.args(["--package", "mantlet-settings"]);
     command.args(["--", "reference_page", "schema_page"]);
     shell::run("write docs/reference", command.env("MANTLET_GEN", "1").current_dir(&workspace.root))
 }

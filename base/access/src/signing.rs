@@ -22,6 +22,8 @@ use zeroize::Zeroizing;
 
 /// The model's file name inside a bundle, also what its manifest calls it.
 pub const MODEL_FILE: &str = "model.onnx";
+/// The state of a streaming model in a bundle.
+pub const STATE_FILE: &str = "model.state";
 /// The manifest's file name inside a bundle.
 pub const MANIFEST_FILE: &str = "manifest.json";
 /// The signature's file name inside a bundle.

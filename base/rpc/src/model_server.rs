@@ -36,9 +36,22 @@ pub struct Load {
     /// What it takes and gives, where that is known from before: then it is loaded when first asked for.
     #[serde(default)]
     pub known: Option<ModelMetadata>,
+    /// Of a streaming model, whether this is its first state here; it is loaded at once, whatever is known.
+    #[serde(default)]
+    pub state: Option<State>,
     /// What another server that holds the model is asked with.
     #[serde(default)]
     pub credential: Option<Zeroizing<String>>,
+}
+
+/// Which state of a streaming model is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// The first one here.
+    First,
+    /// A newer one, which takes the place of the one that answers; a version that is gone by now stays gone.
+    Newer,
 }
 
 /// Lets go of a version.
@@ -258,7 +271,9 @@ impl ModelServer for ModelServerClient {
         let (compute, queued) = (noted(COMPUTE).unwrap_or(0), noted(QUEUED).map(Duration::from_micros));
         // The release before says nothing, and batches nothing.
         let batch = noted(BATCH).unwrap_or(rows);
-        let outputs = oip::read_outputs(answer.into_inner())?;
-        Ok(InferResponse { outputs, compute: Duration::from_micros(compute), queued, batch })
+        let answer = answer.into_inner();
+        let snapshot = oip::read_snapshot(&answer);
+        let outputs = oip::read_outputs(answer)?;
+        Ok(InferResponse { outputs, compute: Duration::from_micros(compute), queued, batch, snapshot })
     }
 }

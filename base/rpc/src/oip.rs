@@ -185,6 +185,17 @@ pub fn write_request(request: InferRequest) -> ModelInferRequest {
     message
 }
 
+/// The parameter that says how far the state that answered had learnt, where the model is one that learns.
+const SNAPSHOT: &str = "snapshot";
+
+/// How far the state that answered had learnt, where the answer says it.
+pub fn read_snapshot(message: &ModelInferResponse) -> Option<u64> {
+    match message.parameters.get(SNAPSHOT)?.parameter_choice.as_ref()? {
+        ParameterChoice::Uint64Param(snapshot) => Some(*snapshot),
+        _ => None,
+    }
+}
+
 /// Writes an answer.
 pub fn write_response(model: &str, version: u64, id: Option<&str>, response: InferResponse) -> ModelInferResponse {
     let mut message = ModelInferResponse {
@@ -193,6 +204,10 @@ pub fn write_response(model: &str, version: u64, id: Option<&str>, response: Inf
         id: id.unwrap_or_default().to_owned(),
         ..ModelInferResponse::default()
     };
+    if let Some(snapshot) = response.snapshot {
+        let parameter_choice = Some(ParameterChoice::Uint64Param(snapshot));
+        message.parameters.insert(SNAPSHOT.to_owned(), InferParameter { parameter_choice });
+    }
     for tensor in response.outputs {
         message.raw_output_contents.push(tensor.data().clone());
         message.outputs.push(InferOutputTensor {

@@ -432,6 +432,40 @@ pub type NamespacePolicies = Changes<Namespace, String>;
 /// Changes of credentials, by token id.
 pub type Credentials = Changes<String, TokenRecord>;
 
+/// A version of a model.
+pub type VersionKey = (Namespace, ModelName, Version);
+
+/// Asks that a streaming version's new state be signed and served.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TakeSnapshot {
+    /// Who asks.
+    pub actor: String,
+    /// The version.
+    pub version: VersionKey,
+    /// The id of the state in staging.
+    pub staged: String,
+}
+
+/// A signed state of a streaming version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Counted from 1 for each version; the bundle that was deployed is none.
+    pub number: u64,
+    /// Its bundle.
+    pub digest: Digest,
+    /// Bytes of its state.
+    pub size: u64,
+    /// The next entry of the joined log that it learns from.
+    pub offset: u64,
+    /// Examples that it has learnt.
+    pub learnt: u64,
+    /// When it was signed.
+    pub at: Timestamp,
+}
+
+/// Changes of the newest snapshots, by version.
+pub type Heads = Changes<VersionKey, Snapshot>;
+
 service! {
     /// Signed bundles, versions, callers, and the ledger's sequence.
     pub trait Registry, client RegistryClient, router registry_router, path "mantlet.Registry" {
@@ -497,13 +531,42 @@ service! {
         fn revoke_publisher(RevokePublisher) -> ChangedPublisher;
         /// The node's keys in force.
         fn keys(()) -> Vec<KeyRecord>;
+        /// Checks, signs and publishes a streaming version's new state, which is the one to serve from now on.
+        fn take_snapshot(TakeSnapshot) -> Snapshot;
+        /// The snapshots of a version that are kept, the newest first.
+        fn snapshots(VersionKey) -> Vec<Snapshot>;
+        /// Follows the newest snapshots of streaming versions.
+        fn heads(Since) -> Heads;
     }
 }
 
-/// Serves a trainer all that it asks a registry for: [`Registry::versions`].
-pub fn versions_router(inner: std::sync::Arc<dyn Registry>) -> axum::Router {
-    crate::remote::serve(axum::Router::new(), "/mantlet.Registry/versions", move |request: Select| {
-        let inner = inner.clone();
+/// Serves a trainer all that it asks a registry for: versions, whether they may answer, snapshots, and that new ones be
+/// signed.
+pub fn trainer_router(inner: std::sync::Arc<dyn Registry>) -> axum::Router {
+    let (versions, snapshots, may_answer) = (inner.clone(), inner.clone(), inner.clone());
+    let router = axum::Router::new();
+    let router = crate::remote::serve(router, "/mantlet.Registry/versions", move |request: Select| {
+        let inner = versions.clone();
         async move { inner.versions(request).await }
+    });
+    let router = crate::remote::serve(router, "/mantlet.Registry/snapshots", move |request: VersionKey| {
+        let inner = snapshots.clone();
+        async move { inner.snapshots(request).await }
+    });
+    let router = crate::remote::serve(router, "/mantlet.Registry/may_answer", move |request: VersionRecord| {
+        let inner = may_answer.clone();
+        async move { inner.may_answer(request).await }
+    });
+    crate::remote::serve(router, "/mantlet.Registry/take_snapshot", move |request: TakeSnapshot| {
+        let inner = inner.clone();
+        async move { inner.take_snapshot(request).await }
+    })
+}
+
+/// Serves an orchestrator all that it asks a registry for: [`Registry::heads`].
+pub fn heads_router(inner: std::sync::Arc<dyn Registry>) -> axum::Router {
+    crate::remote::serve(axum::Router::new(), "/mantlet.Registry/heads", move |request: Since| {
+        let inner = inner.clone();
+        async move { inner.heads(request).await }
     })
 }

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use types::{ModelName, Namespace, Timestamp, Version};
 
+use crate::registry::Snapshot;
+
 /// Names a model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EvaluationOf {
@@ -24,6 +26,107 @@ pub struct Evaluation {
     pub labels: BTreeMap<String, LabelCount>,
     /// Until when events were looked at.
     pub watermark: Option<Timestamp>,
+    /// Versions that learn from labels, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub learning: Vec<Learning>,
+    /// What has drifted lately, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alarms: Vec<VersionAlarm>,
+}
+
+/// What drifted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlarmKind {
+    /// What a version is asked.
+    Inputs,
+    /// What it answers.
+    Answers,
+    /// How often it is wrong.
+    Errors,
+}
+
+/// A column that moved.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Shift {
+    /// Its name.
+    pub column: String,
+    /// How far: the population stability index.
+    pub effect: f64,
+    /// The evidence, an e-value: on average 1 at most without a change.
+    pub evidence: f64,
+}
+
+/// Something drifted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Alarm {
+    /// When it was found.
+    pub at: Timestamp,
+    /// What.
+    pub kind: AlarmKind,
+    /// What moved most, and by how much, in words.
+    pub what: String,
+    /// When all was still as before, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// What moved most, first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moved: Vec<Shift>,
+}
+
+/// An alarm of a version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VersionAlarm {
+    /// Which.
+    pub version: Version,
+    /// What happened.
+    #[serde(flatten)]
+    pub alarm: Alarm,
+}
+
+/// What a streaming version has learnt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Learning {
+    /// Which one.
+    pub version: Version,
+    /// Examples learnt.
+    pub learnt: u64,
+    /// The next entry of the joined log that it takes in.
+    pub offset: u64,
+    /// Entries of the joined log that it has not looked at.
+    pub behind: u64,
+    /// The state that answers; nothing before the first label.
+    pub snapshot: Option<Snapshot>,
+    /// For how long the oldest example waits that is learnt, and not in the state that answers; in milliseconds.
+    pub staleness_ms: u64,
+    /// How often what was learnt was thrown away, since it was no number or far worse than before.
+    pub collapses: u64,
+    /// Bytes that it takes.
+    pub memory: u64,
+    /// How right it was with each example before it learnt it: the figures of an evaluation.
+    pub figures: Option<Value>,
+}
+
+/// Asks for examples: predictions with their labels, as versions learn them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExamplesOf {
+    /// The model's namespace.
+    pub namespace: Namespace,
+    /// Its name.
+    pub model: ModelName,
+    /// From this entry of the joined log on.
+    pub from: u64,
+    /// At most this many.
+    pub limit: u32,
+}
+
+/// Examples of a model, in the order in which its versions learn them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Examples {
+    /// One object each; `offset` is its place in the joined log.
+    pub examples: Vec<Value>,
+    /// Where to ask on; nothing at the end.
+    pub next: Option<u64>,
 }
 
 /// How right a version was.
@@ -54,10 +157,106 @@ pub struct LabelCount {
     pub last: Option<String>,
 }
 
+/// How a challenger of a model stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stand {
+    /// It is compared with the champion.
+    Judging,
+    /// It is proven to be better, and a person is asked.
+    Proposed,
+    /// It answers.
+    Promoted,
+    /// It answered, became worse, and the champion answers again.
+    HandedBack,
+    /// A person said no.
+    Rejected,
+}
+
+/// What speaks for a challenger.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The first entry of the joined log that counts, and the one after the last.
+    pub from: u64,
+    /// See `from`.
+    pub offset: u64,
+    /// Examples that both answered before they learnt them.
+    pub labels: u64,
+    /// What the champion lost a label, 0 … 1: half of the Brier score, or its error as e / (e + s).
+    pub champion_loss: f64,
+    /// What the challenger lost.
+    pub challenger_loss: f64,
+    /// The logarithm of its wealth, while it is not proven.
+    pub log_wealth: Option<f64>,
+    /// What that must reach.
+    pub needed: Option<f64>,
+    /// The probability with which one that is not better is promoted.
+    pub alpha: f64,
+}
+
+/// A champion and a challenger of a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rollout {
+    /// The model; a reader knows it.
+    pub model: ModelName,
+    /// The version that answered when the challenger came.
+    pub champion: Version,
+    /// The version that would like to.
+    pub challenger: Version,
+    /// How it stands.
+    pub stand: Stand,
+    /// What is known now.
+    pub evidence: Evidence,
+    /// What was known when it was decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decided: Option<Evidence>,
+    /// What is lacking, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// What a person said of it, and who.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub word: Option<String>,
+}
+
+/// What a person says of a challenger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Say {
+    /// It may answer.
+    Approve,
+    /// It may not.
+    Reject,
+    /// It may no longer: the champion answers again.
+    Undo,
+}
+
+/// A person's word on a challenger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Word {
+    /// Who says it.
+    pub actor: String,
+    /// The model's namespace.
+    pub namespace: Namespace,
+    /// The model.
+    pub model: ModelName,
+    /// The challenger.
+    pub challenger: Version,
+    /// What.
+    pub say: Say,
+    /// Why.
+    pub reason: String,
+}
+
 service! {
     /// What was learnt about models from labels.
     pub trait Trainer, client TrainerClient, router trainer_router, path "mantlet.Trainer" {
         /// How right a model's versions were.
         fn evaluation(EvaluationOf) -> Evaluation;
+        /// Predictions of a model with their labels.
+        fn examples(ExamplesOf) -> Examples;
+        /// Challengers of a namespace, and how they stand.
+        fn rollouts(Namespace) -> Vec<Rollout>;
+        /// Takes a person's word on a challenger.
+        fn decide(Word) -> Rollout;
     }
 }

@@ -13,6 +13,8 @@ pub enum Collection {
     Model,
     /// A version: `namespace/name/number`, zero-padded. Written by the registry.
     Version,
+    /// A streaming version's signed state: `namespace/name/version/number`, both zero-padded. Written by the registry.
+    Snapshot,
     /// A caller: `namespace/name`. Written by the registry.
     Caller,
     /// A token: its id. Written by the registry.
@@ -39,9 +41,10 @@ pub enum Collection {
 
 impl Collection {
     /// Every collection there is.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Model,
         Self::Version,
+        Self::Snapshot,
         Self::Caller,
         Self::Token,
         Self::Policy,
@@ -69,6 +72,7 @@ impl Collection {
         match self {
             Self::Model => "model",
             Self::Version => "version",
+            Self::Snapshot => "snapshot",
             Self::Caller => "caller",
             Self::Token => "token",
             Self::Policy => "policy",

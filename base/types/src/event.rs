@@ -180,6 +180,9 @@ pub fn feedback(gateway: &str) -> String {
     format!("feedback.{gateway}")
 }
 
+/// How the streams of gateways' predictions begin.
+pub const PREDICTIONS: &str = "predictions.";
+
 /// The stream of what became of labels.
 pub const JOINED: &str = "joined.trainer";
 

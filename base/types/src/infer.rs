@@ -39,6 +39,8 @@ pub struct InferResponse {
     pub queued: Option<Duration>,
     /// Rows of the batch it was computed in, its own among them.
     pub batch: u64,
+    /// How far the state that answered had learnt, where the model is one that learns: its offset in the joined log.
+    pub snapshot: Option<u64>,
 }
 
 /// What a model declares of one input or output.

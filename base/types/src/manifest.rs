@@ -376,9 +376,20 @@ pub struct Learning {
     /// When to retrain; `never` by default.
     #[serde(default)]
     pub retrain: Retrain,
-    /// Whether a better version takes over by itself; `off` by default.
+    /// Whether a better version takes over by itself; `off` by default: each deploy takes over at once.
     #[serde(default)]
     pub promote: Promote,
+    /// The time over which a challenger must be better on average; 1d by default, 0s where better now is enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub season: Option<Span>,
+}
+
+impl Learning {
+    /// Seconds over which a challenger must be better on average; nothing where better now is enough.
+    pub fn season(&self) -> Option<f64> {
+        let season = self.season.unwrap_or_else(day).0;
+        (!season.is_zero()).then_some(season.as_secs_f64())
+    }
 }
 
 /// When to retrain.
@@ -548,16 +559,18 @@ impl Manifest {
     /// `not_supported_yet`.
     pub fn refuse_unsupported(&self) -> Result<(), Refusal> {
         let spec = &self.spec;
-        let field = if !matches!(spec.source, Source::Onnx(_) | Source::Upstream(_)) {
-            "spec.source: only `onnx` and `upstream` act"
+        let field = if matches!(spec.source, Source::Bundle(_)) {
+            "spec.source: `bundle`"
         } else if spec.slo.availability.is_some() {
             "spec.slo.availability"
         } else if spec.scale.min == 0 {
             "spec.scale.min: 0"
         } else if spec.rollout != Rollout::default() {
             "spec.rollout"
-        } else if spec.learning != Learning::default() {
-            "spec.learning"
+        } else if spec.learning.retrain != Retrain::Never {
+            "spec.learning.retrain"
+        } else if spec.learning != Learning::default() && !matches!(spec.source, Source::Online(_)) {
+            "spec.learning of a model that does not learn"
         } else if spec.protection != Protection::default() {
             "spec.protection"
         } else {

@@ -106,6 +106,7 @@ pub const KEYS: &[Key] = &[
         "",
         "addresses that models of other servers may be asked at, like https://triton:8000, separated by commas",
     ),
+    key("trainer", "snapshot-every", "1s", "the least time between two states of a streaming model that answer"),
 ];
 
 /// Where a value came from.
@@ -169,6 +170,8 @@ pub struct Settings {
     pub upstreams: Vec<String>,
     /// How long certificates of services last, 3 s to 1 h.
     pub life: Duration,
+    /// The least time between two states of a streaming model that answer.
+    pub snapshot_every: Duration,
     /// Where spans go, and of what; none are made where it is nowhere.
     pub traces: Option<Traces>,
     /// Whose JSON Web Tokens are believed, and where its keys are read.
@@ -382,6 +385,7 @@ impl Resolved {
         Ok(Settings {
             traces: self.traces()?,
             issuer: self.issuer()?,
+            snapshot_every: self.get::<Span>("trainer", "snapshot-every")?.0,
             life: self.get::<Span>("node", "certificates")?.0.clamp(Duration::from_secs(3), SERVICE_LIFE),
             sandbox,
             upstreams: self.upstreams()?,

@@ -27,6 +27,9 @@ struct Deployed {
     namespace: String,
     version: u64,
     digest: String,
+    /// The version that goes on answering while this one proves itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    challenges: Option<u64>,
 }
 
 pub(crate) async fn run(client: &Client, arguments: &Deploy, format: Format) -> Result<(), Refusal> {
@@ -40,11 +43,18 @@ pub(crate) async fn run(client: &Client, arguments: &Deploy, format: Format) -> 
     let body = json!({ "upload": upload, "manifest": manifest, "signature": signature });
     let request = client.request(Method::POST, "/v1/deploys").json(&body);
     let deployed: Deployed = client.json(request).await?;
-    if arguments.wait {
+    if arguments.wait && deployed.challenges.is_none() {
         wait(client, &deployed, arguments.timeout.0).await?;
     }
     output::show(&deployed, format, |deployed| {
-        let Deployed { name, namespace, version, digest } = deployed;
+        let Deployed { name, namespace, version, digest, challenges } = deployed;
+        if let Some(champion) = challenges {
+            let digest = &digest[..12];
+            return format!(
+                "{namespace}/{name} version {version} challenges version {champion}, which answers (bundle {digest})\nsee how \
+                 it stands: mantlet rollouts\n"
+            );
+        }
         let state = if arguments.wait { "answers" } else { "is deployed" };
         let next = super::models::next_steps(client, name);
         format!("{namespace}/{name} version {version} {state} (bundle {})\n{next}", &digest[..12])

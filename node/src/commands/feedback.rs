@@ -1,4 +1,5 @@
-//! `mantlet feedback` and `models evaluation`: labels go in, how right each version was comes out.
+//! `mantlet feedback`, `models evaluation` and `models examples`: labels go in, how right each version was comes out, and
+//! what it was asked.
 
 use std::{fs, io::Read as _, path::Path};
 
@@ -62,6 +63,19 @@ pub(crate) async fn evaluation(client: &Client, name: &ModelName, format: Format
     Ok(())
 }
 
+pub(crate) async fn examples(client: &Client, name: &ModelName, from: u64) -> Result<(), Refusal> {
+    let mut from = Some(from);
+    while let Some(offset) = from {
+        let page: Value = client.get(&format!("/v1/models/{name}/examples?from={offset}")).await?;
+        let lines: Vec<String> = page["examples"].as_array().into_iter().flatten().map(Value::to_string).collect();
+        if !lines.is_empty() {
+            output::raw(&lines.join("\n"));
+        }
+        from = page["next"].as_u64();
+    }
+    Ok(())
+}
+
 const CLASSES: [(&str, &str); 6] = [
     ("accuracy", "ACCURACY"),
     ("balanced_accuracy", "BALANCED"),
@@ -75,6 +89,20 @@ const NUMBERS: [(&str, &str); 5] =
 
 fn describe(name: &ModelName, shown: &Value) -> String {
     let mut out = String::new();
+    for learning in shown["learning"].as_array().into_iter().flatten() {
+        let answers = match learning["snapshot"].as_object() {
+            Some(snapshot) => format!("snapshot {} answers, with {} of them", snapshot["number"], snapshot["learnt"]),
+            None => "it answers as it was deployed".to_owned(),
+        };
+        out.push_str(&format!(
+            "{name} version {} has learnt {} examples; {answers}\n",
+            learning["version"], learning["learnt"]
+        ));
+        let regression = learning["figures"]["long"].get("mae").is_some();
+        out.push_str("each judged before it was learnt:\n");
+        out.push_str(&figures(&learning["figures"], regression));
+        out.push('\n');
+    }
     for version in shown["versions"].as_array().into_iter().flatten() {
         let age =
             version["label_age_ms"].as_u64().map_or_else(|| "-".into(), |age| format!("{:.1} s", age as f64 / 1e3));
@@ -84,22 +112,19 @@ fn describe(name: &ModelName, shown: &Value) -> String {
             version["kind"].as_str().unwrap_or("-"),
             version["labelled"],
         ));
-        let columns = if version["kind"] == "regression" { NUMBERS.as_slice() } else { CLASSES.as_slice() };
-        let headings: Vec<&str> = ["ROWS", ""].into_iter().chain(columns.iter().map(|(_, heading)| *heading)).collect();
-        let rows: Vec<Vec<String>> =
-            [("since_start", "since start"), ("long", "long window"), ("short", "short window")]
-                .iter()
-                .map(|(part, words)| {
-                    let figures = &version["figures"][part];
-                    let number = |(field, _): &(&str, &str)| {
-                        figures[field].as_f64().map_or_else(|| "-".into(), |n| format!("{n:.4}"))
-                    };
-                    let ends = [figures["rows"].to_string(), (*words).to_owned()];
-                    ends.into_iter().chain(columns.iter().map(number)).collect()
-                })
-                .collect();
-        out.push_str(&table(&headings, &rows));
+        out.push_str(&figures(&version["figures"], version["kind"] == "regression"));
         out.push('\n');
+    }
+    for alarm in shown["alarms"].as_array().into_iter().flatten() {
+        let at = alarm["at"].as_u64().map_or_else(String::new, |at| output::date(Timestamp(at)));
+        let since =
+            alarm["since"].as_u64().map_or_else(String::new, |at| format!(", since {}", output::date(Timestamp(at))));
+        out.push_str(&format!(
+            "drift of {} of version {}, found {at}{since}: {}\n",
+            alarm["kind"].as_str().unwrap_or("-"),
+            alarm["version"],
+            alarm["what"].as_str().unwrap_or("-"),
+        ));
     }
     if out.is_empty() {
         out.push_str("no label has met a prediction of this model yet: `mantlet feedback FILE`\n\n");
@@ -120,6 +145,23 @@ fn describe(name: &ModelName, shown: &Value) -> String {
         out.push_str(&format!("labels are read until {}\n", output::date(Timestamp(at))));
     }
     out
+}
+
+/// Figures since the start and of both windows.
+fn figures(figures: &Value, regression: bool) -> String {
+    let columns = if regression { NUMBERS.as_slice() } else { CLASSES.as_slice() };
+    let headings: Vec<&str> = ["ROWS", ""].into_iter().chain(columns.iter().map(|(_, heading)| *heading)).collect();
+    let rows: Vec<Vec<String>> = [("since_start", "since start"), ("long", "long window"), ("short", "short window")]
+        .iter()
+        .map(|(part, words)| {
+            let figures = &figures[part];
+            let number =
+                |(field, _): &(&str, &str)| figures[field].as_f64().map_or_else(|| "-".into(), |n| format!("{n:.4}"));
+            let ends = [figures["rows"].to_string(), (*words).to_owned()];
+            ends.into_iter().chain(columns.iter().map(number)).collect()
+        })
+        .collect();
+    table(&headings, &rows)
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ pub(crate) async fn run(node: &Node, verb: Option<ModelsVerb>, format: Format) -
         ModelsVerb::List => list(&Client::find(node)?, format).await,
         ModelsVerb::Show { name } => show(&Client::find(node)?, &name, format).await,
         ModelsVerb::Export { name, dir, version } => export(&Client::find(node)?, &name, &dir, version, format).await,
+        ModelsVerb::Examples { name, from } => feedback::examples(&Client::find(node)?, &name, from).await,
         ModelsVerb::Evaluation { name } => feedback::evaluation(&Client::find(node)?, &name, format).await,
         ModelsVerb::Sample { name } => sample(&Client::find(node)?, &name).await,
     }

@@ -13,7 +13,7 @@ use rpc::{
     door::{self, Badge, Rooms},
     model_server::Renewal,
     orchestrator::{OrchestratorClient, orchestrator_router},
-    registry::{RegistryClient, registry_router, versions_router},
+    registry::{RegistryClient, heads_router, registry_router, trainer_router as registry_for_trainer},
     store::{CatalogClient, LogClient, StreamsClient},
     supervisor::SupervisorClient,
     trainer::{TrainerClient, trainer_router},
@@ -111,7 +111,8 @@ impl Order {
         let (artefacts, run) = (self.root.join("artefacts"), self.run.clone());
         let (read, write, start) = match &self.service {
             Service::Registry => (vec![run], vec![artefacts], Vec::new()),
-            Service::Trainer => (vec![run], Vec::new(), Vec::new()),
+            // It hands states over in staging, and reads those that are signed.
+            Service::Trainer => (vec![run, artefacts.clone()], vec![artefacts.join("staging")], Vec::new()),
             Service::Gateway(_) => {
                 let mut read: Vec<PathBuf> = sandbox::OUTWARD.iter().map(PathBuf::from).chain([run]).collect();
                 if let Some((_, KeySet::File(keys))) = &settings.issuer {
@@ -175,23 +176,27 @@ pub(crate) async fn run(Prepared { order, settings }: Prepared, parent: u32) -> 
             tokio::spawn(badges.run(stop.told()));
             tokio::spawn(services::run_registry(registry.clone(), stop.told()));
             let whole = door::for_services(&["gateway", "supervisor"], registry_router(registry.clone()));
-            let versions = door::for_services(&["trainer"], versions_router(registry));
-            let rooms: Rooms = Arc::new(move |peer| whole(peer).or_else(|| versions(peer)));
+            let trainer = door::for_services(&["trainer"], registry_for_trainer(registry.clone()));
+            let heads = door::for_services(&["orchestrator"], heads_router(registry));
+            let rooms: Rooms = Arc::new(move |peer| whole(peer).or_else(|| trainer(peer)).or_else(|| heads(peer)));
             serve(badge, rooms, &settings, &stop).await
         }
         Service::Orchestrator => {
             let catalog = Arc::new(CatalogClient(supervisor));
-            let (orchestrator, executor) = services::orchestrator(&shared, &settings, catalog, badge.clone()).await?;
+            let registry = Arc::new(RegistryClient(connect("registry")?));
+            let (orchestrator, executor) =
+                services::orchestrator(&shared, &settings, catalog, registry, badge.clone()).await?;
             tokio::spawn(badges.run(stop.told()));
             let executor = tokio::spawn(executor.run(stop.told()));
-            let rooms = door::for_services(&["gateway"], orchestrator_router(orchestrator));
+            let rooms = door::for_services(&["gateway", "trainer"], orchestrator_router(orchestrator));
             serve(badge, rooms, &settings, &stop).await?;
             executor.await.map_err(|error| output::internal(&error))
         }
         Service::Trainer => {
             let stores = (Arc::new(CatalogClient(supervisor.clone())) as _, Arc::new(StreamsClient(supervisor)) as _);
             let registry = Arc::new(RegistryClient(connect("registry")?));
-            let (trainer, work) = services::trainer(&shared, &settings, stores, registry).await?;
+            let orchestrator = Arc::new(OrchestratorClient(connect("orchestrator")?));
+            let (trainer, work) = services::trainer(&shared, &settings, stores, registry, orchestrator).await?;
             tokio::spawn(badges.run(stop.told()));
             let work = tokio::spawn(work.run(stop.told()));
             let rooms = door::for_services(&["gateway"], trainer_router(trainer));

@@ -82,12 +82,17 @@ pub(super) async fn orchestrator(
     shared: &Shared,
     settings: &Settings,
     catalog: Arc<dyn Catalog>,
+    registry: Arc<dyn rpc::Registry>,
     badge: Badge,
 ) -> Result<(Arc<Orchestrator>, Executor), Refusal> {
     let backend = Arc::new(local(shared, settings, badge)?);
     let spread = orchestrator::Spread { alone: settings.alone, shared: settings.shared_memory };
     let bounds = orchestrator::Bounds { spread, upstreams: settings.upstreams.clone() };
-    let (orchestrator, executor) = Orchestrator::open(catalog, shared.clock.clone(), backend, bounds).await?;
+    let heads: orchestrator::AskHeads = Box::new(move |since| {
+        let registry = registry.clone();
+        Box::pin(async move { registry.heads(since).await })
+    });
+    let (orchestrator, executor) = Orchestrator::open(catalog, shared.clock.clone(), backend, heads, bounds).await?;
     Ok((Arc::new(orchestrator), executor))
 }
 
@@ -97,9 +102,20 @@ pub(super) async fn trainer(
     settings: &Settings,
     (catalog, streams): (Arc<dyn Catalog>, Arc<dyn Streams>),
     registry: Arc<dyn rpc::Registry>,
+    orchestrator: Arc<dyn rpc::Orchestrator>,
 ) -> Result<(Arc<Trainer>, Work), Refusal> {
     let (keep, keep_bytes) = (settings.limits.keep, settings.limits.keep_bytes);
-    let parts = trainer::Parts { streams, catalog, registry, clock: shared.clock.clone(), keep, keep_bytes };
+    let parts = trainer::Parts {
+        streams,
+        catalog,
+        artefacts: shared.artefacts.clone(),
+        registry,
+        orchestrator,
+        clock: shared.clock.clone(),
+        keep,
+        keep_bytes,
+        snapshot_every: settings.snapshot_every,
+    };
     let (trainer, work) = Trainer::open(parts).await?;
     Ok((Arc::new(trainer), work))
 }

@@ -3,6 +3,7 @@
 mod audit;
 mod callers;
 mod evaluation;
+mod examples;
 mod feedback;
 mod keys;
 mod models;
@@ -12,6 +13,7 @@ mod plan;
 mod policy;
 mod predictions;
 mod publishers;
+mod rollouts;
 mod secrets;
 
 use std::sync::Arc;
@@ -43,6 +45,9 @@ pub(crate) fn routes() -> Router<Arc<Ring>> {
         .route("/v1/models/{model}/bundle", get(models::bundle))
         .route("/v1/models/{model}/bundle/{file}", get(models::bundle_file))
         .route("/v1/models/{model}/evaluation", get(evaluation::show))
+        .route("/v1/models/{model}/examples", get(examples::list))
+        .route("/v1/rollouts", get(rollouts::list))
+        .route("/v1/rollouts/{model}/{challenger}/{say}", post(rollouts::decide))
         .route("/v1/feedback", post(feedback::take))
         .route("/v1/deploys", post(models::deploy))
         .route("/v1/callers", get(callers::list).post(callers::add))

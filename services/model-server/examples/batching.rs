@@ -138,6 +138,7 @@ fn bundle(folder: &Path, model: Vec<u8>) -> Outcome<Load> {
         path: folder.to_owned(),
         keys: vec![key.public()?.pem().to_owned()],
         known: None,
+        state: None,
         credential: None,
     })
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use access::signing::{self, MANIFEST_FILE, MODEL_FILE, PublicKey, SIGNATURE_FILE};
+use access::signing::{self, MANIFEST_FILE, MODEL_FILE, PublicKey, SIGNATURE_FILE, STATE_FILE};
 use types::{Code, Digest, Manifest, Refusal, manifest::Source};
 
 /// Bytes of all files of a bundle, at most.
@@ -11,7 +11,7 @@ const LIMIT: u64 = 8 << 30;
 /// A bundle whose every byte was checked.
 #[derive(Debug)]
 pub struct Bundle {
-    /// The model's bytes; none where another server holds it.
+    /// The model's bytes, or what a streaming model has learnt; none where another server holds it.
     pub model: Vec<u8>,
     /// Its manifest.
     pub manifest: Manifest,
@@ -37,6 +37,7 @@ pub fn open(path: &Path, digest: Digest, trusted: &[PublicKey]) -> Result<Bundle
     let manifest = Manifest::from_json(&take(MANIFEST_FILE)?)?;
     let model = match &manifest.spec.source {
         Source::Upstream(_) => Vec::new(),
+        Source::Online(_) => take(STATE_FILE)?,
         _ => take(MODEL_FILE)?,
     };
     Ok(Bundle { model, manifest })

@@ -22,6 +22,7 @@ use types::{ModelName, Version};
 use crate::{
     batcher::{Pool, Queue},
     load::{Form, Loaded},
+    streaming::Streaming,
     trial::Golden,
     upstream::Upstream,
 };
@@ -38,6 +39,8 @@ pub(crate) struct Slot {
     pub(crate) load: Load,
     /// The way to it, where another server holds it.
     pub(crate) upstream: Option<Arc<Upstream>>,
+    /// The model, where it is one that learns: always in memory.
+    pub(crate) streaming: Option<Streaming>,
     pool: RwLock<Option<Pool>>,
     /// What was found out when it was first loaded.
     learned: Mutex<Option<Learned>>,
@@ -64,6 +67,7 @@ impl Slot {
         Self {
             load,
             upstream: None,
+            streaming: None,
             pool: RwLock::new(None),
             learned: Mutex::new(None),
             users: AtomicU32::new(0),
@@ -79,6 +83,12 @@ impl Slot {
     /// A model that another server holds.
     pub(crate) fn outward(load: Load, upstream: Upstream) -> Self {
         Self { upstream: Some(Arc::new(upstream)), ..Self::cold(load) }
+    }
+
+    /// A streaming model.
+    pub(crate) fn streaming(load: Load, streaming: Streaming) -> Self {
+        let bytes = AtomicU64::new(streaming.model().memory() as u64);
+        Self { streaming: Some(streaming), bytes, ..Self::cold(load) }
     }
 
     /// A model that was just loaded.
@@ -212,6 +222,16 @@ impl Cache {
         before
     }
 
+    /// Puts a model in the place of the same version; nowhere, when that is gone.
+    pub(crate) fn swap(&self, slot: Arc<Slot>) {
+        let mut slots = self.slots.write();
+        let versions = slots.get_mut(&slot.load.model);
+        let before = versions.and_then(|all| all.iter_mut().find(|old| old.load.version == slot.load.version));
+        if let Some(before) = before {
+            *before = slot;
+        }
+    }
+
     pub(crate) fn remove(&self, model: &ModelName, version: Version) -> Option<Arc<Slot>> {
         let mut slots = self.slots.write();
         let versions = slots.get_mut(model)?;
@@ -246,7 +266,8 @@ impl Cache {
     /// Takes idle models out of memory, the least recently used first, until `need` more bytes have room; the caller
     /// lets go of them. An error is how many bytes are lacking.
     pub(crate) fn make_room(&self, need: u64) -> Result<Vec<Pool>, u64> {
-        let warm: Vec<Arc<Slot>> = self.all().into_iter().filter(|slot| slot.is_warm()).collect();
+        let there = |slot: &Arc<Slot>| slot.is_warm() || slot.streaming.is_some();
+        let warm: Vec<Arc<Slot>> = self.all().into_iter().filter(there).collect();
         let mut taken: u64 = warm.iter().map(|slot| slot.bytes()).sum();
         let mut idle: Vec<&Arc<Slot>> = warm.iter().filter(|slot| !slot.is_used()).collect();
         idle.sort_by_key(|slot| slot.used.load(Ordering::Relaxed));

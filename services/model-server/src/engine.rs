@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use ort::{environment::Environment, logging::LogLevel};
-use rpc::model_server::{Away, Load, ModelServer, ServerStatus, Unload};
+use rpc::model_server::{Away, Load, ModelServer, ServerStatus, State, Unload};
 use tokio::time::Instant;
 use types::{
     Code, Refusal,
@@ -23,6 +23,7 @@ use crate::{
     cache::{Cache, Gauge, Slot},
     load::{self, Loaded},
     runtime,
+    streaming::Streaming,
 };
 
 /// Inferences waiting for a session, at most; more are refused at once.
@@ -154,6 +155,23 @@ impl Inner {
         Ok(metadata)
     }
 
+    /// Takes a streaming model's state in; the one before answers until then.
+    async fn hold(&self, load: Load, state: State) -> Result<ModelMetadata, Refusal> {
+        let of = load.clone();
+        let model = off_the_runtime(move || load::streaming(&of)).await??;
+        let metadata = model.metadata();
+        let threads = match self.sessions {
+            Sessions::Exactly(number) => number,
+            Sessions::Fastest { cores } => cores,
+        };
+        let slot = Arc::new(Slot::streaming(load, Streaming::new(model, threads)));
+        match state {
+            State::First => self.replace(slot).await?,
+            State::Newer => self.cache.swap(slot),
+        }
+        Ok(metadata)
+    }
+
     /// Loads a model in the form that is fastest here.
     async fn open(self: Arc<Self>, load: Load) -> Result<ModelMetadata, Refusal> {
         let _one = self.loading.lock().await;
@@ -270,6 +288,9 @@ impl ModelServer for Engine {
         if self.0.environment.is_none() {
             return self.0.reach(load).await;
         }
+        if let Some(state) = load.state {
+            return self.0.hold(load, state).await;
+        }
         match load.known.clone() {
             Some(metadata) => {
                 self.0.replace(Arc::new(Slot::cold(load))).await?;
@@ -315,6 +336,12 @@ impl ModelServer for Engine {
         let user = slot.enter();
         if let Some(upstream) = &slot.upstream {
             let response = upstream.infer(&request).await;
+            drop((in_flight, user));
+            self.0.answered.fetch_add(1, Ordering::Relaxed);
+            return response;
+        }
+        if let Some(streaming) = &slot.streaming {
+            let response = streaming.infer(request).await;
             drop((in_flight, user));
             self.0.answered.fetch_add(1, Ordering::Relaxed);
             return response;

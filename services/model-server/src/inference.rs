@@ -52,7 +52,7 @@ pub(crate) fn run(
     });
     let outputs: Vec<Tensor> = outputs.collect::<Result<_, _>>()?;
     if requests.len() == 1 {
-        return Ok(vec![InferResponse { outputs, compute, queued: None, batch: head.rows() }]);
+        return Ok(vec![InferResponse { outputs, compute, queued: None, batch: head.rows(), snapshot: None }]);
     }
     divide(requests, &outputs, compute)
 }
@@ -74,7 +74,13 @@ fn divide(requests: &[&InferRequest], outputs: &[Tensor], compute: Duration) -> 
     let batch = rows.iter().sum();
     let mut answers: Vec<InferResponse> = rows
         .iter()
-        .map(|_| InferResponse { outputs: Vec::with_capacity(outputs.len()), compute, queued: None, batch })
+        .map(|_| InferResponse {
+            outputs: Vec::with_capacity(outputs.len()),
+            compute,
+            queued: None,
+            batch,
+            snapshot: None,
+        })
         .collect();
     for output in outputs {
         let parts = split(output, &rows).ok_or_else(|| {

@@ -117,8 +117,17 @@ pub(crate) fn upstream(load: &Load) -> Result<Upstream, Refusal> {
     }
 }
 
+/// A streaming model in the state that its bundle holds.
+pub(crate) fn streaming(load: &Load) -> Result<::streaming::Model, Refusal> {
+    let bundle = verified(load)?;
+    ::streaming::Model::load(&bundle.manifest, &bundle.model)
+}
+
 fn local(bundle: &Bundle) -> Result<(), Refusal> {
     match bundle.manifest.spec.source {
+        Source::Online(_) => {
+            Err(Refusal::new(Code::LoadFailed, "the model is one that learns, and was to be loaded as another"))
+        }
         Source::Upstream(_) => {
             Err(Refusal::new(Code::LoadFailed, "another server holds the model, and this process asks nobody"))
         }

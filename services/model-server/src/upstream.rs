@@ -226,7 +226,7 @@ impl Upstream {
         let (headers, body) = whole(self.send(call.body(body)).await?).await?;
         let compute = started.elapsed();
         let outputs = read(&headers, body).map_err(|what| strange(&self.model, &what))?;
-        Ok(InferResponse { outputs, compute, queued: Some(Duration::ZERO), batch: request.rows() })
+        Ok(InferResponse { outputs, compute, queued: Some(Duration::ZERO), batch: request.rows(), snapshot: None })
     }
 
     /// Why it can't be asked right now, as known; asks again now and then.

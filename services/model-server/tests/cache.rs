@@ -42,6 +42,7 @@ impl Shelf {
             path,
             keys: vec![self.key.public().unwrap().pem().to_owned()],
             known: None,
+            state: None,
             credential: None,
         }
     }

@@ -33,6 +33,7 @@ fn load(bundle: &Bundle) -> Load {
         path: bundle.dir.path().to_owned(),
         keys: vec![bundle.key.public().unwrap().pem().to_owned()],
         known: None,
+        state: None,
         credential: None,
     }
 }

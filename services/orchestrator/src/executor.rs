@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use crate::{
     CURRENT, Shared,
     backend::{Backend, Spec},
+    heads::{self, AskHeads},
     journal::{Journal, Place},
     key,
     server::{Happened, Life, Order},
@@ -46,6 +47,13 @@ struct Reins {
     drain: oneshot::Sender<Duration>,
 }
 
+/// A newer state of a streaming replica.
+enum Swap {
+    UnderWay,
+    /// It could not be taken in, and is not tried again before there is a newer one.
+    Refused(Digest),
+}
+
 /// The orchestrator's loop.
 pub struct Executor {
     shared: Arc<Shared>,
@@ -59,11 +67,15 @@ pub struct Executor {
     open: BTreeMap<Open, Place>,
     /// With which writing of its secret a replica was loaded.
     secrets: BTreeMap<(ServerId, Replica), u64>,
+    /// What becomes of newer states that streaming replicas were given.
+    swaps: BTreeMap<(ServerId, Replica), Swap>,
+    /// Until it runs.
+    heads: Option<AskHeads>,
     happened: (mpsc::Sender<News>, mpsc::Receiver<News>),
 }
 
 impl Executor {
-    pub(crate) fn new(shared: Arc<Shared>, journal: Journal, backend: Arc<dyn Backend>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, journal: Journal, backend: Arc<dyn Backend>, heads: AskHeads) -> Self {
         let (high, low) = uuid::Uuid::now_v7().as_u64_pair();
         let at_a_time = std::thread::available_parallelism().map_or(2, usize::from).max(2);
         Self {
@@ -77,6 +89,8 @@ impl Executor {
             reins: BTreeMap::new(),
             open: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            swaps: BTreeMap::new(),
+            heads: Some(heads),
             happened: mpsc::channel(QUEUE),
         }
     }
@@ -84,6 +98,7 @@ impl Executor {
     /// Runs until `stop` resolves; then stops every model server and waits for them.
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
+        let heads = self.heads.take().map(|ask| tokio::spawn(heads::follow(self.shared.clone(), ask)));
         loop {
             let again = match self.turn().await {
                 Ok(again) => again,
@@ -104,6 +119,9 @@ impl Executor {
                 }
             }
             while self.lives.try_join_next().is_some() {}
+        }
+        if let Some(heads) = heads {
+            heads.abort();
         }
         self.stop().await;
     }
@@ -136,6 +154,7 @@ impl Executor {
             self.carry_out(plan, now).await?;
         }
         self.renew_secrets().await?;
+        self.swap();
         self.shared.publish();
         Ok(Instant::now() + again)
     }
@@ -232,16 +251,19 @@ impl Executor {
                 return;
             }
         };
-        let known = {
+        let (known, digest, streaming) = {
             let mut world = self.shared.world.lock();
             let known = world.known.get(&replica).cloned();
+            let manifest = world.manifest(&replica);
+            let streaming = manifest.is_some_and(|manifest| matches!(manifest.spec.source, Source::Online(_)));
+            let digest = world.bundle(&replica, digest);
             let Some(held) = world.servers.get_mut(server) else { return };
             held.server.replicas.insert(replica.clone(), State::Starting);
             held.digests.insert(replica.clone(), digest);
             // Where memory is shared, what was loaded before is loaded when it is asked for.
-            known.filter(|_| held.server.room == Room::Many)
+            (known.filter(|_| held.server.room == Room::Many && !streaming), digest, streaming)
         };
-        self.order(server, Order::Load { replica, digest, known, credential });
+        self.order(server, Order::Load { replica, digest, known, credential, streaming });
     }
 
     /// Loads replicas again whose secret was set anew since; they answer meanwhile.
@@ -265,10 +287,27 @@ impl Executor {
             let Ok(Some((secret, written))) = self.credential(&replica).await else { continue };
             if self.secrets.insert((server.clone(), replica.clone()), written) != Some(written) {
                 tracing::info!(server = %server.0, replica = %Named(&replica), "its secret was set anew");
-                self.order(&server, Order::Load { replica, digest, known, credential: Some(secret) });
+                let credential = Some(secret);
+                self.order(&server, Order::Load { replica, digest, known, credential, streaming: false });
             }
         }
         Ok(())
+    }
+
+    /// Gives replicas of streaming versions the newest state; they answer by the one before meanwhile.
+    fn swap(&mut self) {
+        let outdated = self.shared.world.lock().outdated();
+        for (server, replica, [before, digest]) in outdated {
+            let swap = (server, replica);
+            match self.swaps.get(&swap) {
+                Some(Swap::UnderWay) => continue,
+                Some(Swap::Refused(refused)) if *refused == digest => continue,
+                _ => {}
+            }
+            self.swaps.insert(swap.clone(), Swap::UnderWay);
+            let (server, replica) = swap;
+            self.order(&server, Order::Swap { replica, digest, before });
+        }
     }
 
     /// What a model of another server is asked with, and how often that was written.
@@ -352,6 +391,9 @@ impl Executor {
 
     fn note(&mut self, id: &ServerId, happened: Happened) -> String {
         let now = self.shared.clock.now();
+        if matches!(happened, Happened::Barren(_) | Happened::Crashed(_) | Happened::Gone) {
+            self.swaps.retain(|(server, _), _| server != id);
+        }
         let mut world = self.shared.world.lock();
         let Some(held) = world.servers.get_mut(id) else { return "unknown".into() };
         match happened {
@@ -374,6 +416,23 @@ impl Executor {
                 tracing::warn!(server = %id.0, replica = %Named(&replica), %refusal, "replica refused");
                 world.trouble.entry(replica).or_default().refused = Some(refusal);
                 "refused".into()
+            }
+            Happened::Swapped(replica, digest, outcome) => {
+                let swap = (id.clone(), replica);
+                self.swaps.remove(&swap);
+                match outcome {
+                    Ok(()) => {
+                        tracing::debug!(server = %id.0, replica = %Named(&swap.1), "a newer state answers");
+                        held.digests.insert(swap.1, digest);
+                    }
+                    // The server is about to be seen as lost, or its connection ended in the middle of the call.
+                    Err(refusal) if refusal.code == Code::ReplicaLost => {}
+                    Err(refusal) => {
+                        tracing::warn!(server = %id.0, replica = %Named(&swap.1), %refusal, "a newer state was refused");
+                        self.swaps.insert(swap, Swap::Refused(digest));
+                    }
+                }
+                "swapped".into()
             }
             Happened::Unloaded(replica) => {
                 held.server.replicas.remove(&replica);

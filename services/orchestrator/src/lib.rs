@@ -9,6 +9,7 @@
 
 pub mod backend;
 mod executor;
+mod heads;
 mod journal;
 pub mod local;
 mod outlook;
@@ -35,6 +36,7 @@ use types::{
 };
 
 pub use executor::Executor;
+pub use heads::AskHeads;
 pub use plan::{Room, Spread};
 use world::{Current, Scaled, World};
 
@@ -84,6 +86,7 @@ impl Orchestrator {
         catalog: Arc<dyn Catalog>,
         clock: Clock,
         backend: Arc<dyn backend::Backend>,
+        heads: AskHeads,
         bounds: Bounds,
     ) -> Result<(Self, Executor), Refusal> {
         let Bounds { spread, upstreams } = bounds;
@@ -108,7 +111,7 @@ impl Orchestrator {
             upstreams,
         });
         shared.publish();
-        let executor = Executor::new(shared.clone(), journal, backend);
+        let executor = Executor::new(shared.clone(), journal, backend, heads);
         Ok((Self { shared }, executor))
     }
 }

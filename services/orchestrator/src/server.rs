@@ -6,7 +6,7 @@ use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::Futures
 use plan::{ModelId, Replica, ServerId};
 use rpc::{
     ModelServer as _,
-    model_server::{Away, Load, ModelServerClient, Unload},
+    model_server::{Away, Load, ModelServerClient, State, Unload},
 };
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
@@ -32,7 +32,15 @@ const MISSES: u32 = 2;
 /// What a model server is told to do.
 pub(crate) enum Order {
     /// Load this; `known` is what it takes and gives, where it may be loaded when first asked for.
-    Load { replica: Replica, digest: Digest, known: Option<ModelMetadata>, credential: Option<Zeroizing<String>> },
+    Load {
+        replica: Replica,
+        digest: Digest,
+        known: Option<ModelMetadata>,
+        credential: Option<Zeroizing<String>>,
+        streaming: bool,
+    },
+    /// Let this streaming replica, which holds what was learnt before, answer by this state from now on.
+    Swap { replica: Replica, digest: Digest, before: Digest },
     /// Let go of this, once its requests in flight have ended.
     Unload { replica: Replica, digest: Digest },
 }
@@ -46,6 +54,8 @@ pub(crate) enum Happened {
     Ready(Replica, Box<ModelMetadata>),
     /// It can't load this version at all.
     Refused(Replica, Refusal),
+    /// A streaming replica answers by this state, or could not take it in.
+    Swapped(Replica, Digest, Result<(), Refusal>),
     /// A replica is gone.
     Unloaded(Replica),
     /// These can't be asked right now, and why: other servers hold them, or held them until now.
@@ -187,7 +197,7 @@ impl Life {
         let (client, endpoint, backend) = (client.clone(), endpoint.clone(), self.backend.clone());
         let loading = self.loading.clone();
         match order {
-            Order::Load { replica, digest, known, credential } => async move {
+            Order::Load { replica, digest, known, credential, streaming } => async move {
                 // What is known is not loaded yet.
                 let _turn = match &known {
                     None => loading.acquire_owned().await.ok(),
@@ -202,6 +212,7 @@ impl Life {
                         path: backend.lend(&endpoint, digest).await?,
                         keys: backend.keys().await?,
                         known,
+                        state: streaming.then_some(State::First),
                         credential,
                     };
                     client.load(load).await
@@ -215,6 +226,30 @@ impl Life {
                     }
                     Err(_) => Done::Stuck(format!("loading took more than {} s", LOADING.as_secs())),
                 }
+            }
+            .boxed(),
+            Order::Swap { replica, digest, before } => async move {
+                let load = async {
+                    let load = Load {
+                        namespace: replica.model.namespace.clone(),
+                        model: replica.model.name.clone(),
+                        version: replica.version,
+                        digest,
+                        path: backend.lend(&endpoint, digest).await?,
+                        keys: backend.keys().await?,
+                        known: None,
+                        state: Some(State::Newer),
+                        credential: None,
+                    };
+                    client.load(load).await
+                };
+                let outcome = timeout(LOADING, load).await.unwrap_or_else(|_| Err(slow())).map(drop);
+                // Whichever does not answer is no longer needed there.
+                let idle = if outcome.is_ok() { before } else { digest };
+                if before != digest {
+                    backend.take_back(&endpoint, idle).await;
+                }
+                Done::Told(Happened::Swapped(replica, digest, outcome))
             }
             .boxed(),
             Order::Unload { replica, digest } => async move {

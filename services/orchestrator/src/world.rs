@@ -55,6 +55,8 @@ pub(crate) struct World {
     pub(crate) known: BTreeMap<Replica, ModelMetadata>,
     /// Answering versions of which that was not known before, and is to be kept.
     pub(crate) learned: Vec<Current>,
+    /// The bundles of the newest states of streaming versions.
+    pub(crate) heads: BTreeMap<Replica, Digest>,
     pub(crate) spread: Spread,
     pub(crate) waiting: BTreeMap<ModelId, (WaitingOn, Timestamp)>,
     restarts: BTreeMap<ModelId, u32>,
@@ -163,6 +165,24 @@ impl World {
         let wished = self.wishes.get(model).filter(|(desired, _)| desired.version == *version);
         let current = self.current.get(model).filter(|current| current.version == *version);
         wished.map(|(desired, _)| desired.manifest.clone()).or_else(|| current.map(|c| c.manifest.clone()))
+    }
+
+    /// The bundle that a replica is to be loaded from: of a streaming version, its newest state.
+    pub(crate) fn bundle(&self, replica: &Replica, deployed: Digest) -> Digest {
+        self.heads.get(replica).copied().unwrap_or(deployed)
+    }
+
+    /// Ready replicas that hold an older state than the newest, with both.
+    pub(crate) fn outdated(&self) -> Vec<(ServerId, Replica, [Digest; 2])> {
+        let of = |(id, held): (&ServerId, &Held)| {
+            let ready = held.server.replicas.iter().filter(|(_, state)| **state == State::Ready);
+            let outdated = ready.filter_map(|(replica, _)| {
+                let (held, head) = (*held.digests.get(replica)?, *self.heads.get(replica)?);
+                (held != head).then(|| (id.clone(), replica.clone(), [held, head]))
+            });
+            outdated.collect::<Vec<_>>()
+        };
+        self.servers.iter().flat_map(of).collect()
     }
 
     /// Notes why models wait, keeping since when they do.

@@ -101,13 +101,19 @@ async fn suite(orchestrator: &dyn rpc::Orchestrator) {
     assert!(orchestrator.status(of()).await.unwrap().is_empty());
 }
 
+fn no_heads() -> orchestrator::AskHeads {
+    Box::new(|_| Box::pin(std::future::pending()))
+}
+
 async fn made(dir: &tempfile::TempDir) -> (Arc<Orchestrator>, oneshot::Sender<()>) {
     over(Arc::new(SqliteCatalog::open(&dir.path().join("catalog.db")).await.unwrap())).await
 }
 
 async fn over(catalog: Arc<SqliteCatalog>) -> (Arc<Orchestrator>, oneshot::Sender<()>) {
     let (orchestrator, executor) =
-        Orchestrator::open(catalog, Clock::System, Arc::new(Barren), orchestrator::Bounds::default()).await.unwrap();
+        Orchestrator::open(catalog, Clock::System, Arc::new(Barren), no_heads(), orchestrator::Bounds::default())
+            .await
+            .unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     tokio::spawn(executor.run(async {
         let _ = stopped.await;

@@ -233,10 +233,14 @@ async fn live(orchestrator: &Orchestrator, told: &Mutex<Told>) {
     settled(orchestrator, None, 0).await;
 }
 
+fn no_heads() -> orchestrator::AskHeads {
+    Box::new(|_| Box::pin(std::future::pending()))
+}
+
 async fn open(catalog: Arc<dyn Catalog>, alone: u32) -> (Orchestrator, tokio::task::JoinHandle<()>) {
     let stage = Arc::new(Stage(remote::open(model_server_router(Arc::new(Hollow), Arc::new(|_| Ok(()))))));
     let bounds = Bounds { spread: Spread { alone, ..Spread::default() }, ..Bounds::default() };
-    let (orchestrator, executor) = Orchestrator::open(catalog, Clock::System, stage, bounds).await.unwrap();
+    let (orchestrator, executor) = Orchestrator::open(catalog, Clock::System, stage, no_heads(), bounds).await.unwrap();
     (orchestrator, tokio::spawn(executor.run(std::future::pending())))
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use access::signing::{self, MANIFEST_FILE, MODEL_FILE, SIGNATURE_FILE};
+use access::signing::{self, MANIFEST_FILE, MODEL_FILE, SIGNATURE_FILE, STATE_FILE};
 use rpc::registry::{Deploy, Deployed, Receipt, Remove, VersionRecord};
 use serde::{Deserialize, Serialize};
 use store::{Collection, Content, Document, Expect, Write, read_all};
@@ -41,12 +41,20 @@ impl Registry {
         manifest.refuse_unsupported()?;
         manifest.metadata.namespace = Some(namespace.clone());
         let (mut files, mut contents, mut size) = (BTreeMap::new(), Vec::new(), 0);
-        // Who signs a model of another server signs that it is asked there.
+        // Who signs a model of another server, or one that learns, signs what its manifest says of it.
         let mut signed = Digest::of(&serde_json::to_vec(&manifest.spec.source).map_err(internal)?);
         match (&manifest.spec.source, staged) {
             (Source::Upstream(_), None) => {}
-            (Source::Upstream(_), Some(_)) => {
-                return Err(Refusal::new(Code::RequestMalformed, "a model of another server has no file to upload"));
+            (Source::Online(_), None) => {
+                streaming::Model::complete(&mut manifest)?;
+                let state = streaming::Model::new(&manifest)?.save();
+                size = state.len() as u64;
+                files.insert(STATE_FILE.to_owned(), Digest::of(&state));
+                contents.push((STATE_FILE.to_owned(), Content::Bytes(state)));
+            }
+            (Source::Upstream(_) | Source::Online(_), Some(_)) => {
+                let what = "a model of another server, or one that learns, has no file to upload";
+                return Err(Refusal::new(Code::RequestMalformed, what));
             }
             (_, None) => return Err(Refusal::new(Code::RequestMalformed, "the request names no upload").hint(UPLOAD)),
             (_, Some(staged)) => {
@@ -122,7 +130,7 @@ impl Registry {
     }
 
     /// Publishes a bundle; one that lies there already is replaced when anybody has changed it since.
-    async fn publish(
+    pub(crate) async fn publish(
         &self,
         digest: Digest,
         contents: Vec<(String, Content)>,
@@ -170,7 +178,9 @@ impl Registry {
         let subject = format!("model:{key}");
         let receipt = self.commit(writes, "model.delete", Some(&namespace), &actor, &subject, detail).await?;
         for version in versions {
-            self.artefacts.remove(version.read::<VersionRecord>()?.digest).await?;
+            let record: VersionRecord = version.read()?;
+            self.artefacts.remove(record.digest).await?;
+            self.forget_snapshots(&(namespace.clone(), model.clone(), record.version)).await?;
         }
         Ok(receipt)
     }

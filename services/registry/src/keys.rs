@@ -5,7 +5,7 @@
 
 use access::signing::{self, SIGNATURE_FILE};
 use rpc::{
-    registry::{ChangeKey, KeyRecord, Receipt, VersionRecord},
+    registry::{ChangeKey, KeyRecord, Receipt, Snapshot, VersionRecord},
     supervisor::{self, Keyring},
 };
 use store::{Collection, Document, Expect, Write, read_all};
@@ -104,12 +104,23 @@ impl Registry {
         Ok(documents.iter().map(Document::read).collect::<Result<_, _>>()?)
     }
 
+    /// Every bundle that may be loaded.
+    async fn bundles(&self) -> Result<Vec<Digest>, Refusal> {
+        let mut digests = Vec::new();
+        for document in read_all(&*self.catalog, Collection::Version, "").await? {
+            digests.push(document.read::<VersionRecord>()?.digest);
+        }
+        for document in read_all(&*self.catalog, Collection::Snapshot, "").await? {
+            digests.push(document.read::<Snapshot>()?.digest);
+        }
+        Ok(digests)
+    }
+
     /// Signs every bundle again that the newest key has not signed; there is none while there is one key alone.
     pub(crate) async fn sign_again(&self) -> Result<(), Refusal> {
         let signing = self.signing.current();
         let [newest, _, ..] = signing.trusted() else { return Ok(()) };
-        for document in read_all(&*self.catalog, Collection::Version, "").await? {
-            let digest = document.read::<VersionRecord>()?.digest;
+        for digest in self.bundles().await? {
             let signature = match self.artefacts.read(digest, SIGNATURE_FILE).await {
                 Ok(signature) => signature,
                 // Deployed anew, it is signed anew.

@@ -16,6 +16,7 @@ mod publishers;
 mod quotas;
 mod secrets;
 pub mod sequencer;
+mod snapshots;
 
 use std::sync::Arc;
 
@@ -26,10 +27,11 @@ use ledger::{Record, batch};
 use rpc::{
     Clock, Feed, Since, Supervisor,
     registry::{
-        AddCaller, AddPublisher, CallerRecord, ChangeKey, ChangedPublisher, Credentials, Deploy, Deployed, KeyRecord,
-        LeafProof, LedgerPage, NameCaller, NamespacePolicies, NewToken, NoteCertificate, ProveTree, Publisher, Quotas,
-        ReadLedger, ReadTile, Receipt, RecordBatch, RecordErasure, RecordGap, Remove, RevokePublisher, SecretInfo,
-        Select, SetPolicy, SetQuota, SetSecret, TileData, TreeProof, Used, VersionRecord,
+        AddCaller, AddPublisher, CallerRecord, ChangeKey, ChangedPublisher, Credentials, Deploy, Deployed, Heads,
+        KeyRecord, LeafProof, LedgerPage, NameCaller, NamespacePolicies, NewToken, NoteCertificate, ProveTree,
+        Publisher, Quotas, ReadLedger, ReadTile, Receipt, RecordBatch, RecordErasure, RecordGap, Remove,
+        RevokePublisher, SecretInfo, Select, SetPolicy, SetQuota, SetSecret, Snapshot, TakeSnapshot, TileData,
+        TreeProof, Used, VersionKey, VersionRecord,
     },
 };
 use sequencer::Sequencer;
@@ -48,6 +50,8 @@ pub struct Registry {
     credentials: Feed<String, TokenRecord>,
     policies: Feed<Namespace, String>,
     quotas: Feed<Namespace, Quota>,
+    /// The newest snapshots of streaming versions.
+    heads: Feed<VersionKey, Snapshot>,
     /// Changes of models and callers are read-then-write; one at a time keeps compare-and-swap from failing.
     writing: Mutex<()>,
 }
@@ -85,12 +89,14 @@ impl Registry {
             credentials: Feed::new(),
             policies: Feed::new(),
             quotas: Feed::new(),
+            heads: Feed::new(),
             writing: Mutex::new(()),
         };
         registry.note_keys("node", &keyring).await?;
         registry.sign_again().await?;
         registry.load_policies().await?;
         registry.load_quotas().await?;
+        registry.load_heads().await?;
         for document in read_all(&*registry.catalog, Collection::Token, "").await? {
             registry.credentials.set(document.key.clone(), Some(document.read()?));
         }
@@ -284,5 +290,17 @@ impl rpc::Registry for Registry {
 
     async fn keys(&self, (): ()) -> Result<Vec<KeyRecord>, Refusal> {
         self.key_records().await
+    }
+
+    async fn take_snapshot(&self, request: TakeSnapshot) -> Result<Snapshot, Refusal> {
+        self.sign_snapshot(request).await
+    }
+
+    async fn snapshots(&self, request: VersionKey) -> Result<Vec<Snapshot>, Refusal> {
+        self.snapshots_of(&request).await
+    }
+
+    async fn heads(&self, since: Since) -> Result<Heads, Refusal> {
+        Ok(self.heads.wait(since).await)
     }
 }

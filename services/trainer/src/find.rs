@@ -9,7 +9,7 @@ use ledger::batch;
 use store::{Error, Streams, seek};
 use types::{
     PredictionId, Timestamp,
-    event::{Event, Prediction},
+    event::{Event, PREDICTIONS, Prediction},
 };
 
 /// The longest that a prediction may be stored after its id was made: the most time that a request may name, and a bit.
@@ -46,7 +46,7 @@ pub(crate) async fn predictions(
     let made = || wanted.iter().filter_map(|id| id.made());
     let (Some(first), Some(last)) = (made().min(), made().max()) else { return Ok(found) };
     let last = last.plus(LATE);
-    for stream in streams.names("predictions.").await? {
+    for stream in streams.names(PREDICTIONS).await? {
         if found.len() == wanted.len() {
             break;
         }

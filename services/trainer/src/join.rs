@@ -8,6 +8,7 @@ use std::{
 use types::{
     Manifest, PredictionId,
     event::{Feedback, Outcome, Prediction},
+    manifest::Source,
 };
 
 use crate::{
@@ -119,6 +120,10 @@ fn example(
     let row = usize::try_from(label.row).map_err(|error| wrong(error.to_string()))?;
     let answer = answer(task, &outputs, row).map_err(wrong)?;
     let truth = truth(task, &answer, &label.label).map_err(wrong)?;
+    let learns = manifest.filter(|manifest| matches!(manifest.spec.source, Source::Online(_)));
+    // Where not all of it was kept, the row is judged, and not learnt.
+    let features =
+        learns.and_then(|manifest| streaming::row(&manifest.spec.inputs, &prediction.input.whole()?, row).ok());
     Ok(Example {
         prediction: prediction.prediction,
         row: label.row,
@@ -128,6 +133,8 @@ fn example(
         contributor: label.contributor.clone(),
         answer: answer.into(),
         truth: truth.into(),
+        features,
+        snapshot: prediction.snapshot,
         at: prediction.at,
         received: label.received,
     })

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use streaming::Row;
 use types::{ModelName, Namespace, PredictionId, Timestamp, Version};
 
 use crate::answer::{Answer, Truth};
@@ -39,6 +40,12 @@ pub(crate) struct Example {
     pub(crate) answer: Said,
     /// What was right.
     pub(crate) truth: Said,
+    /// What a model that learns was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) features: Option<Row>,
+    /// How far the state that answered had learnt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) snapshot: Option<u64>,
     /// When the prediction was made, and when its label came.
     pub(crate) at: Timestamp,
     pub(crate) received: Timestamp,

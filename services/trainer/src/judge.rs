@@ -7,12 +7,15 @@ use online::{
     Snapshot as _,
     evaluate::{Answer, Classes, Numbers, Settings},
 };
-use rpc::trainer::{LabelCount, VersionEvaluation};
+use rpc::trainer::{LabelCount, VersionAlarm, VersionEvaluation};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use types::{Code, Manifest, Refusal, Version};
 
-use crate::joined::{Example, Reason, Refused, Said};
+use crate::{
+    errors::Errors,
+    joined::{Example, Reason, Refused, Said},
+};
 
 /// Versions that are judged at a time; beyond, the oldest is forgotten.
 const VERSIONS: usize = 16;
@@ -35,6 +38,8 @@ struct Judge {
     classes: Vec<String>,
     labelled: u64,
     ages: VecDeque<u64>,
+    /// Whether it errs more than before.
+    errors: Errors,
 }
 
 #[derive(Debug)]
@@ -67,6 +72,15 @@ impl Judged {
     /// What became of the labels.
     pub(crate) fn labels(&self) -> &BTreeMap<String, LabelCount> {
         &self.labels
+    }
+
+    /// Which versions err more than before.
+    pub(crate) fn alarms(&self) -> Vec<VersionAlarm> {
+        let of = |(version, judge): (&Version, &Judge)| {
+            let version = *version;
+            judge.errors.alarms().map(move |alarm| VersionAlarm { version, alarm }).collect::<Vec<_>>()
+        };
+        self.versions.iter().flat_map(of).collect()
     }
 
     /// How right the versions were, the newest first.
@@ -109,7 +123,7 @@ impl Judge {
             }
         };
         let figures = figures.map_err(|error| error.to_string())?;
-        Ok(Self { figures, classes, labelled: 0, ages: VecDeque::new() })
+        Ok(Self { figures, classes, labelled: 0, ages: VecDeque::new(), errors: Errors::default() })
     }
 
     fn take(&mut self, example: &Example) -> Result<(), String> {
@@ -124,6 +138,7 @@ impl Judge {
             _ => return Err("the answer is of another kind than those before".into()),
         }
         .map_err(|error| error.to_string())?;
+        self.errors.take(example);
         self.labelled += 1;
         let age = example.received.since(example.at).as_millis();
         self.ages.push_back(u64::try_from(age).unwrap_or(u64::MAX));
@@ -164,6 +179,8 @@ struct KeptVersion {
     classes: Vec<String>,
     labelled: u64,
     ages: VecDeque<u64>,
+    #[serde(default)]
+    errors: Errors,
     /// A snapshot in base64, of which kind it says itself.
     figures: String,
 }
@@ -175,6 +192,7 @@ impl Kept {
             classes: judge.classes.clone(),
             labelled: judge.labelled,
             ages: judge.ages.clone(),
+            errors: judge.errors.clone(),
             figures: BASE64_STANDARD.encode(match &judge.figures {
                 Figures::Classes(judge) => judge.save(),
                 Figures::Numbers(judge) => judge.save(),
@@ -197,8 +215,8 @@ impl Kept {
                     Figures::Numbers(Box::new(numbers))
                 }
             };
-            let KeptVersion { version, classes, labelled, ages, .. } = kept;
-            Ok((version, Judge { figures, classes, labelled, ages }))
+            let KeptVersion { version, classes, labelled, ages, errors, .. } = kept;
+            Ok((version, Judge { figures, classes, labelled, ages, errors }))
         };
         let versions = self.versions.into_iter().map(one).collect::<Result<_, Refusal>>()?;
         Ok(Judged { versions, labels: self.labels })

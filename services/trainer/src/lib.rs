@@ -3,32 +3,40 @@
 //! Gateways append labels to streams of their own. [`Work`] reads them in order, [`find`] looks up their predictions,
 //! [`join`] decides what becomes of each, and the outcome is appended to the joined log ([`joined`]) together with how far
 //! the labels were read. [`judge`] adds up what the joined log says; what it knows is kept in the catalog with its place
-//! in that log.
+//! in that log. Streaming versions [`learn`] from that log, and their states are signed by the registry.
 //!
 //! Does not know about: HTTP, model servers, which version answers.
 
 mod answer;
+mod errors;
 mod find;
 mod join;
 mod joined;
 mod judge;
+mod learn;
 #[cfg(test)]
 mod tests;
+mod watch;
 mod work;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use rpc::{
     Clock, Registry,
     orchestrator::ModelKey,
-    trainer::{Evaluation, EvaluationOf, LabelCount},
+    registry::VersionKey,
+    trainer::{Alarm, Evaluation, EvaluationOf, Examples, ExamplesOf, LabelCount, Rollout, VersionAlarm, Word},
 };
-use store::{Catalog, Streams};
-use types::{Namespace, Refusal, Timestamp};
+use store::{Artefacts, Catalog, Streams};
+use tokio::sync::{mpsc, oneshot};
+use types::{Code, Namespace, Refusal, Timestamp, event::JOINED};
 
-use joined::Refused;
+use joined::{Entry, Refused};
 use judge::Judged;
 pub use work::Work;
 
@@ -38,19 +46,27 @@ pub struct Parts {
     pub streams: Arc<dyn Streams>,
     /// Where evaluations are kept.
     pub catalog: Arc<dyn Catalog>,
-    /// Who knows the versions' manifests.
+    /// Where states wait to be signed, and signed ones are.
+    pub artefacts: Arc<dyn Artefacts>,
+    /// Who knows the versions' manifests, and signs states.
     pub registry: Arc<dyn Registry>,
+    /// Who is told which version is to answer.
+    pub orchestrator: Arc<dyn rpc::Orchestrator>,
     /// The clock.
     pub clock: Clock,
     /// How long events are kept, at most.
     pub keep: std::time::Duration,
     /// Bytes of the joined log that are kept, at most.
     pub keep_bytes: u64,
+    /// The least time between two signed states of a streaming version.
+    pub snapshot_every: std::time::Duration,
 }
 
 /// The trainer's door.
 pub struct Trainer {
     known: Arc<Known>,
+    streams: Arc<dyn Streams>,
+    said: mpsc::Sender<learn::Said>,
 }
 
 /// Labels whose prediction nobody knows, by namespace.
@@ -62,6 +78,13 @@ struct Known {
     models: Mutex<BTreeMap<ModelKey, Judged>>,
     strays: Mutex<Strays>,
     watermark: Mutex<Option<Timestamp>>,
+    /// The next entry of the joined log.
+    end: AtomicU64,
+    streaming: learn::Streaming,
+    learning: Mutex<learn::Reports>,
+    rollouts: Mutex<learn::Rollouts>,
+    /// What drifted without labels, by version.
+    alarms: Mutex<BTreeMap<VersionKey, Vec<Alarm>>>,
 }
 
 impl Known {
@@ -78,22 +101,84 @@ impl Trainer {
     /// # Errors
     /// When what is kept can't be read.
     pub async fn open(parts: Parts) -> Result<(Self, Work), Refusal> {
-        let known = Arc::new(Known::default());
-        let work = Work::open(parts, known.clone()).await?;
-        Ok((Self { known }, work))
+        let (known, streams) = (Arc::new(Known::default()), parts.streams.clone());
+        let (said, words) = mpsc::channel(WORDS);
+        let work = Work::open(parts, known.clone(), words).await?;
+        Ok((Self { known, streams, said }, work))
     }
 }
+
+impl Trainer {
+    /// What drifted of a model's versions without labels.
+    fn alarms(&self, namespace: &Namespace, model: &types::ModelName) -> Vec<VersionAlarm> {
+        let alarms = self.known.alarms.lock();
+        let of_model = alarms.iter().filter(|(key, _)| (&key.0, &key.1) == (namespace, model));
+        let of = |(key, alarms): (&VersionKey, &Vec<Alarm>)| {
+            let version = key.2;
+            alarms.iter().map(move |alarm| VersionAlarm { version, alarm: alarm.clone() }).collect::<Vec<_>>()
+        };
+        of_model.flat_map(of).collect()
+    }
+}
+
+/// Words of people that wait to be heard, at most.
+const WORDS: usize = 16;
+/// Entries of the joined log looked at for one page of examples.
+const LOOKED_AT: u64 = 20_000;
+const PAGE: u32 = 1_000;
 
 #[async_trait]
 impl rpc::Trainer for Trainer {
     async fn evaluation(&self, request: EvaluationOf) -> Result<Evaluation, Refusal> {
         let EvaluationOf { namespace, model } = request;
         let strays = self.known.strays.lock().get(&namespace).cloned().unwrap_or_default();
+        let learning = self.known.learning.lock();
+        let of_model = learning.iter().rev().filter(|(key, _)| (&key.0, &key.1) == (&namespace, &model));
+        let learning = of_model.map(|(_, learning)| learning.clone()).collect();
+        let mut alarms = self.alarms(&namespace, &model);
         let models = self.known.models.lock();
         let judged = models.get(&(namespace, model));
+        alarms.extend(judged.map(Judged::alarms).unwrap_or_default());
+        alarms.sort_by_key(|alarm| std::cmp::Reverse(alarm.alarm.at));
         let mut labels = judged.map(|judged| judged.labels().clone()).unwrap_or_default();
         labels.extend(strays);
         let versions = judged.map(Judged::report).unwrap_or_default();
-        Ok(Evaluation { versions, labels, watermark: *self.known.watermark.lock() })
+        Ok(Evaluation { versions, labels, watermark: *self.known.watermark.lock(), learning, alarms })
+    }
+
+    async fn rollouts(&self, namespace: Namespace) -> Result<Vec<Rollout>, Refusal> {
+        let rollouts = self.known.rollouts.lock();
+        Ok(rollouts.iter().filter(|(key, _)| key.0 == namespace).map(|(_, rollout)| rollout.clone()).collect())
+    }
+
+    async fn decide(&self, word: Word) -> Result<Rollout, Refusal> {
+        let busy = || Refusal::new(Code::Overloaded, "the trainer is busy or ends; say it again");
+        let (answer, answered) = oneshot::channel();
+        self.said.try_send((word, answer)).map_err(|_| busy())?;
+        answered.await.map_err(|_| busy())?
+    }
+
+    async fn examples(&self, request: ExamplesOf) -> Result<Examples, Refusal> {
+        let ExamplesOf { namespace, model, from, limit } = request;
+        let (mut examples, mut next) = (Vec::new(), from);
+        while next < from.saturating_add(LOOKED_AT) {
+            let entries = self.streams.read(JOINED, next, PAGE).await?;
+            let Some(last) = entries.last() else { return Ok(Examples { examples, next: None }) };
+            let end = last.sequence + 1;
+            for entry in entries {
+                let Ok(Entry::Example(example)) = serde_json::from_slice(&entry.data) else { continue };
+                if (&example.namespace, &example.model) != (&namespace, &model) {
+                    continue;
+                }
+                let mut shown = serde_json::json!(example);
+                shown["offset"] = entry.sequence.into();
+                examples.push(shown);
+                if examples.len() >= limit as usize {
+                    return Ok(Examples { examples, next: Some(entry.sequence + 1) });
+                }
+            }
+            next = end;
+        }
+        Ok(Examples { examples, next: Some(next) })
     }
 }

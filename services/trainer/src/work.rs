@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -13,7 +13,10 @@ use rpc::{
 };
 use serde::{Deserialize, Serialize};
 use store::{Catalog, Collection, Expect, Retention, Streams, Write, read_all};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
 use types::{
     Code, Manifest, Refusal, Timestamp, Version,
     event::{Event, Feedback, JOINED, Prediction, feedback},
@@ -22,14 +25,19 @@ use types::{
 use crate::{
     Known, Parts, Strays, find,
     join::{HORIZON, Labelled, join},
-    joined::Entry,
+    joined::{Entry, Example},
     judge::Kept,
+    learn::{Learn, Said, Stores},
+    watch::Watch,
 };
 
 /// Labels joined at a time.
 const BATCH: u32 = 500;
 /// How long the loop rests when there is nothing to do, and after a failure.
 const REST: Duration = Duration::from_millis(250);
+/// How long it rests while labels come, and for how long after the last one.
+const SOON: Duration = Duration::from_millis(20);
+const BUSY: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_secs(2);
 /// How often what is known is kept, where it changed; and how often old entries of the joined log go.
 const KEEP: Duration = Duration::from_secs(10);
@@ -63,6 +71,8 @@ pub struct Work {
     dirty: bool,
     /// Rounds that the first label of each gateway has waited for its prediction.
     waited: BTreeMap<String, u32>,
+    /// Until they run.
+    beside: Option<(Learn, Watch)>,
 }
 
 /// How far the joined log was judged, and the labels read, when evaluations were kept.
@@ -74,8 +84,19 @@ struct Progress {
 }
 
 impl Work {
-    pub(crate) async fn open(parts: Parts, known: Arc<Known>) -> Result<Self, Refusal> {
-        let Parts { streams, catalog, registry, clock, keep, keep_bytes } = parts;
+    pub(crate) async fn open(parts: Parts, known: Arc<Known>, words: mpsc::Receiver<Said>) -> Result<Self, Refusal> {
+        let Parts { streams, catalog, artefacts, registry, orchestrator, clock, keep, keep_bytes, snapshot_every } =
+            parts;
+        let stores = Stores {
+            streams: streams.clone(),
+            catalog: catalog.clone(),
+            artefacts,
+            registry: registry.clone(),
+            orchestrator,
+        };
+        let watch =
+            Watch::open(streams.clone(), catalog.clone(), registry.clone(), clock.clone(), known.clone()).await?;
+        let learn = Learn::new(stores, known.clone(), snapshot_every, words);
         for document in read_all(&*catalog, Collection::Evaluation, MODEL).await? {
             let Some((namespace, model)) = document.key.trim_start_matches(MODEL).split_once('/') else { continue };
             let key = (namespace.parse()?, model.parse()?);
@@ -99,6 +120,7 @@ impl Work {
             changed: HashSet::new(),
             dirty: false,
             waited: BTreeMap::new(),
+            beside: Some((learn, watch)),
         };
         work.resume().await?;
         Ok(work)
@@ -117,28 +139,62 @@ impl Work {
                 let Ok(read) = serde_json::from_slice::<Entry>(&entry.data) else { continue };
                 if let Entry::Example(example) = &read {
                     self.labelled.note(example);
+                    self.note_streaming(example);
                 }
                 if entry.sequence >= self.judged {
                     self.judge(&read).await?;
                 }
             }
             self.judged = self.judged.max(next);
+            self.known.end.store(next, Ordering::Relaxed);
         }
     }
 
-    /// Runs until `stop` resolves; what is known then is kept.
+    /// Notes a version that learns from its labels.
+    fn note_streaming(&self, example: &Example) {
+        if example.features.is_some() {
+            let model = (example.namespace.clone(), example.model.clone());
+            self.known.streaming.answered(model, example.version);
+        }
+    }
+
+    /// Runs until `stop` resolves; what is known then is kept, and what was learnt is signed.
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
+        let (end, ended) = tokio::sync::watch::channel(());
+        let told = || {
+            let mut ended = ended.clone();
+            // That it was dropped is what is waited for.
+            async move { while ended.changed().await.is_ok() {} }
+        };
+        let beside =
+            self.beside.take().map(|(learn, watch)| [tokio::spawn(learn.run(told())), tokio::spawn(watch.run(told()))]);
+        self.labels(stop).await;
+        drop(end);
+        for part in beside.into_iter().flatten() {
+            if let Err(error) = part.await {
+                tracing::error!(%error, "a part of the trainer ended before it was told to");
+            }
+        }
+    }
+
+    async fn labels(&mut self, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
         let (mut kept, mut swept) = (Instant::now(), Instant::now());
+        let (mut busy, mut judged) = (Instant::now(), self.judged);
         loop {
             let rest = match self.round().await {
                 Ok(true) => Duration::ZERO,
+                // Where labels come one after the other, the next is not far.
+                Ok(false) if self.judged > judged || (busy.elapsed() < BUSY && self.waited.is_empty()) => SOON,
                 Ok(false) => REST,
                 Err(refusal) => {
                     tracing::warn!(%refusal, "labels can't be joined; it is tried again");
                     AGAIN
                 }
             };
+            if self.judged > judged {
+                (busy, judged) = (Instant::now(), self.judged);
+            }
             if kept.elapsed() >= KEEP {
                 self.keep().await;
                 kept = Instant::now();
@@ -260,11 +316,14 @@ impl Work {
         for entry in &entries {
             if let Entry::Example(example) = entry {
                 self.labelled.note(example);
+                self.note_streaming(example);
             }
             // Its manifest is known: it was just joined.
             self.judge(entry).await?;
         }
         self.judged = first + entries.len() as u64;
+        self.known.end.store(self.judged, Ordering::Relaxed);
+        self.known.streaming.wake();
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use super::{Finding, Tree, numbered};
 use crate::workspace::{Package, Workspace};
 
 /// What the crates of base and brains may lean on; a new crate there needs its line.
-const INSIDE: [(&str, &[&str]); 10] = [
+const INSIDE: [(&str, &[&str]); 11] = [
     ("base/types", &[]),
     ("base/ledger", &[]),
     ("base/sandbox", &[]),
@@ -14,6 +14,7 @@ const INSIDE: [(&str, &[&str]); 10] = [
     ("base/store", &["base/types"]),
     ("base/rpc", &["base/types", "base/access", "base/store"]),
     ("brains/online", &[]),
+    ("brains/streaming", &["base/types", "brains/online"]),
     ("brains/balance", &["base/types", "brains/online"]),
     ("brains/defend", &["base/types", "brains/online"]),
     ("brains/plan", &["base/types", "brains/online"]),

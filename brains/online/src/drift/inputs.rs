@@ -233,6 +233,11 @@ impl Inputs {
         if evidence >= self.settings.alpha.recip() { State::Drift } else { State::Stable }
     }
 
+    /// The columns.
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
     /// What the last test found.
     pub fn report(&self) -> &Report {
         &self.report

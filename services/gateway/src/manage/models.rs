@@ -13,7 +13,10 @@ use rpc::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use types::{Code, Digest, Manifest, ModelName, Namespace, Refusal, Version};
+use types::{
+    Code, Digest, Manifest, ModelName, Namespace, Refusal, Version,
+    manifest::{Promote, Source},
+};
 
 use super::{bytes, on_model, on_namespace, permit, read, settle};
 use crate::{
@@ -87,9 +90,15 @@ pub(crate) async fn deploy(State(ring): Shared, sender: Sender, mut body: Body) 
         let request = Deploy { actor: actor.clone(), namespace, manifest, staged: upload, signature };
         let deployed = ring.registry.deploy(request).await?;
         let version = deployed.version;
-        let receipt = want(&ring, &version, &actor, "model.activate", "deployed").await?;
+        let champion = champion(&ring, &version).await?;
+        let receipt = match champion {
+            // It has to prove itself first.
+            Some(_) => deployed.receipt,
+            None => want(&ring, &version, &actor, "model.activate", "deployed").await?,
+        };
         ring.registry.sealed(receipt.max(deployed.receipt)).await?;
         Ok(json!({
+            "challenges": champion,
             "name": version.model,
             "namespace": version.namespace,
             "version": version.version,
@@ -99,6 +108,23 @@ pub(crate) async fn deploy(State(ring): Shared, sender: Sender, mut body: Body) 
     };
     let outcome = outcome.await;
     settle(outcome, body).await
+}
+
+/// The version that goes on answering while this one proves itself against it, where the manifest asks for that: an earlier
+/// one of the same model that learns, too.
+async fn champion(ring: &Ring, version: &VersionRecord) -> Result<Option<Version>, Refusal> {
+    let learns = |manifest: &Manifest| matches!(manifest.spec.source, Source::Online(_));
+    if version.manifest.spec.learning.promote == Promote::Off || !learns(&version.manifest) {
+        return Ok(None);
+    }
+    let of = StatusOf { namespace: version.namespace.clone(), model: Some(version.model.clone()) };
+    let wanted = ring.orchestrator.status(of).await?.first().and_then(|status| status.desired);
+    let select = Select { namespace: version.namespace.clone(), model: Some(version.model.clone()) };
+    let versions = ring.registry.versions(select).await?;
+    let earlier = |known: &VersionRecord| {
+        Some(known.version) == wanted && known.version < version.version && learns(&known.manifest)
+    };
+    Ok(versions.into_iter().find(earlier).map(|known| known.version))
 }
 
 /// Submits the wish that this version answers.

@@ -13,6 +13,7 @@ use super::{
     models::RollbackBody,
     plan::{PlanBody, ScaleBody},
     publishers::PublisherBody,
+    rollouts::WordBody,
     secrets::SecretBody,
 };
 use crate::{Ring, extract::Sender, replay::ReplayBody, rest};
@@ -53,6 +54,15 @@ const PATHS: &[Entry] = &[
     ("get", "/v1/models/{model}/bundle", "files and key of the signed bundle", true, None),
     ("get", "/v1/models/{model}/bundle/{file}", "one file of the signed bundle", true, None),
     ("get", "/v1/models/{model}/evaluation", "how right each version was, by the labels that came", true, None),
+    ("get", "/v1/models/{model}/examples", "predictions with their labels, page by page", true, None),
+    ("get", "/v1/rollouts", "challengers of the namespace, and how they stand", true, None),
+    (
+        "post",
+        "/v1/rollouts/{model}/{challenger}/{say}",
+        "approves, rejects or undoes a challenger: say is approve, reject or undo",
+        true,
+        Some("WordBody"),
+    ),
     ("post", "/v1/feedback", "takes labels of earlier predictions in", true, Some("FeedbackBody")),
     ("put", "/v1/uploads", "takes a model file in", true, None),
     ("post", "/v1/deploys", "deploys an uploaded model", true, Some("DeployBody")),
@@ -116,6 +126,7 @@ pub(crate) fn describe() -> Value {
     generator.subschema_for::<DeployBody>();
     generator.subschema_for::<RollbackBody>();
     generator.subschema_for::<ScaleBody>();
+    generator.subschema_for::<WordBody>();
     generator.subschema_for::<PlanBody>();
     generator.subschema_for::<AddBody>();
     generator.subschema_for::<CertificateBody>();

@@ -236,6 +236,7 @@ impl Record {
         self.event.replica = Some(reply.replica().to_owned());
         self.event.attempts = reply.attempts();
         self.event.batch = reply.response().batch;
+        self.event.snapshot = reply.response().snapshot;
         let spec = &reply.model().route.manifest.spec;
         self.event.output = capture::outputs(&reply.response().outputs, spec, &mut self.room);
         let (took, compute) = (self.started.elapsed(), reply.response().compute);

@@ -247,6 +247,9 @@ fn read_input(input: Input<'_>, values: &[&str], binary: &mut Bytes) -> Result<T
     Ok(json::read(&name, datatype, input.shape, data)?)
 }
 
+/// The header that says how far the state that answered had learnt, where the model is one that learns.
+const SNAPSHOT: &str = "mantlet-snapshot";
+
 /// Writes an answer as the request asked for it.
 pub(crate) fn write(reply: Reply, asked: &RestBody, prediction: PredictionId) -> Result<Response, Refusal> {
     let id = reply.id().map_or_else(|| prediction.to_string(), str::to_owned);
@@ -295,6 +298,9 @@ pub(crate) fn write(reply: Reply, asked: &RestBody, prediction: PredictionId) ->
     }
     if encoding != Encoding::Identity {
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding.as_str()));
+    }
+    if let Some(snapshot) = response.snapshot {
+        headers.insert(SNAPSHOT, HeaderValue::from(snapshot));
     }
     Ok(answer)
 }

@@ -9,10 +9,11 @@ use ledger::Hash;
 use rpc::registry::Receipt;
 use serde::{Deserialize, Serialize};
 use store::{Error, Streams};
+use types::event::PREDICTIONS;
 
 /// The stream of a gateway's envelopes.
 pub(crate) fn predictions(gateway: &str) -> String {
-    format!("predictions.{gateway}")
+    format!("{PREDICTIONS}{gateway}")
 }
 
 /// The stream of a gateway's batches.

@@ -1,0 +1,14 @@
+//! Streaming models: a learner of `online` behind the tensors that callers send, as a manifest with `source: {online: …}`
+//! declares it.
+//!
+//! Who learns and who answers build the same [`Model`] from the manifest, and hand its state on as [`Model::save`] gives
+//! it: the same state answers the same, bit for bit. A row is what a caller sent ([`Row`]), so that what is learnt is what
+//! was served.
+//!
+//! Does not know about: where snapshots are kept, who signs them, when to learn, clocks.
+
+mod model;
+mod row;
+
+pub use model::{Answer, Model, Truth};
+pub use row::{Cell, Row, row};

@@ -1,0 +1,88 @@
+//! `mantlet rollouts`, `approve`, `reject`, `undo`: how challengers stand, and a person's word on them.
+
+use serde_json::{Value, json};
+use types::{Code, ModelName, Refusal, Version};
+
+use crate::{
+    cli::{Challenge, Format},
+    client::Client,
+    output::{self, table},
+};
+
+pub(crate) async fn list(client: &Client, format: Format) -> Result<(), Refusal> {
+    let shown: Value = client.get("/v1/rollouts").await?;
+    output::show(&shown, format, describe);
+    Ok(())
+}
+
+/// Which challenger an id names: `MODEL/VERSION`.
+fn named(id: &str) -> Result<(ModelName, Version), Refusal> {
+    let wrong = || {
+        Refusal::new(Code::NameInvalid, format!("`{id}` names no challenger"))
+            .hint("it is MODEL/VERSION, as `mantlet rollouts` shows it")
+    };
+    let (model, version) = id.rsplit_once('/').ok_or_else(wrong)?;
+    Ok((model.parse()?, Version(version.parse().map_err(|_| wrong())?)))
+}
+
+pub(crate) async fn decide(client: &Client, say: &str, arguments: &Challenge, format: Format) -> Result<(), Refusal> {
+    let (model, version) = named(&arguments.id)?;
+    let body = json!({ "reason": arguments.reason });
+    let request = client.request(reqwest::Method::POST, &format!("/v1/rollouts/{model}/{version}/{say}")).json(&body);
+    let shown: Value = client.json(request).await?;
+    output::show(&shown, format, |shown| describe(&json!([shown])));
+    Ok(())
+}
+
+fn describe(shown: &Value) -> String {
+    let rows: Vec<Vec<String>> = shown
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|rollout| {
+            let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let evidence = &rollout["evidence"];
+            let loss = |side: &str| evidence[side].as_f64().map_or_else(|| "-".into(), |loss| format!("{loss:.4}"));
+            let said = [&rollout["word"], &rollout["why"]].into_iter().find_map(Value::as_str).unwrap_or("");
+            vec![
+                format!("{}/{}", text(&rollout["model"]), rollout["challenger"]),
+                rollout["champion"].to_string(),
+                text(&rollout["stand"]).replace('_', " "),
+                evidence["labels"].to_string(),
+                loss("champion_loss"),
+                loss("challenger_loss"),
+                said.to_owned(),
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
+        return "no version challenges another; `spec.learning.promote` lets one: docs/streaming-models.md\n".into();
+    }
+    table(&["CHALLENGER", "OF VERSION", "STANDS", "LABELS", "ITS LOSS", "THE CHALLENGER'S", ""], &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_challenger_is_named_by_model_and_version() {
+        assert_eq!(named("fraud/2").unwrap(), ("fraud".parse().unwrap(), Version(2)));
+        for wrong in ["fraud", "fraud/x", "/2", "fraud/"] {
+            assert!(named(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_rollout_is_a_line() {
+        let shown = json!([{
+            "model": "fraud", "champion": 1, "challenger": 2, "stand": "handed_back", "why": "it answers",
+            "evidence": { "labels": 812, "champion_loss": 0.25, "challenger_loss": 0.125 },
+        }]);
+        let text = describe(&shown);
+        for word in ["fraud/2", "handed back", "812", "0.2500", "0.1250", "it answers"] {
+            assert!(text.contains(word), "{text}");
+        }
+        assert!(describe(&json!([])).contains("promote"));
+    }
+}

@@ -1,0 +1,230 @@
+//! Streaming versions learn: each goes through the joined log, entry by entry, and its state is signed now and then.
+//!
+//! What a version knows is what the log says up to its offset, whoever was killed when: the offset is part of the state
+//! that is signed, and whatever was learnt beyond it is learnt again from there. A version that was just deployed begins
+//! at the log's first entry, so it knows what its predecessors were taught. Of a model learn its newest version, the one
+//! that answers, and those that did lately ([`group`]). Where the newest is to prove itself first, [`contest`] compares both.
+
+mod contest;
+mod group;
+mod learner;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use metrics::gauge;
+use rpc::{
+    Orchestrator, Registry,
+    orchestrator::{ModelKey, StatusOf},
+    registry::{Select, VersionKey, VersionRecord},
+    trainer::{Learning, Rollout, Word},
+};
+use store::{Artefacts, Catalog, Streams};
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    time::Instant,
+};
+use types::{Code, Refusal, Version, manifest::Source};
+
+use crate::Known;
+use group::Group;
+
+/// How often it is looked which versions there are, and which of them answer.
+const LOOK: Duration = Duration::from_secs(1);
+/// The wait after a store could not be used.
+const AGAIN: Duration = Duration::from_secs(2);
+/// Models that learn at a time: each holds its learners in memory.
+const MODELS: usize = 64;
+
+/// Where learners read, leave what they know, and say who is to answer.
+pub(crate) struct Stores {
+    pub(crate) streams: Arc<dyn Streams>,
+    pub(crate) catalog: Arc<dyn Catalog>,
+    pub(crate) artefacts: Arc<dyn Artefacts>,
+    pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) orchestrator: Arc<dyn Orchestrator>,
+}
+
+/// Models that learn, as those find them who join labels.
+#[derive(Debug, Default)]
+pub(crate) struct Streaming {
+    /// Versions that answered something with a label, and when that was seen last.
+    models: parking_lot::Mutex<BTreeMap<ModelKey, BTreeMap<Version, Instant>>>,
+    /// There is more in the log.
+    more: Notify,
+}
+
+impl Streaming {
+    /// Notes that a streaming version has a labelled answer.
+    pub(crate) fn answered(&self, model: ModelKey, version: Version) {
+        self.models.lock().entry(model).or_default().insert(version, Instant::now());
+    }
+
+    /// Says that there is more in the log.
+    pub(crate) fn wake(&self) {
+        self.more.notify_one();
+    }
+}
+
+/// A person's word, and where the answer goes.
+pub(crate) type Said = (Word, oneshot::Sender<Result<Rollout, Refusal>>);
+
+/// The learners' loop.
+pub(crate) struct Learn {
+    stores: Arc<Stores>,
+    known: Arc<Known>,
+    /// The least time between two signed states of a version.
+    every: Duration,
+    groups: BTreeMap<ModelKey, Group>,
+    said: mpsc::Receiver<Said>,
+}
+
+impl Learn {
+    pub(crate) fn new(stores: Stores, known: Arc<Known>, every: Duration, said: mpsc::Receiver<Said>) -> Self {
+        Self { stores: Arc::new(stores), known, every, groups: BTreeMap::new(), said }
+    }
+
+    /// Runs until `stop` resolves; what was learnt by then is signed.
+    pub(crate) async fn run(mut self, stop: impl Future<Output = ()>) {
+        tokio::pin!(stop);
+        let mut looked: Option<Instant> = None;
+        loop {
+            let turn = async {
+                if looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
+                    self.look().await?;
+                    looked = Some(Instant::now());
+                }
+                self.round().await
+            };
+            let rest = match turn.await {
+                Ok(rest) => rest,
+                Err(refusal) => {
+                    tracing::warn!(%refusal, "streaming models can't learn right now; it is tried again");
+                    AGAIN
+                }
+            };
+            tokio::select! {
+                () = &mut stop => break,
+                Some((word, answer)) = self.said.recv() => {
+                    // Whoever asked may have gone.
+                    let _ = answer.send(self.decide(word).await);
+                }
+                () = tokio::time::sleep(rest.min(LOOK)) => {}
+                () = self.known.streaming.more.notified(), if rest > Duration::ZERO => {}
+            }
+        }
+        for group in self.groups.values_mut() {
+            if let Err(refusal) = group.sign_all(&self.stores).await {
+                tracing::warn!(%refusal, "what was learnt last is not signed; it is learnt again");
+            }
+        }
+    }
+
+    /// Finds out which versions are to learn, and which of them answer.
+    async fn look(&mut self) -> Result<(), Refusal> {
+        let models = self.known.streaming.models.lock().clone();
+        for (key, answered) in models {
+            let versions = self.versions(&key).await?;
+            if versions.is_empty() {
+                self.known.streaming.models.lock().remove(&key);
+                self.groups.remove(&key);
+                self.forget(&key).await?;
+                continue;
+            }
+            if !self.groups.contains_key(&key) {
+                if self.groups.len() >= MODELS {
+                    continue;
+                }
+                self.groups.insert(key.clone(), Group::open(&self.stores, key.clone()).await?);
+            }
+            let status = StatusOf { namespace: key.0.clone(), model: Some(key.1.clone()) };
+            let statuses = self.stores.orchestrator.status(status).await?;
+            let Some(group) = self.groups.get_mut(&key) else { continue };
+            match group.look(&self.stores, versions, &answered, statuses.first()).await {
+                Ok(()) => {}
+                Err(refusal) if matches!(refusal.code, Code::StorageUnavailable | Code::ReplicaLost) => {
+                    return Err(refusal);
+                }
+                // The others learn on.
+                Err(refusal) => tracing::warn!(namespace = %key.0, model = %key.1, %refusal, "a model can't learn"),
+            }
+            self.show(&key);
+        }
+        Ok(())
+    }
+
+    /// What is no more is told no more.
+    async fn forget(&self, key: &ModelKey) -> Result<(), Refusal> {
+        self.known.learning.lock().retain(|(namespace, model, _), _| (namespace, model) != (&key.0, &key.1));
+        self.known.rollouts.lock().remove(key);
+        group::forget(&self.stores, key).await
+    }
+
+    async fn versions(&self, (namespace, model): &ModelKey) -> Result<Vec<VersionRecord>, Refusal> {
+        let select = Select { namespace: namespace.clone(), model: Some(model.clone()) };
+        let versions = match self.stores.registry.versions(select).await {
+            Err(refusal) if refusal.code == Code::ModelNotFound => return Ok(Vec::new()),
+            versions => versions?,
+        };
+        Ok(versions.into_iter().filter(|version| matches!(version.manifest.spec.source, Source::Online(_))).collect())
+    }
+
+    /// Has every model's versions take the next entries in, and those signed whose time has come; returns how long there
+    /// is nothing to do.
+    async fn round(&mut self) -> Result<Duration, Refusal> {
+        let mut rest = LOOK;
+        for key in self.groups.keys().cloned().collect::<Vec<_>>() {
+            // Where it is lost on the way, it begins again from what is signed and kept, at the next look.
+            let Some(group) = self.groups.remove(&key) else { continue };
+            let (group, outcome) = group.round(&self.stores, self.every).await?;
+            self.groups.insert(key.clone(), group);
+            self.show(&key);
+            match outcome {
+                Ok(quiet) => rest = rest.min(quiet),
+                // It was deleted; the next look says so.
+                Err(refusal) if refusal.code == Code::ModelNotFound => {}
+                Err(refusal) => return Err(refusal),
+            }
+        }
+        Ok(rest)
+    }
+
+    async fn decide(&mut self, word: Word) -> Result<Rollout, Refusal> {
+        let key = (word.namespace.clone(), word.model.clone());
+        let group = self.groups.get_mut(&key).ok_or_else(|| group::no_challenger(&word))?;
+        let rollout = group.decide(&self.stores, word).await?;
+        self.show(&key);
+        Ok(rollout)
+    }
+
+    /// Tells how a model's versions stand.
+    fn show(&self, key: &ModelKey) {
+        let Some(group) = self.groups.get(key) else { return };
+        let mut learning = self.known.learning.lock();
+        learning.retain(|(namespace, model, _), _| (namespace, model) != (&key.0, &key.1));
+        for report in group.reports(self.known.end.load(Ordering::Relaxed)) {
+            let version = (key.0.clone(), key.1.clone(), report.version);
+            measure(&version, &report);
+            learning.insert(version, report);
+        }
+        let mut rollouts = self.known.rollouts.lock();
+        match group.rollout() {
+            Some(rollout) => rollouts.insert(key.clone(), rollout),
+            None => rollouts.remove(key),
+        };
+    }
+}
+
+/// What is told of versions that learn, and of challengers.
+pub(crate) type Reports = BTreeMap<VersionKey, Learning>;
+pub(crate) type Rollouts = BTreeMap<ModelKey, Rollout>;
+
+fn measure((namespace, model, version): &VersionKey, report: &Learning) {
+    let labels = [("namespace", namespace.to_string()), ("model", model.to_string()), ("version", version.to_string())];
+    gauge!("mantlet_trainer_staleness_seconds", &labels).set(report.staleness_ms as f64 / 1e3);
+    gauge!("mantlet_trainer_behind_entries", &labels).set(report.behind as f64);
+    gauge!("mantlet_trainer_learnt_examples", &labels).set(report.learnt as f64);
+}

@@ -1,0 +1,291 @@
+//! A champion and a challenger of one model: both answer every example before they learn it, and the guard says whether
+//! the challenger may take over, or must hand back.
+//!
+//! What is compared are lineages, learner with settings, not single states. Losses are known when the label comes, from
+//! states that have not seen it. So whoever has the joined log can come to the same decision again.
+
+use std::collections::BTreeSet;
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use online::{
+    Snapshot as _,
+    guard::{Decision, Guard, Label, Mode, Settings, Why},
+};
+use rpc::trainer::{Evidence, Rollout, Stand};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use streaming::{Answer, Truth};
+use types::{
+    Code, ModelName, Refusal, Timestamp, Version,
+    manifest::{Learning, Promote},
+};
+
+use crate::joined::Example;
+
+/// The probability, over all challengers that a model ever has, that one is promoted that is not better.
+const ALPHA: f64 = 0.05;
+/// No test needs less.
+const LEAST: f64 = 1e-9;
+/// So many contributors are a crowd, of which none may have more than a quarter of the gain.
+const CROWD: usize = 8;
+/// The share of a new error in the scale of errors.
+const FRESH: f64 = 0.01;
+
+/// Two versions of a model, one of which answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Contest {
+    pub(super) champion: Version,
+    pub(super) challenger: Version,
+    /// Which challenger of the model this is, from 1.
+    pub(super) attempt: u32,
+    /// The first entry of the joined log that counts, and the next.
+    from: u64,
+    offset: u64,
+    #[serde(with = "as_snapshot")]
+    guard: Guard,
+    pub(super) stand: Stand,
+    /// Sums of both sides' losses, since the first.
+    labels: u64,
+    losses: [f64; 2],
+    /// The usual error of a regression, by which errors are measured.
+    scale: f64,
+    decided: Option<Evidence>,
+    /// What a person said of it, and who.
+    word: Option<String>,
+    /// Contributors seen, up to as many as make a cap possible.
+    contributors: BTreeSet<u64>,
+}
+
+/// What follows from a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Verdict {
+    /// The challenger is to answer.
+    Promote,
+    /// A person is to be asked whether it is.
+    Propose,
+    /// The champion is to answer again.
+    HandBack,
+}
+
+impl Contest {
+    /// A contest from this entry of the joined log on.
+    ///
+    /// # Errors
+    /// When the guard can't be made.
+    pub(super) fn new(
+        [champion, challenger]: [Version; 2],
+        attempt: u32,
+        from: u64,
+        learning: &Learning,
+    ) -> Result<Self, Refusal> {
+        let mode = if learning.promote == Promote::Automatic { Mode::On } else { Mode::Shadow };
+        let number = f64::from(attempt.max(1));
+        let settings = Settings {
+            mode,
+            // Σ 6/(π² k²) = 1: however many challengers come, together they have this probability.
+            alpha: (ALPHA * 6.0 / (std::f64::consts::PI * number).powi(2)).max(LEAST),
+            season: learning.season(),
+            ..Settings::default()
+        };
+        let guard = Guard::new(settings).map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
+        Ok(Self {
+            champion,
+            challenger,
+            attempt,
+            from,
+            offset: from,
+            guard,
+            stand: Stand::Judging,
+            labels: 0,
+            losses: [0.0; 2],
+            scale: 0.0,
+            decided: None,
+            word: None,
+            contributors: BTreeSet::new(),
+        })
+    }
+
+    /// Takes in what both said of an example before they learnt it.
+    pub(super) fn take(
+        &mut self,
+        sequence: u64,
+        example: &Example,
+        [champion, challenger]: [&Answer; 2],
+        truth: Truth,
+    ) -> Option<Verdict> {
+        if sequence < self.offset {
+            return None;
+        }
+        self.offset = sequence + 1;
+        if matches!(self.stand, Stand::Rejected | Stand::HandedBack) {
+            return None;
+        }
+        let losses = [self.loss(champion, truth)?, self.loss(challenger, truth)?];
+        if let (Answer::Value(value), Truth::Number(number)) = (champion, truth) {
+            let share = FRESH.max(1.0 / (self.labels as f64 + 1.0));
+            self.scale += share * ((value - number).abs() - self.scale);
+        }
+        self.labels += 1;
+        self.losses[0] += losses[0];
+        self.losses[1] += losses[1];
+        let now = seconds(example.received);
+        // Of few contributors each has a large share, whoever they are: a cap would only mean that nothing is ever proven.
+        let contributor = contributor(&example.contributor);
+        if self.contributors.len() < CROWD {
+            self.contributors.insert(contributor);
+        }
+        let label = Label {
+            requested: seconds(example.at).min(now),
+            champion: losses[0],
+            challengers: &losses[1..],
+            slice: None,
+            contributor: (self.contributors.len() >= CROWD).then_some(contributor),
+        };
+        // Labels of several gateways come in one order, whatever their clocks say.
+        let decision = match self.guard.paired(&label, now) {
+            Err(online::Error::Time { before, .. }) => self.guard.paired(&label, before),
+            decision => decision,
+        };
+        self.decide(decision.ok()?)
+    }
+
+    fn decide(&mut self, decision: Decision) -> Option<Verdict> {
+        let verdict = match (decision.why, self.stand) {
+            // A person was first.
+            (Why::Promoted, Stand::Promoted) => return None,
+            (Why::Promoted, _) => Verdict::Promote,
+            (Why::HandedBack, _) => Verdict::HandBack,
+            (Why::Proven, Stand::Judging) if self.guard.settings().mode == Mode::Shadow => Verdict::Propose,
+            _ => return None,
+        };
+        self.stand = match verdict {
+            Verdict::Promote => Stand::Promoted,
+            Verdict::Propose => Stand::Proposed,
+            Verdict::HandBack => Stand::HandedBack,
+        };
+        self.decided = Some(self.evidence());
+        Some(verdict)
+    }
+
+    /// A person says that the challenger may answer.
+    pub(super) fn approve(&mut self, word: String) {
+        // It hands back as any other would that turns out to be worse.
+        self.guard.permit(Mode::On);
+        self.stand = Stand::Promoted;
+        self.word = Some(word);
+    }
+
+    /// A person says that it may not, or no longer.
+    pub(super) fn reject(&mut self, word: String) {
+        self.guard.permit(Mode::Off);
+        self.stand = Stand::Rejected;
+        self.word = Some(word);
+    }
+
+    /// Whether the challenger answers by this contest.
+    pub(super) fn acts(&self) -> bool {
+        self.stand == Stand::Promoted
+    }
+
+    fn evidence(&self) -> Evidence {
+        let count = self.labels.max(1) as f64;
+        let (log_wealth, needed) = match self.guard.standing(0) {
+            Some(Why::Unproven { log_wealth, needed }) => (Some(log_wealth), Some(needed)),
+            _ => (None, None),
+        };
+        Evidence {
+            from: self.from,
+            offset: self.offset,
+            labels: self.labels,
+            champion_loss: self.losses[0] / count,
+            challenger_loss: self.losses[1] / count,
+            log_wealth,
+            needed,
+            alpha: self.guard.settings().alpha,
+        }
+    }
+
+    /// What is told of it.
+    pub(super) fn report(&self, model: &ModelName) -> Rollout {
+        Rollout {
+            model: model.clone(),
+            champion: self.champion,
+            challenger: self.challenger,
+            stand: self.stand,
+            evidence: self.evidence(),
+            decided: self.decided.clone(),
+            why: self.guard.standing(0).map(|why| words(&why)),
+            word: self.word.clone(),
+        }
+    }
+
+    /// Why it was decided, in words.
+    pub(super) fn reason(&self) -> String {
+        let Evidence { from, offset, labels, champion_loss, challenger_loss, alpha, .. } = self.evidence();
+        let (challenger, champion) = (self.challenger, self.champion);
+        format!(
+            "over {labels} labels (joined log {from} to {offset}) version {challenger} lost {challenger_loss:.4} a label and \
+             version {champion} {champion_loss:.4}; guarded at alpha {alpha:.4}, attempt {}",
+            self.attempt
+        )
+    }
+
+    /// What an answer lost, 0 … 1: half of the Brier score (Brier 1950) of probabilities; of a number its error e, as
+    /// e / (e + s) with s the champion's usual error before this label.
+    fn loss(&self, answer: &Answer, truth: Truth) -> Option<f64> {
+        match (answer, truth) {
+            (Answer::Probabilities(said), Truth::Class(class)) => {
+                let of = |(place, said): (usize, &f64)| (said - f64::from(u8::from(place == class))).powi(2);
+                let loss: f64 = said.iter().enumerate().map(of).sum::<f64>() / 2.0;
+                loss.is_finite().then(|| loss.clamp(0.0, 1.0))
+            }
+            (Answer::Value(value), Truth::Number(number)) => {
+                let error = (value - number).abs();
+                let scale = if self.scale > 0.0 { self.scale } else { 1.0 };
+                error.is_finite().then(|| error / (error + scale))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn seconds(at: Timestamp) -> f64 {
+    at.0 as f64 / 1e3
+}
+
+fn contributor(name: &str) -> u64 {
+    let digest = Sha256::digest(name.as_bytes());
+    digest.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+/// How things stand, in words.
+fn words(why: &Why) -> String {
+    match why {
+        Why::TooFew { labels, least } => format!("{labels} labels of {least} that it needs at least"),
+        Why::Unproven { log_wealth, needed } => {
+            format!("not proven: evidence of e^{log_wealth:.2}, e^{needed:.2} is needed")
+        }
+        Why::MidSeason { until } => format!("it is looked at again when its season ends, at {until:.0}"),
+        Why::Proven => "proven to be better".into(),
+        Why::Acting => "it answers, and nothing speaks against it".into(),
+        other => format!("{other:?}"),
+    }
+}
+
+mod as_snapshot {
+    use super::*;
+    use serde::{Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(guard: &Guard, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&BASE64_STANDARD.encode(guard.save()))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Guard, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = BASE64_STANDARD.decode(text).map_err(D::Error::custom)?;
+        Guard::load(&bytes).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests;

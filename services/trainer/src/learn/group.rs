@@ -1,0 +1,412 @@
+//! The versions of one model that learn. Those that are up to date go through the log together, so that what they say of an
+//! example can be compared; who is behind catches up by itself.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use rpc::{
+    orchestrator::{Desired, ModelKey, Status, Submit},
+    registry::VersionRecord,
+    trainer::{Learning, Rollout, Say, Stand, Word},
+};
+use serde::{Deserialize, Serialize};
+use store::{Collection, Entry as Stored, Expect, Write};
+use tokio::time::Instant;
+use types::{Code, Refusal, Version, event::JOINED, manifest::Promote};
+
+use super::{
+    Stores,
+    contest::{Contest, Verdict},
+    learner::{self, Learner},
+};
+use crate::joined::Entry;
+
+/// Entries of the joined log that are taken in at a time.
+const PAGE: u32 = 500;
+/// How long a version goes on learning after its last answer with a label, if nothing else keeps it.
+const QUIET: Duration = Duration::from_secs(600);
+/// Where in the catalog it is kept how a challenger stands.
+const CONTEST: &str = "contest/";
+/// Who says that a challenger is to answer.
+const AUTHOR: &str = "trainer";
+
+pub(super) struct Group {
+    model: ModelKey,
+    learners: BTreeMap<Version, Learner>,
+    records: BTreeMap<Version, VersionRecord>,
+    kept: Kept,
+    /// What is kept has changed since.
+    dirty: bool,
+}
+
+/// How a challenger stands, as it is kept.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Kept {
+    /// Challengers so far.
+    attempts: u32,
+    contest: Option<Contest>,
+    /// What is to be done about it and was not yet.
+    verdict: Option<Verdict>,
+}
+
+fn place((namespace, model): &ModelKey) -> String {
+    format!("{CONTEST}{namespace}/{model}")
+}
+
+/// Forgets the challenger of a model that is no more.
+pub(super) async fn forget(stores: &Stores, model: &ModelKey) -> Result<(), Refusal> {
+    let write = Write::remove(Collection::Evaluation, place(model), Expect::Any);
+    stores.catalog.commit(vec![write], Vec::new()).await?;
+    Ok(())
+}
+
+pub(super) fn no_challenger(word: &Word) -> Refusal {
+    let what = format!("version {} of `{}` is no challenger", word.challenger, word.model);
+    Refusal::new(Code::VersionNotFound, what).hint("see `mantlet rollouts`")
+}
+
+impl Group {
+    /// The group of a model, with its challenger as it was kept.
+    ///
+    /// # Errors
+    /// When the catalog can't be read.
+    pub(super) async fn open(stores: &Stores, model: ModelKey) -> Result<Self, Refusal> {
+        let kept = stores.catalog.get(Collection::Evaluation, &place(&model)).await?;
+        let kept = kept.map(|kept| kept.read()).transpose()?.unwrap_or_default();
+        Ok(Self { model, learners: BTreeMap::new(), records: BTreeMap::new(), kept, dirty: false })
+    }
+
+    /// Takes in which versions there are, and which one is wanted.
+    ///
+    /// # Errors
+    /// When a store can't be used.
+    pub(super) async fn look(
+        &mut self,
+        stores: &Stores,
+        versions: Vec<VersionRecord>,
+        answered: &BTreeMap<Version, Instant>,
+        status: Option<&Status>,
+    ) -> Result<(), Refusal> {
+        self.records = versions.into_iter().map(|record| (record.version, record)).collect();
+        let current = status.and_then(|status| status.desired);
+        self.note_current(current);
+        let lately = |version: &Version| answered.get(version).is_some_and(|at| at.elapsed() < QUIET);
+        let newest = self.records.keys().next_back().copied();
+        let wanted = |version: &Version| Some(*version) == newest || Some(*version) == current || lately(version);
+        let wanted: Vec<Version> = self.records.keys().copied().filter(wanted).collect();
+        for version in &wanted {
+            if !self.learners.contains_key(version)
+                && let Some(record) = self.records.get(version)
+            {
+                let key = (self.model.0.clone(), self.model.1.clone(), *version);
+                self.learners.insert(*version, Learner::open(stores, key, record.manifest.clone()).await?);
+            }
+        }
+        let gone: Vec<Version> = self.learners.keys().copied().filter(|version| !wanted.contains(version)).collect();
+        for version in gone {
+            if let Some(mut learner) = self.learners.remove(&version) {
+                gone_or(learner.sign(stores).await)?;
+            }
+        }
+        self.begin(current)?;
+        if self.kept.verdict.is_some() {
+            self.carry_out(stores, status).await?;
+        }
+        self.keep(stores).await
+    }
+
+    /// Whatever people did about the versions holds.
+    fn note_current(&mut self, current: Option<Version>) {
+        let pending = self.kept.verdict.is_some();
+        let Some(contest) = &mut self.kept.contest else { return };
+        if !self.records.contains_key(&contest.champion) || !self.records.contains_key(&contest.challenger) {
+            self.kept.contest = None;
+            self.kept.verdict = None;
+            self.dirty = true;
+            return;
+        }
+        if pending {
+            return;
+        }
+        if contest.acts() && current == Some(contest.champion) {
+            contest.reject("the version before was chosen by hand".into());
+            self.dirty = true;
+        } else if contest.stand == Stand::Judging && current == Some(contest.challenger) {
+            contest.approve("it was chosen by hand".into());
+            self.dirty = true;
+        }
+    }
+
+    /// Begins a contest, where a newer version than the one that answers is to prove itself.
+    fn begin(&mut self, current: Option<Version>) -> Result<(), Refusal> {
+        let (Some(current), Some((newest, record))) = (current, self.records.last_key_value()) else { return Ok(()) };
+        let learning = record.manifest.spec.learning;
+        let known = self.kept.contest.as_ref().is_some_and(|contest| contest.challenger == *newest);
+        let (Some(champion), Some(challenger)) = (self.learners.get(&current), self.learners.get(newest)) else {
+            return Ok(());
+        };
+        // Both have to be up to date, so that both are asked about the same examples.
+        if known || *newest <= current || learning.promote == Promote::Off || champion.offset() != challenger.offset() {
+            return Ok(());
+        }
+        let (attempt, from) = (self.kept.attempts + 1, champion.offset());
+        let contest = Contest::new([current, *newest], attempt, from, &learning)?;
+        tracing::info!(model = %self.model.1, champion = %current, challenger = %newest, "a challenger is compared");
+        self.kept = Kept { attempts: attempt, contest: Some(contest), verdict: None };
+        self.dirty = true;
+        Ok(())
+    }
+
+    /// Has the versions take the next entries in, and those signed whose time has come. The outcome is how long there is
+    /// nothing to do; an error of the outer kind has lost the group.
+    pub(super) async fn round(
+        mut self,
+        stores: &Stores,
+        every: Duration,
+    ) -> Result<(Self, Result<Duration, Refusal>), Refusal> {
+        let Some(head) = self.learners.values().map(Learner::offset).max() else {
+            return Ok((self, Ok(Duration::MAX)));
+        };
+        let read = async {
+            let entries = stores.streams.read(JOINED, head, PAGE).await?;
+            let mut behind = Vec::new();
+            for (version, learner) in self.learners.iter().filter(|(_, learner)| learner.offset() < head) {
+                let mut entries = stores.streams.read(JOINED, learner.offset(), PAGE).await?;
+                entries.retain(|entry| entry.sequence < head);
+                behind.push((*version, entries));
+            }
+            Ok::<_, store::Error>((entries, behind))
+        };
+        let (entries, behind) = match read.await {
+            Ok(read) => read,
+            Err(error) => return Ok((self, Err(error.into()))),
+        };
+        let more = entries.len() == PAGE as usize || !behind.is_empty();
+        let work = tokio::task::spawn_blocking(move || {
+            for (version, entries) in &behind {
+                self.catch_up(*version, entries, head);
+            }
+            // What both sides of a contest are to say something about waits until both can.
+            let level = |version| self.learners.get(version).is_none_or(|learner| learner.offset() == head);
+            if self.kept.contest.as_ref().is_none_or(|contest| level(&contest.champion) && level(&contest.challenger)) {
+                self.take(head, &entries);
+            }
+            self
+        });
+        let mut group =
+            work.await.map_err(|error| Refusal::new(Code::Internal, format!("a learner failed: {error}")))?;
+        let outcome = group.finish(stores, every).await;
+        Ok((group, outcome.map(|rest| if more { Duration::ZERO } else { rest })))
+    }
+
+    /// Those who are up to date take entries in, together.
+    fn take(&mut self, head: u64, entries: &[Stored]) {
+        let (model, kept, dirty) = (&self.model, &mut self.kept, &mut self.dirty);
+        let mut leaders: Vec<(&Version, &mut Learner)> =
+            self.learners.iter_mut().filter(|(_, learner)| learner.offset() == head).collect();
+        for entry in entries {
+            // An erased one teaches nobody any more.
+            if let Ok(Entry::Example(example)) = serde_json::from_slice::<Entry>(&entry.data)
+                && (&example.namespace, &example.model) == (&model.0, &model.1)
+                && let (Some(row), Some(truth)) = (&example.features, learner::truth(&example.truth))
+            {
+                let answers: BTreeMap<Version, _> = leaders
+                    .iter_mut()
+                    .filter_map(|(version, learner)| {
+                        Some((**version, learner.learn(entry.sequence, &example, row, truth)?))
+                    })
+                    .collect();
+                if let Some(contest) = &mut kept.contest
+                    && let (Some(champion), Some(challenger)) =
+                        (answers.get(&contest.champion), answers.get(&contest.challenger))
+                {
+                    *dirty = true;
+                    let verdict = contest.take(entry.sequence, &example, [champion, challenger], truth);
+                    kept.verdict = verdict.or(kept.verdict);
+                }
+            }
+            leaders.iter_mut().for_each(|(_, learner)| learner.advance(entry.sequence + 1));
+        }
+    }
+
+    fn catch_up(&mut self, version: Version, entries: &[Stored], head: u64) {
+        let Some(learner) = self.learners.get_mut(&version) else { return };
+        for entry in entries {
+            if let Ok(Entry::Example(example)) = serde_json::from_slice::<Entry>(&entry.data)
+                && (&example.namespace, &example.model) == (&self.model.0, &self.model.1)
+                && let (Some(row), Some(truth)) = (&example.features, learner::truth(&example.truth))
+            {
+                learner.learn(entry.sequence, &example, row, truth);
+            }
+            learner.advance(entry.sequence + 1);
+        }
+        if entries.is_empty() {
+            // What lay between was dropped long ago.
+            learner.advance(head);
+        }
+    }
+
+    async fn finish(&mut self, stores: &Stores, every: Duration) -> Result<Duration, Refusal> {
+        if self.kept.verdict.is_some() {
+            self.keep(stores).await?;
+            let status =
+                rpc::orchestrator::StatusOf { namespace: self.model.0.clone(), model: Some(self.model.1.clone()) };
+            let statuses = stores.orchestrator.status(status).await?;
+            self.carry_out(stores, statuses.first()).await?;
+        }
+        let mut rest = Duration::MAX;
+        let versions: Vec<Version> = self.learners.keys().copied().collect();
+        for version in versions {
+            let due = self.learners.get(&version).and_then(|learner| learner.due(every));
+            match due {
+                // How both compare is kept first: that may be ahead of a state, and never behind it.
+                Some(Duration::ZERO) => {
+                    self.keep(stores).await?;
+                    if let Some(learner) = self.learners.get_mut(&version) {
+                        learner.sign(stores).await?;
+                    }
+                }
+                Some(due) => rest = rest.min(due),
+                None => {}
+            }
+        }
+        Ok(rest)
+    }
+
+    /// Signs what every version has learnt.
+    ///
+    /// # Errors
+    /// When a store can't be used.
+    pub(super) async fn sign_all(&mut self, stores: &Stores) -> Result<(), Refusal> {
+        self.keep(stores).await?;
+        for learner in self.learners.values_mut() {
+            gone_or(learner.sign(stores).await)?;
+        }
+        Ok(())
+    }
+
+    async fn keep(&mut self, stores: &Stores) -> Result<(), Refusal> {
+        if self.dirty {
+            let write = Write::put(Collection::Evaluation, place(&self.model), Expect::Any, &self.kept)?;
+            stores.catalog.commit(vec![write], Vec::new()).await?;
+            self.dirty = false;
+        }
+        Ok(())
+    }
+
+    /// Does what was decided, unless somebody wants another version by now.
+    async fn carry_out(&mut self, stores: &Stores, status: Option<&Status>) -> Result<(), Refusal> {
+        let (Some(verdict), Some(contest), Some(status)) = (self.kept.verdict, &self.kept.contest, status) else {
+            return Ok(());
+        };
+        let (from, to, action) = match verdict {
+            Verdict::Promote => (contest.champion, contest.challenger, "model.promote"),
+            Verdict::HandBack => (contest.challenger, contest.champion, "model.hand_back"),
+            Verdict::Propose => {
+                tracing::info!(model = %self.model.1, challenger = %contest.challenger, "a person is asked: mantlet rollouts");
+                self.kept.verdict = None;
+                self.dirty = true;
+                return self.keep(stores).await;
+            }
+        };
+        if status.desired == Some(from) {
+            self.want(stores, to, action, AUTHOR, contest.reason(), status.generation).await?;
+            tracing::info!(model = %self.model.1, version = %to, action, "another version is to answer");
+        }
+        self.kept.verdict = None;
+        self.dirty = true;
+        self.keep(stores).await
+    }
+
+    async fn want(
+        &self,
+        stores: &Stores,
+        version: Version,
+        action: &str,
+        actor: &str,
+        reason: String,
+        expect: u64,
+    ) -> Result<(), Refusal> {
+        let record = self.records.get(&version).ok_or_else(|| {
+            Refusal::new(Code::VersionNotFound, format!("`{}` has no version {version}", self.model.1))
+        })?;
+        stores.registry.may_answer(record.clone()).await?;
+        let desired = Desired {
+            namespace: self.model.0.clone(),
+            model: self.model.1.clone(),
+            version,
+            digest: record.digest,
+            manifest: record.manifest.clone(),
+            author: actor.to_owned(),
+            reason,
+        };
+        let submit = Submit {
+            desired: Some(desired),
+            namespace: self.model.0.clone(),
+            model: self.model.1.clone(),
+            actor: actor.to_owned(),
+            expect: Some(expect),
+            action: action.to_owned(),
+        };
+        stores.orchestrator.submit(submit).await?;
+        Ok(())
+    }
+
+    /// Takes a person's word on the challenger.
+    ///
+    /// # Errors
+    /// `version_not_found` where it is none, `conflict` where it stands otherwise than the word supposes.
+    pub(super) async fn decide(&mut self, stores: &Stores, word: Word) -> Result<Rollout, Refusal> {
+        let contest = self.kept.contest.as_mut().filter(|contest| contest.challenger == word.challenger);
+        let contest = contest.ok_or_else(|| no_challenger(&word))?;
+        let fits = match word.say {
+            Say::Approve => matches!(contest.stand, Stand::Judging | Stand::Proposed),
+            Say::Reject => matches!(contest.stand, Stand::Judging | Stand::Proposed),
+            Say::Undo => contest.stand == Stand::Promoted,
+        };
+        if !fits {
+            let what = format!("version {} stands otherwise: it is {:?}", word.challenger, contest.stand);
+            return Err(Refusal::new(Code::Conflict, what).hint("see `mantlet rollouts`"));
+        }
+        let said = format!("{}: {}", word.actor, word.reason);
+        let (to, action) = match word.say {
+            Say::Approve => (Some(contest.challenger), "model.approve"),
+            Say::Undo => (Some(contest.champion), "model.undo"),
+            Say::Reject => (None, "model.reject"),
+        };
+        match word.say {
+            Say::Approve => contest.approve(said),
+            Say::Reject | Say::Undo => contest.reject(said),
+        }
+        let reason = format!("{}; {}", word.reason, contest.reason());
+        let report = contest.report(&self.model.1);
+        if let Some(to) = to {
+            let status =
+                rpc::orchestrator::StatusOf { namespace: self.model.0.clone(), model: Some(self.model.1.clone()) };
+            let statuses = stores.orchestrator.status(status).await?;
+            let generation = statuses.first().map_or(0, |status| status.generation);
+            self.want(stores, to, action, &word.actor, reason, generation).await?;
+        }
+        self.kept.verdict = None;
+        self.dirty = true;
+        self.keep(stores).await?;
+        Ok(report)
+    }
+
+    /// What is told of the versions that learn, the newest first; `end` is the next entry of the joined log.
+    pub(super) fn reports(&self, end: u64) -> Vec<Learning> {
+        self.learners.values().rev().map(|learner| learner.report(end)).collect()
+    }
+
+    /// How the challenger stands, if there is one.
+    pub(super) fn rollout(&self) -> Option<Rollout> {
+        self.kept.contest.as_ref().map(|contest| contest.report(&self.model.1))
+    }
+}
+
+/// Of a version that is no more, nothing needs to be signed.
+fn gone_or(signed: Result<(), Refusal>) -> Result<(), Refusal> {
+    match signed {
+        Err(refusal) if refusal.code == Code::ModelNotFound => Ok(()),
+        signed => signed,
+    }
+}

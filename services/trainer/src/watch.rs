@@ -1,0 +1,217 @@
+//! Drift without labels: whether what a version is asked, and what it answers, is still like its first rows.
+//!
+//! A part of the predictions is looked at, as many as there is time for: a detector needs thousands of rows, not every one.
+//! Alarms say what moved most, how far, and since when; they are told with the model's evaluation and noted in the log.
+
+mod watched;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use ledger::batch;
+use rpc::{
+    Clock, Registry,
+    registry::{Select, VersionKey},
+    trainer::Alarm,
+};
+use serde::{Deserialize, Serialize};
+use store::{Catalog, Collection, Expect, Streams, Write, read_all};
+use tokio::time::{Instant, sleep};
+use types::{
+    Code, Manifest, Refusal,
+    event::{Event, Outcome, Prediction},
+};
+
+use crate::Known;
+use watched::Watched;
+
+/// Predictions of a gateway that are looked at in one round; what is more is passed over.
+const PAGE: u32 = 100;
+/// How long a round takes at least.
+const REST: Duration = Duration::from_millis(250);
+/// The wait after a store could not be used.
+const AGAIN: Duration = Duration::from_secs(2);
+/// How often what is known is kept.
+const KEEP: Duration = Duration::from_secs(30);
+/// Versions that are watched at a time; of more, the oldest are not.
+const VERSIONS: usize = 256;
+/// Where in the catalog it is kept what a version's rows were like.
+const WATCH: &str = "watch/";
+
+pub(crate) struct Watch {
+    streams: Arc<dyn Streams>,
+    catalog: Arc<dyn Catalog>,
+    registry: Arc<dyn Registry>,
+    clock: Clock,
+    known: Arc<Known>,
+    /// The next event of each gateway to look at.
+    offsets: BTreeMap<String, u64>,
+    /// What is watched; nothing of versions of which there is nothing to watch.
+    versions: HashMap<VersionKey, Option<Watched>>,
+    changed: bool,
+}
+
+/// Enough of an event to know whether the rest is worth reading.
+#[derive(Deserialize)]
+struct Glance {
+    kind: String,
+    #[serde(default)]
+    outcome: Option<Outcome>,
+}
+
+impl Watch {
+    /// Goes on with what is kept of each version; what happened meanwhile is passed over.
+    ///
+    /// # Errors
+    /// When the catalog can't be read.
+    pub(crate) async fn open(
+        streams: Arc<dyn Streams>,
+        catalog: Arc<dyn Catalog>,
+        registry: Arc<dyn Registry>,
+        clock: Clock,
+        known: Arc<Known>,
+    ) -> Result<Self, Refusal> {
+        let mut versions = HashMap::new();
+        for document in read_all(&*catalog, Collection::Evaluation, WATCH).await? {
+            let kept: Kept = document.read()?;
+            known.alarms.lock().insert(kept.version.clone(), kept.watched.alarms());
+            versions.insert(kept.version, Some(kept.watched));
+        }
+        Ok(Self { streams, catalog, registry, clock, known, offsets: BTreeMap::new(), versions, changed: false })
+    }
+
+    /// Runs until `stop` resolves.
+    pub(crate) async fn run(mut self, stop: impl Future<Output = ()>) {
+        tokio::pin!(stop);
+        let mut kept = Instant::now();
+        loop {
+            let mut rest = REST;
+            if let Err(refusal) = self.round().await {
+                tracing::warn!(%refusal, "predictions can't be watched for drift right now");
+                rest = AGAIN;
+            }
+            if kept.elapsed() >= KEEP {
+                self.keep().await;
+                kept = Instant::now();
+            }
+            tokio::select! {
+                () = &mut stop => break,
+                () = sleep(rest) => {}
+            }
+        }
+        self.keep().await;
+    }
+
+    async fn round(&mut self) -> Result<(), Refusal> {
+        for stream in self.streams.names(types::event::PREDICTIONS).await? {
+            let next = self.streams.next(&stream).await?;
+            let from = *self.offsets.entry(stream.clone()).or_insert(next);
+            // Of many, the newest.
+            let from = from.max(next.saturating_sub(u64::from(PAGE)));
+            let entries = self.streams.read(&stream, from, PAGE).await?;
+            for entry in &entries {
+                if let Some(prediction) = prediction(&entry.data) {
+                    self.look(&prediction).await?;
+                }
+            }
+            let end = entries.last().map_or(from, |entry| entry.sequence + 1);
+            self.offsets.insert(stream, end);
+        }
+        Ok(())
+    }
+
+    async fn look(&mut self, prediction: &Prediction) -> Result<(), Refusal> {
+        let (Some(namespace), Some(model), Some(version)) =
+            (&prediction.namespace, &prediction.model, prediction.version)
+        else {
+            return Ok(());
+        };
+        let key = (namespace.clone(), model.clone(), version);
+        if !self.versions.contains_key(&key) {
+            let manifest = self.manifest(&key).await?;
+            self.make_room();
+            let watched = manifest.and_then(|manifest| Watched::new(&manifest));
+            self.versions.insert(key.clone(), watched);
+        }
+        let Some(Some(watched)) = self.versions.get_mut(&key) else { return Ok(()) };
+        self.changed = true;
+        for alarm in watched.take(prediction, self.clock.now()) {
+            let Alarm { kind, what, .. } = &alarm;
+            tracing::warn!(%namespace, %model, %version, ?kind, what, "drift");
+            self.known.alarms.lock().insert(key.clone(), watched.alarms());
+        }
+        Ok(())
+    }
+
+    fn make_room(&mut self) {
+        while self.versions.len() >= VERSIONS {
+            let Some(oldest) = self.versions.keys().min_by_key(|(_, _, version)| *version).cloned() else { return };
+            self.versions.remove(&oldest);
+        }
+    }
+
+    async fn manifest(&self, (namespace, model, version): &VersionKey) -> Result<Option<Manifest>, Refusal> {
+        let select = Select { namespace: namespace.clone(), model: Some(model.clone()) };
+        let versions = match self.registry.versions(select).await {
+            Err(refusal) if refusal.code == Code::ModelNotFound => return Ok(None),
+            versions => versions?,
+        };
+        Ok(versions.into_iter().find(|record| record.version == *version).map(|record| record.manifest))
+    }
+
+    async fn keep(&mut self) {
+        if !std::mem::take(&mut self.changed) {
+            return;
+        }
+        if let Err(refusal) = self.try_keep().await {
+            self.changed = true;
+            tracing::warn!(%refusal, "what rows are like can't be kept; it is tried again");
+        }
+    }
+
+    async fn try_keep(&mut self) -> Result<(), Refusal> {
+        let mut gone = Vec::new();
+        for (key, watched) in &self.versions {
+            let Some(watched) = watched else { continue };
+            let place = format!("{WATCH}{}/{}/{}", key.0, key.1, key.2);
+            if self.manifest(key).await?.is_none() {
+                self.catalog
+                    .commit(vec![Write::remove(Collection::Evaluation, place, Expect::Any)], Vec::new())
+                    .await?;
+                gone.push(key.clone());
+                continue;
+            }
+            let kept = Kept { version: key.clone(), watched: watched.clone() };
+            let write = Write::put(Collection::Evaluation, place, Expect::Any, &kept)?;
+            self.catalog.commit(vec![write], Vec::new()).await?;
+        }
+        for key in gone {
+            self.versions.remove(&key);
+            self.known.alarms.lock().remove(&key);
+        }
+        Ok(())
+    }
+}
+
+/// What a version's rows were like, as it is kept.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    version: VersionKey,
+    watched: Watched,
+}
+
+/// An answered prediction, read as far as that needs.
+fn prediction(envelope: &[u8]) -> Option<Box<Prediction>> {
+    let event = batch::event(envelope)?;
+    let glance: Glance = serde_json::from_slice(event).ok()?;
+    if glance.kind != "prediction" || glance.outcome != Some(Outcome::Answered) {
+        return None;
+    }
+    match serde_json::from_slice(event) {
+        Ok(Event::Prediction(prediction)) => Some(prediction),
+        _ => None,
+    }
+}
