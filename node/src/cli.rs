@@ -120,6 +120,8 @@ pub(crate) enum Verb {
     Reject(Challenge),
     /// Let the version before a promoted challenger answer again.
     Undo(Challenge),
+    /// Let a contributor's labels teach a model again, or hold them back.
+    Contributors(Contributors),
     /// Want another number of replicas of a model.
     Scale {
         /// The model.
@@ -337,6 +339,33 @@ fn parse_replicas(text: &str) -> Result<Replicas, String> {
             Err(_) => Err("write a number, or `manifest`".into()),
         },
     }
+}
+
+/// A word on a contributor.
+#[derive(Debug, Args)]
+pub(crate) struct Contributors {
+    /// What.
+    #[arg(value_enum)]
+    pub(crate) say: Trust,
+
+    /// The model.
+    pub(crate) name: ModelName,
+
+    /// The contributor, as `mantlet models evaluation` shows it.
+    pub(crate) contributor: String,
+
+    /// Why; it goes into the ledger.
+    #[arg(long)]
+    pub(crate) reason: String,
+}
+
+/// Whether a contributor's labels may teach.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(crate) enum Trust {
+    /// They may.
+    Trust,
+    /// They may not.
+    Distrust,
 }
 
 /// A word on a challenger.

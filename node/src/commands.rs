@@ -47,6 +47,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Refusal> {
         Verb::Approve(word) => rollouts::decide(&Client::find(&node)?, "approve", &word, output).await,
         Verb::Reject(word) => rollouts::decide(&Client::find(&node)?, "reject", &word, output).await,
         Verb::Undo(word) => rollouts::decide(&Client::find(&node)?, "undo", &word, output).await,
+        Verb::Contributors(word) => rollouts::look_at(&Client::find(&node)?, &word, output).await,
         Verb::Scale { name, replicas } => plan::scale(&Client::find(&node)?, &name, replicas, output).await,
         Verb::Plan { file, name } => plan::run(&Client::find(&node)?, file.as_deref(), name, output).await,
         Verb::Delete { name } => models::delete(&Client::find(&node)?, &name, output).await,

@@ -60,6 +60,7 @@ async fn ask(client: &Client, line: &Line, namespace: Option<&str>) -> (Verdict,
             .replace("{prediction}", "01980000-0000-7000-8000-000000000000")
             .replace("{path}", "0/000.p/1")
             .replace("{challenger}", "2")
+            .replace("contributors/{say}", "contributors/trust")
             .replace("{say}", "approve")
     };
     let mut request = if line.method == "grpc" {

@@ -343,6 +343,56 @@ async fn every_service_of_a_split_node_may_be_killed_while_it_learns() {
     assert_eq!(shown["learning"][0]["figures"]["since_start"]["accuracy"], json!(accuracy), "{shown}");
 }
 
+#[tokio::test]
+async fn whoever_turns_labels_round_teaches_nobody_until_a_person_says_so() {
+    let Some(mut node) = node() else { return };
+    node.up().await;
+    let client = node.client();
+    deploy(&client, &manifest(&json!({ "learner": "hoeffding-tree", "settings": { "grace": 20 } }))).await;
+    client.until_answers("stream", &example(0, 0).0).await;
+    teach(&client, 0, 400).await;
+    learnt(&client, 400).await;
+    // Five desks; the last turns every label round.
+    let labelled = |n: usize, ids: &Value, class: usize| {
+        let said = if n % 5 == 4 { 1 - class } else { class };
+        json!({ "prediction": ids["id"], "label": CLASSES[said], "contributor": format!("desk {}", n % 5) })
+    };
+    let mut labels = Vec::new();
+    for n in 400..1_400 {
+        let (body, class) = example(n, usize::MAX);
+        let (status, answer) = client.infer("stream", &body).await;
+        assert_eq!(status, 200, "{answer}");
+        labels.push(labelled(n, &answer, class));
+        if labels.len() == 100 {
+            let (status, answer) = client.post("/v1/feedback", &json!(std::mem::take(&mut labels))).await;
+            assert_eq!(status, 200, "{answer}");
+        }
+    }
+    let until = Instant::now() + testkit::node::PATIENCE;
+    let shown = loop {
+        let (_, shown) = client.get("/v1/models/stream/evaluation").await;
+        let count = |what: &str| shown["labels"][what]["count"].as_u64().unwrap_or(0);
+        if count("joined") + count("held_back") == 1_400 {
+            break shown;
+        }
+        assert!(Instant::now() < until, "every label is looked at: {shown}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert!(shown["labels"]["held_back"]["count"].as_u64() > Some(50), "{shown}");
+    let suspect = &shown["contributors"][0];
+    assert_eq!((&suspect["name"], &suspect["held_back"]), (&json!("desk 4"), &json!(true)), "{shown}");
+    assert!(shown["contributors"].as_array().unwrap().iter().skip(1).all(|c| c["held_back"] == false), "{shown}");
+    let text = String::from_utf8(node.cli(&["models", "evaluation", "stream"]).stdout).unwrap();
+    assert!(text.contains("desk 4") && text.contains("held back"), "{text}");
+
+    let again = node.json(&["contributors", "trust", "stream", "desk 4", "--reason", "it was the test"]);
+    assert_eq!(again["trusted"], true, "{again}");
+    let (_, shown) = client.get("/v1/models/stream/evaluation").await;
+    assert!(shown["contributors"].as_array().unwrap().iter().all(|c| c["held_back"] == false), "{shown}");
+    until_in_ledger(&client, "labels.trust").await;
+    assert_eq!(node.refused(&["contributors", "distrust", "stream", "nobody", "--reason", "x"]), "caller_not_found");
+}
+
 /// Teaches until the challenger stands like this; returns how it does, and how many rows were sent.
 async fn until_it_stands(client: &Client, stand: &str, mut sent: usize) -> (Value, usize) {
     let until = Instant::now() + testkit::node::PATIENCE;

@@ -41,15 +41,15 @@ class RestClient:
     """One kept-alive HTTPS connection that speaks the protocol's JSON."""
 
     def __init__(self, node: Node, model: str) -> None:
-        self._connection = http.client.HTTPSConnection(node.authority, context=node.ssl_context())
+        self.connection = http.client.HTTPSConnection(node.authority, context=node.ssl_context())
         self._path = f"/v2/models/{model}/infer"
-        self._headers = {**node.authorization, "content-type": "application/json"}
+        self.headers = {**node.authorization, "content-type": "application/json"}
 
     def infer(self, row: Tensors) -> tuple[Tensors, str]:
         """The outputs for one row, and the prediction's id."""
         body = json.dumps({"inputs": [to_json(name, array) for name, array in row.items()]})
-        self._connection.request("POST", self._path, body, self._headers)
-        response = self._connection.getresponse()
+        self.connection.request("POST", self._path, body, self.headers)
+        response = self.connection.getresponse()
         content = response.read()
         if response.status != 200:
             raise SystemExit(

@@ -432,6 +432,21 @@ pub type NamespacePolicies = Changes<Namespace, String>;
 /// Changes of credentials, by token id.
 pub type Credentials = Changes<String, TokenRecord>;
 
+/// What a person decided, where nothing of the registry's changes by it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RecordWord {
+    /// Who.
+    pub actor: String,
+    /// In which namespace.
+    pub namespace: Namespace,
+    /// What the ledger calls it, for example `labels.trust`.
+    pub action: String,
+    /// About what.
+    pub subject: String,
+    /// Why.
+    pub reason: String,
+}
+
 /// A version of a model.
 pub type VersionKey = (Namespace, ModelName, Version);
 
@@ -501,6 +516,8 @@ service! {
         fn record_batch(RecordBatch) -> Receipt;
         /// Records that events were lost.
         fn record_gap(RecordGap) -> Receipt;
+        /// Records what a person decided.
+        fn record_word(RecordWord) -> Receipt;
         /// Records that events were erased.
         fn record_erasure(RecordErasure) -> Receipt;
         /// Proves the record behind a receipt; waits until the ledger holds it.

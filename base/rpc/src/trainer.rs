@@ -32,6 +32,41 @@ pub struct Evaluation {
     /// What has drifted lately, the newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alarms: Vec<VersionAlarm>,
+    /// Who found out what was right: those whose labels are held back, then those who disagree most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contributors: Vec<Contributor>,
+}
+
+/// Who found out what was right.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Contributor {
+    /// Its name.
+    pub name: String,
+    /// Labels of classes.
+    pub labels: u64,
+    /// Those that disagreed with what was answered.
+    pub disagreed: u64,
+    /// Whether its labels are held back: they teach nobody, and judge nobody.
+    pub held_back: bool,
+    /// How near that is: 1 is an alarm.
+    pub level: f64,
+}
+
+/// A person's word on a contributor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Look {
+    /// Who says it.
+    pub actor: String,
+    /// The model's namespace.
+    pub namespace: Namespace,
+    /// The model.
+    pub model: ModelName,
+    /// The contributor.
+    pub contributor: String,
+    /// Whether its labels may teach.
+    pub trust: bool,
+    /// Why.
+    pub reason: String,
 }
 
 /// What drifted.
@@ -258,5 +293,7 @@ service! {
         fn rollouts(Namespace) -> Vec<Rollout>;
         /// Takes a person's word on a challenger.
         fn decide(Word) -> Rollout;
+        /// Takes a person's word on a contributor.
+        fn look_at(Look) -> ();
     }
 }

@@ -30,6 +30,7 @@ pub mod linear;
 pub mod logistic;
 mod moments;
 pub mod neighbours;
+pub mod peers;
 pub mod pipeline;
 mod places;
 mod poisson;

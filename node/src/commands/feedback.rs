@@ -141,6 +141,19 @@ fn describe(name: &ModelName, shown: &Value) -> String {
     if !labels.is_empty() {
         out.push_str(&table(&["LABELS", "COUNT", "THE LAST ONE"], &labels));
     }
+    let contributors: Vec<Vec<String>> = shown["contributors"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|contributor| {
+            let held_back = if contributor["held_back"] == true { "held back" } else { "" };
+            let name = contributor["name"].as_str().unwrap_or("-").to_owned();
+            vec![name, contributor["labels"].to_string(), contributor["disagreed"].to_string(), held_back.into()]
+        })
+        .collect();
+    if contributors.len() > 1 {
+        out.push_str(&table(&["CONTRIBUTOR", "LABELS", "DISAGREED", ""], &contributors));
+    }
     if let Some(at) = shown["watermark"].as_u64() {
         out.push_str(&format!("labels are read until {}\n", output::date(Timestamp(at))));
     }

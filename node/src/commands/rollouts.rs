@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use types::{Code, ModelName, Refusal, Version};
 
 use crate::{
-    cli::{Challenge, Format},
+    cli::{Challenge, Contributors, Format, Trust},
     client::Client,
     output::{self, table},
 };
@@ -31,6 +31,23 @@ pub(crate) async fn decide(client: &Client, say: &str, arguments: &Challenge, fo
     let request = client.request(reqwest::Method::POST, &format!("/v1/rollouts/{model}/{version}/{say}")).json(&body);
     let shown: Value = client.json(request).await?;
     output::show(&shown, format, |shown| describe(&json!([shown])));
+    Ok(())
+}
+
+pub(crate) async fn look_at(client: &Client, arguments: &Contributors, format: Format) -> Result<(), Refusal> {
+    let Contributors { say, name, contributor, reason } = arguments;
+    let say = match say {
+        Trust::Trust => "trust",
+        Trust::Distrust => "distrust",
+    };
+    let body = json!({ "contributor": contributor, "reason": reason });
+    let path = format!("/v1/models/{name}/contributors/{say}");
+    let request = client.request(reqwest::Method::POST, &path).json(&body);
+    let shown: Value = client.json(request).await?;
+    output::show(&shown, format, |_| match arguments.say {
+        Trust::Trust => format!("labels of `{contributor}` teach `{name}` from now on\n"),
+        Trust::Distrust => format!("labels of `{contributor}` are held back from now on\n"),
+    });
     Ok(())
 }
 

@@ -46,6 +46,7 @@ pub(crate) fn routes() -> Router<Arc<Ring>> {
         .route("/v1/models/{model}/bundle/{file}", get(models::bundle_file))
         .route("/v1/models/{model}/evaluation", get(evaluation::show))
         .route("/v1/models/{model}/examples", get(examples::list))
+        .route("/v1/models/{model}/contributors/{say}", post(rollouts::look_at))
         .route("/v1/rollouts", get(rollouts::list))
         .route("/v1/rollouts/{model}/{challenger}/{say}", post(rollouts::decide))
         .route("/v1/feedback", post(feedback::take))

@@ -29,7 +29,7 @@ use rpc::{
     registry::{
         AddCaller, AddPublisher, CallerRecord, ChangeKey, ChangedPublisher, Credentials, Deploy, Deployed, Heads,
         KeyRecord, LeafProof, LedgerPage, NameCaller, NamespacePolicies, NewToken, NoteCertificate, ProveTree,
-        Publisher, Quotas, ReadLedger, ReadTile, Receipt, RecordBatch, RecordErasure, RecordGap, Remove,
+        Publisher, Quotas, ReadLedger, ReadTile, Receipt, RecordBatch, RecordErasure, RecordGap, RecordWord, Remove,
         RevokePublisher, SecretInfo, Select, SetPolicy, SetQuota, SetSecret, Snapshot, TakeSnapshot, TileData,
         TreeProof, Used, VersionKey, VersionRecord,
     },
@@ -256,6 +256,12 @@ impl rpc::Registry for Registry {
     async fn record_gap(&self, request: RecordGap) -> Result<Receipt, Refusal> {
         let detail = serde_json::json!({ "lost": request.lost, "reason": request.reason });
         self.commit(Vec::new(), "predictions.gap", None, &request.actor, "predictions", detail).await
+    }
+
+    async fn record_word(&self, request: RecordWord) -> Result<Receipt, Refusal> {
+        let RecordWord { actor, namespace, action, subject, reason } = request;
+        let detail = serde_json::json!({ "reason": reason });
+        self.commit(Vec::new(), &action, Some(&namespace), &actor, &subject, detail).await
     }
 
     async fn record_erasure(&self, request: RecordErasure) -> Result<Receipt, Refusal> {

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use rpc::trainer::Look;
 use serde::{Deserialize, Serialize};
 use streaming::Row;
 use types::{ModelName, Namespace, PredictionId, Timestamp, Version};
@@ -20,6 +21,8 @@ pub(crate) enum Entry {
     Example(Example),
     /// A label did not, or may not.
     Refused(Refused),
+    /// A person's word on a contributor.
+    Looked(Look),
     /// The next entry to read of each gateway's labels.
     Progress {
         /// By gateway.
@@ -118,6 +121,8 @@ pub(crate) enum Reason {
     NoTask,
     /// The answer was not kept.
     NotCaptured,
+    /// Its contributor's labels are held back.
+    HeldBack,
 }
 
 impl Reason {
@@ -133,6 +138,7 @@ impl Reason {
             Self::WrongType => "wrong_type",
             Self::NoTask => "no_task",
             Self::NotCaptured => "not_captured",
+            Self::HeldBack => "held_back",
         }
     }
 }

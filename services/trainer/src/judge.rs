@@ -7,12 +7,13 @@ use online::{
     Snapshot as _,
     evaluate::{Answer, Classes, Numbers, Settings},
 };
-use rpc::trainer::{LabelCount, VersionAlarm, VersionEvaluation};
+use rpc::trainer::{Contributor, LabelCount, VersionAlarm, VersionEvaluation};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use types::{Code, Manifest, Refusal, Version};
 
 use crate::{
+    contributors::Contributors,
     errors::Errors,
     joined::{Example, Reason, Refused, Said},
 };
@@ -29,6 +30,7 @@ const UNNAMED: usize = 1_024;
 pub(crate) struct Judged {
     versions: BTreeMap<Version, Judge>,
     labels: BTreeMap<String, LabelCount>,
+    contributors: Contributors,
 }
 
 /// What is known of a version.
@@ -49,8 +51,10 @@ enum Figures {
 }
 
 impl Judged {
-    /// Takes an example in. `manifest` is its version's, where it is known; only a version's first example needs it.
-    pub(crate) fn take(&mut self, example: &Example, manifest: Option<&Manifest>) {
+    /// Takes an example in; whether its contributor is suspected from now on. `manifest` is its version's, where it is known;
+    /// only a version's first example needs it.
+    pub(crate) fn take(&mut self, example: &Example, manifest: Option<&Manifest>) -> bool {
+        let suspected = self.contributors.take(example);
         let taken = match self.versions.entry(example.version) {
             Entry::Occupied(known) => known.into_mut().take(example),
             Entry::Vacant(place) => Judge::new(example, manifest).and_then(|judge| place.insert(judge).take(example)),
@@ -62,6 +66,22 @@ impl Judged {
             Ok(()) => count(&mut self.labels, "joined", None),
             Err(why) => count(&mut self.labels, Reason::WrongType.as_str(), Some(why)),
         }
+        suspected
+    }
+
+    /// Who found out what was right.
+    pub(crate) fn contributors(&mut self) -> &mut Contributors {
+        &mut self.contributors
+    }
+
+    /// Whether a contributor's labels are held back.
+    pub(crate) fn is_suspect(&self, contributor: &str) -> bool {
+        self.contributors.is_suspect(contributor)
+    }
+
+    /// Contributors for people: suspects first, then those who disagree most.
+    pub(crate) fn standings(&self) -> Vec<Contributor> {
+        self.contributors.report()
     }
 
     /// Counts a label that teaches nothing.
@@ -171,6 +191,8 @@ impl Judge {
 pub(crate) struct Kept {
     versions: Vec<KeptVersion>,
     labels: BTreeMap<String, LabelCount>,
+    #[serde(default)]
+    contributors: Contributors,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -198,7 +220,11 @@ impl Kept {
                 Figures::Numbers(judge) => judge.save(),
             }),
         };
-        Self { versions: judged.versions.iter().map(one).collect(), labels: judged.labels.clone() }
+        Self {
+            versions: judged.versions.iter().map(one).collect(),
+            labels: judged.labels.clone(),
+            contributors: judged.contributors.clone(),
+        }
     }
 
     /// # Errors
@@ -219,6 +245,6 @@ impl Kept {
             Ok((version, Judge { figures, classes, labelled, ages, errors }))
         };
         let versions = self.versions.into_iter().map(one).collect::<Result<_, Refusal>>()?;
-        Ok(Judged { versions, labels: self.labels })
+        Ok(Judged { versions, labels: self.labels, contributors: self.contributors })
     }
 }

@@ -8,6 +8,7 @@
 //! Does not know about: HTTP, model servers, which version answers.
 
 mod answer;
+mod contributors;
 mod errors;
 mod find;
 mod join;
@@ -30,7 +31,7 @@ use rpc::{
     Clock, Registry,
     orchestrator::ModelKey,
     registry::VersionKey,
-    trainer::{Alarm, Evaluation, EvaluationOf, Examples, ExamplesOf, LabelCount, Rollout, VersionAlarm, Word},
+    trainer::{Alarm, Evaluation, EvaluationOf, Examples, ExamplesOf, LabelCount, Look, Rollout, VersionAlarm, Word},
 };
 use store::{Artefacts, Catalog, Streams};
 use tokio::sync::{mpsc, oneshot};
@@ -67,6 +68,7 @@ pub struct Trainer {
     known: Arc<Known>,
     streams: Arc<dyn Streams>,
     said: mpsc::Sender<learn::Said>,
+    looks: mpsc::Sender<work::Looked>,
 }
 
 /// Labels whose prediction nobody knows, by namespace.
@@ -102,9 +104,9 @@ impl Trainer {
     /// When what is kept can't be read.
     pub async fn open(parts: Parts) -> Result<(Self, Work), Refusal> {
         let (known, streams) = (Arc::new(Known::default()), parts.streams.clone());
-        let (said, words) = mpsc::channel(WORDS);
-        let work = Work::open(parts, known.clone(), words).await?;
-        Ok((Self { known, streams, said }, work))
+        let ((said, words), (looks, looked)) = (mpsc::channel(WORDS), mpsc::channel(WORDS));
+        let work = Work::open(parts, known.clone(), words, looked).await?;
+        Ok((Self { known, streams, said, looks }, work))
     }
 }
 
@@ -119,6 +121,10 @@ impl Trainer {
         };
         of_model.flat_map(of).collect()
     }
+}
+
+fn busy() -> Refusal {
+    Refusal::new(Code::Overloaded, "the trainer is busy or ends; say it again")
 }
 
 /// Words of people that wait to be heard, at most.
@@ -143,7 +149,8 @@ impl rpc::Trainer for Trainer {
         let mut labels = judged.map(|judged| judged.labels().clone()).unwrap_or_default();
         labels.extend(strays);
         let versions = judged.map(Judged::report).unwrap_or_default();
-        Ok(Evaluation { versions, labels, watermark: *self.known.watermark.lock(), learning, alarms })
+        let contributors = judged.map(Judged::standings).unwrap_or_default();
+        Ok(Evaluation { versions, labels, watermark: *self.known.watermark.lock(), learning, alarms, contributors })
     }
 
     async fn rollouts(&self, namespace: Namespace) -> Result<Vec<Rollout>, Refusal> {
@@ -151,8 +158,13 @@ impl rpc::Trainer for Trainer {
         Ok(rollouts.iter().filter(|(key, _)| key.0 == namespace).map(|(_, rollout)| rollout.clone()).collect())
     }
 
+    async fn look_at(&self, look: Look) -> Result<(), Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.looks.try_send((look, answer)).map_err(|_| busy())?;
+        answered.await.map_err(|_| busy())?
+    }
+
     async fn decide(&self, word: Word) -> Result<Rollout, Refusal> {
-        let busy = || Refusal::new(Code::Overloaded, "the trainer is busy or ends; say it again");
         let (answer, answered) = oneshot::channel();
         self.said.try_send((word, answer)).map_err(|_| busy())?;
         answered.await.map_err(|_| busy())?

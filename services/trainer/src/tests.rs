@@ -81,7 +81,7 @@ fn of(label: &Feedback, prediction: Option<&Prediction>, manifest: Option<&Manif
     match join(label, prediction, manifest, [&nothing, &nothing]) {
         Entry::Example(example) => Ok(example),
         Entry::Refused(refused) => Err(refused.reason),
-        Entry::Progress { .. } => panic!("a label is no progress"),
+        Entry::Progress { .. } | Entry::Looked(_) => panic!("a label is neither"),
     }
 }
 

@@ -10,11 +10,12 @@ use rpc::{
     Clock, Registry,
     orchestrator::ModelKey,
     registry::{Select, VersionRecord},
+    trainer::Look,
 };
 use serde::{Deserialize, Serialize};
 use store::{Catalog, Collection, Expect, Retention, Streams, Write, read_all};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     time::{Instant, sleep},
 };
 use types::{
@@ -25,7 +26,7 @@ use types::{
 use crate::{
     Known, Parts, Strays, find,
     join::{HORIZON, Labelled, join},
-    joined::{Entry, Example},
+    joined::{Entry, Example, Reason, Refused},
     judge::Kept,
     learn::{Learn, Said, Stores},
     watch::Watch,
@@ -50,6 +51,9 @@ const MANIFESTS: usize = 1_024;
 const PROGRESS: &str = "progress";
 const MODEL: &str = "model/";
 
+/// A person's word on a contributor, and where the answer goes.
+pub(crate) type Looked = (Look, oneshot::Sender<Result<(), Refusal>>);
+
 /// The trainer's loop.
 pub struct Work {
     streams: Arc<dyn Streams>,
@@ -71,6 +75,7 @@ pub struct Work {
     dirty: bool,
     /// Rounds that the first label of each gateway has waited for its prediction.
     waited: BTreeMap<String, u32>,
+    looks: mpsc::Receiver<Looked>,
     /// Until they run.
     beside: Option<(Learn, Watch)>,
 }
@@ -84,7 +89,12 @@ struct Progress {
 }
 
 impl Work {
-    pub(crate) async fn open(parts: Parts, known: Arc<Known>, words: mpsc::Receiver<Said>) -> Result<Self, Refusal> {
+    pub(crate) async fn open(
+        parts: Parts,
+        known: Arc<Known>,
+        words: mpsc::Receiver<Said>,
+        looks: mpsc::Receiver<Looked>,
+    ) -> Result<Self, Refusal> {
         let Parts { streams, catalog, artefacts, registry, orchestrator, clock, keep, keep_bytes, snapshot_every } =
             parts;
         let stores = Stores {
@@ -120,6 +130,7 @@ impl Work {
             changed: HashSet::new(),
             dirty: false,
             waited: BTreeMap::new(),
+            looks,
             beside: Some((learn, watch)),
         };
         work.resume().await?;
@@ -205,6 +216,10 @@ impl Work {
             }
             tokio::select! {
                 () = &mut stop => break,
+                Some((look, answer)) = self.looks.recv() => {
+                    // Whoever asked may have gone.
+                    let _ = answer.send(self.look_at(look).await);
+                }
                 () = sleep(rest) => {}
             }
         }
@@ -263,6 +278,7 @@ impl Work {
                     None => None,
                 };
                 let entry = join(&label, prediction, manifest.as_deref(), [&self.labelled, &batch]);
+                let entry = self.held_back(entry);
                 if let Entry::Example(example) = &entry {
                     batch.note(example);
                 }
@@ -272,6 +288,37 @@ impl Work {
             self.waited.remove(gateway);
         }
         Ok((entries, next))
+    }
+
+    /// A label of a contributor whose labels are held back teaches nobody.
+    fn held_back(&self, entry: Entry) -> Entry {
+        let Entry::Example(example) = entry else { return entry };
+        let models = self.known.models.lock();
+        let judged = models.get(&(example.namespace.clone(), example.model.clone()));
+        if !judged.is_some_and(|judged| judged.is_suspect(&example.contributor)) {
+            return Entry::Example(example);
+        }
+        Entry::Refused(Refused {
+            prediction: example.prediction,
+            row: example.row,
+            namespace: example.namespace,
+            model: Some(example.model),
+            reason: Reason::HeldBack,
+            why: format!("`{}` disagrees with the model far more than others do", example.contributor),
+            received: example.received,
+        })
+    }
+
+    /// Takes a person's word on a contributor in: it stands in the joined log, after the labels that came before it.
+    async fn look_at(&mut self, look: Look) -> Result<(), Refusal> {
+        let key = (look.namespace.clone(), look.model.clone());
+        let known =
+            self.known.models.lock().get_mut(&key).is_some_and(|judged| judged.contributors().knows(&look.contributor));
+        if !known {
+            let what = format!("`{}` has labelled nothing of `{}`", look.contributor, look.model);
+            return Err(Refusal::new(Code::CallerNotFound, what).hint("see `mantlet models evaluation NAME`"));
+        }
+        self.write(vec![Entry::Looked(look), Entry::Progress { offsets: self.offsets.clone() }]).await
     }
 
     /// Whether the prediction of this label may be on its way. A clock that was set back must not stop everything, so that
@@ -335,7 +382,18 @@ impl Work {
             Entry::Example(example) => {
                 let key = (example.namespace.clone(), example.model.clone());
                 let manifest = self.manifest((key.clone(), example.version)).await?;
-                self.known.models.lock().entry(key.clone()).or_default().take(example, manifest.as_deref());
+                let suspected =
+                    self.known.models.lock().entry(key.clone()).or_default().take(example, manifest.as_deref());
+                if suspected {
+                    let Example { namespace, model, contributor, .. } = example;
+                    tracing::warn!(%namespace, %model, contributor, "a contributor's labels are held back from now on");
+                }
+                self.changed.insert(key);
+            }
+            Entry::Looked(look) => {
+                let key = (look.namespace.clone(), look.model.clone());
+                let mut models = self.known.models.lock();
+                models.entry(key.clone()).or_default().contributors().look(&look.contributor, look.trust);
                 self.changed.insert(key);
             }
             Entry::Refused(refused) => match &refused.model {

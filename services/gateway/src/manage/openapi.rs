@@ -13,7 +13,7 @@ use super::{
     models::RollbackBody,
     plan::{PlanBody, ScaleBody},
     publishers::PublisherBody,
-    rollouts::WordBody,
+    rollouts::{LookBody, WordBody},
     secrets::SecretBody,
 };
 use crate::{Ring, extract::Sender, replay::ReplayBody, rest};
@@ -55,6 +55,13 @@ const PATHS: &[Entry] = &[
     ("get", "/v1/models/{model}/bundle/{file}", "one file of the signed bundle", true, None),
     ("get", "/v1/models/{model}/evaluation", "how right each version was, by the labels that came", true, None),
     ("get", "/v1/models/{model}/examples", "predictions with their labels, page by page", true, None),
+    (
+        "post",
+        "/v1/models/{model}/contributors/{say}",
+        "lets a contributor's labels teach, or holds them back: say is trust or distrust",
+        true,
+        Some("LookBody"),
+    ),
     ("get", "/v1/rollouts", "challengers of the namespace, and how they stand", true, None),
     (
         "post",
@@ -127,6 +134,7 @@ pub(crate) fn describe() -> Value {
     generator.subschema_for::<RollbackBody>();
     generator.subschema_for::<ScaleBody>();
     generator.subschema_for::<WordBody>();
+    generator.subschema_for::<LookBody>();
     generator.subschema_for::<PlanBody>();
     generator.subschema_for::<AddBody>();
     generator.subschema_for::<CertificateBody>();

@@ -1,10 +1,13 @@
-//! Challengers: how they stand, and a person's word on them.
+//! Challengers and contributors: how they stand, and a person's word on them.
 
 use std::sync::Arc;
 
 use access::Action;
 use axum::{body::Body, extract::State, response::Response};
-use rpc::trainer::{Say, Word};
+use rpc::{
+    registry::RecordWord,
+    trainer::{Look, Say, Word},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use types::{Code, ModelName, Refusal, Version};
@@ -24,6 +27,63 @@ type Shared = State<Arc<Ring>>;
 pub(crate) struct WordBody {
     /// Why; it goes into the ledger.
     reason: String,
+}
+
+/// Takes a person's word on a contributor: its labels may teach, or may not.
+pub(crate) async fn look_at(
+    State(ring): Shared,
+    sender: Sender,
+    Path((model, say)): Path<(String, String)>,
+    mut body: Body,
+) -> Response {
+    let outcome = async {
+        let model: ModelName = model.parse()?;
+        let permit = permit(&ring, &sender, Action::Deploy, on_model(&model))?;
+        let trust = match say.as_str() {
+            "trust" => true,
+            "distrust" => false,
+            _ => return Err(Refusal::new(Code::PathNotFound, "a contributor can be trusted or distrusted")),
+        };
+        let LookBody { contributor, reason } = read(&bytes(&ring, &mut body).await?)?;
+        let reason = said(reason)?;
+        let (actor, namespace) = (permit.principal().subject(), permit.namespace().clone());
+        let subject = format!("contributor:{namespace}/{model}/{contributor}");
+        let look = Look {
+            actor: actor.clone(),
+            namespace: namespace.clone(),
+            model,
+            contributor,
+            trust,
+            reason: reason.clone(),
+        };
+        ring.trainer.look_at(look).await?;
+        let action = if trust { "labels.trust" } else { "labels.distrust" };
+        let record = RecordWord { actor, namespace, action: action.into(), subject, reason };
+        let receipt = ring.registry.record_word(record).await?;
+        ring.registry.sealed(receipt).await?;
+        Ok(serde_json::json!({ "trusted": trust }))
+    };
+    let outcome = outcome.await;
+    settle(outcome, body).await
+}
+
+/// What a word on a contributor takes.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LookBody {
+    /// The contributor, as the evaluation shows it.
+    contributor: String,
+    /// Why; it goes into the ledger.
+    reason: String,
+}
+
+/// Why somebody decides something.
+fn said(reason: String) -> Result<String, Refusal> {
+    if reason.trim().is_empty() || reason.chars().count() > REASON {
+        let what = format!("the reason is 1 to {REASON} characters");
+        return Err(Refusal::new(Code::RequestMalformed, what).hint("say why: --reason"));
+    }
+    Ok(reason)
 }
 
 /// Characters of a reason, at most.
@@ -56,10 +116,7 @@ pub(crate) async fn decide(
             _ => return Err(Refusal::new(Code::PathNotFound, "a challenger can be approved, rejected or undone")),
         };
         let WordBody { reason } = read(&bytes(&ring, &mut body).await?)?;
-        if reason.trim().is_empty() || reason.chars().count() > REASON {
-            let what = format!("the reason is 1 to {REASON} characters");
-            return Err(Refusal::new(Code::RequestMalformed, what).hint("say why: --reason"));
-        }
+        let reason = said(reason)?;
         let word = Word {
             actor: permit.principal().subject(),
             namespace: permit.namespace().clone(),

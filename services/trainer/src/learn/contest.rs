@@ -13,14 +13,13 @@ use online::{
 };
 use rpc::trainer::{Evidence, Rollout, Stand};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use streaming::{Answer, Truth};
 use types::{
     Code, ModelName, Refusal, Timestamp, Version,
     manifest::{Learning, Promote},
 };
 
-use crate::joined::Example;
+use crate::{contributors, joined::Example};
 
 /// The probability, over all challengers that a model ever has, that one is promoted that is not better.
 const ALPHA: f64 = 0.05;
@@ -130,7 +129,7 @@ impl Contest {
         self.losses[1] += losses[1];
         let now = seconds(example.received);
         // Of few contributors each has a large share, whoever they are: a cap would only mean that nothing is ever proven.
-        let contributor = contributor(&example.contributor);
+        let contributor = contributors::number(&example.contributor);
         if self.contributors.len() < CROWD {
             self.contributors.insert(contributor);
         }
@@ -251,11 +250,6 @@ impl Contest {
 
 fn seconds(at: Timestamp) -> f64 {
     at.0 as f64 / 1e3
-}
-
-fn contributor(name: &str) -> u64 {
-    let digest = Sha256::digest(name.as_bytes());
-    digest.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
 /// How things stand, in words.

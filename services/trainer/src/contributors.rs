@@ -1,0 +1,113 @@
+//! Who found out what was right, and whose labels are held back: those who disagree with the model far more than others do
+//! at the same time.
+
+use std::collections::BTreeMap;
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use online::{
+    Snapshot as _,
+    peers::{Peers, Settings},
+};
+use rpc::trainer::Contributor;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::joined::{Example, Said};
+
+/// Contributors that are told, at most.
+const TOLD: usize = 50;
+
+/// The contributors of a model.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Contributors {
+    /// Nothing before the first.
+    #[serde(with = "as_snapshot")]
+    peers: Option<Peers>,
+    /// Names of those that are remembered.
+    names: BTreeMap<u64, String>,
+}
+
+/// A contributor's number.
+pub(crate) fn number(name: &str) -> u64 {
+    let digest = Sha256::digest(name.as_bytes());
+    digest.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+impl Contributors {
+    /// Takes an example in; whether its contributor is suspected from now on.
+    pub(crate) fn take(&mut self, example: &Example) -> bool {
+        let (answer, class) = match (&example.answer, &example.truth) {
+            (Said::Probabilities(said), Said::Class(class)) => (online::learner::greatest(said), *class),
+            (Said::Class(said), Said::Class(class)) => (*said, *class),
+            // Numbers have no classes that others labelled, too.
+            _ => return false,
+        };
+        let contributor = number(&example.contributor);
+        let Some(peers) = self.peers() else { return false };
+        let class = u32::try_from(class).unwrap_or(u32::MAX);
+        let suspected = peers.observe(contributor, class, answer != class as usize) == Ok(true);
+        if !self.names.contains_key(&contributor) {
+            self.names.insert(contributor, example.contributor.clone());
+            if let Some(peers) = &self.peers {
+                self.names.retain(|contributor, _| peers.standing(*contributor).is_some());
+            }
+        }
+        suspected
+    }
+
+    fn peers(&mut self) -> Option<&mut Peers> {
+        if self.peers.is_none() {
+            self.peers = Peers::new(Settings::default()).ok();
+        }
+        self.peers.as_mut()
+    }
+
+    /// Whether a contributor's labels are held back.
+    pub(crate) fn is_suspect(&self, name: &str) -> bool {
+        self.peers.as_ref().is_some_and(|peers| peers.is_suspect(number(name)))
+    }
+
+    /// Whether a contributor is known.
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.names.contains_key(&number(name))
+    }
+
+    /// A person looked at a contributor.
+    pub(crate) fn look(&mut self, name: &str, trust: bool) {
+        let Some(peers) = &mut self.peers else { return };
+        if trust { peers.trust(number(name)) } else { peers.distrust(number(name)) }
+    }
+
+    /// For people: suspects first, then those who are nearest to it.
+    pub(crate) fn report(&self) -> Vec<Contributor> {
+        let Some(peers) = &self.peers else { return Vec::new() };
+        let told = peers.standings().filter_map(|(contributor, standing)| {
+            Some(Contributor {
+                name: self.names.get(&contributor)?.clone(),
+                labels: standing.labels,
+                disagreed: standing.disagreed,
+                held_back: standing.suspect,
+                level: standing.level,
+            })
+        });
+        let mut told: Vec<Contributor> = told.collect();
+        told.sort_by(|a, b| b.held_back.cmp(&a.held_back).then(b.level.total_cmp(&a.level)));
+        told.truncate(TOLD);
+        told
+    }
+}
+
+mod as_snapshot {
+    use super::*;
+    use serde::{Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(peers: &Option<Peers>, serializer: S) -> Result<S::Ok, S::Error> {
+        peers.as_ref().map(|peers| BASE64_STANDARD.encode(peers.save())).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Peers>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+        let bytes = BASE64_STANDARD.decode(text).map_err(D::Error::custom)?;
+        Peers::load(&bytes).map(Some).map_err(D::Error::custom)
+    }
+}
