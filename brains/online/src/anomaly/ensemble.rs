@@ -216,7 +216,7 @@ impl Scorer for Ensemble {
 
 impl Snapshot for Ensemble {
     const KIND: &'static str = "anomaly ensemble";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
 
     fn check(&self) -> Result<()> {
         self.scaler.check()?;

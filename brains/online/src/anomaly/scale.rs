@@ -25,7 +25,7 @@ const GREATEST: f64 = 64.0;
 /// from the median; one that is constant, by 1. Until 8 rows were learnt nothing is scaled; quantiles are looked at
 /// anew at 8, 16, 32, … rows and then every 256.
 ///
-/// Scaling takes O(width), learning O(width · log) amortised, about 2 KB a column. Columns of words should be flags,
+/// Scaling takes O(width), learning O(width) amortised, about 2 KB a column. Columns of words should be flags,
 /// one for each word.
 ///
 /// ```
@@ -51,7 +51,7 @@ pub struct Scaler {
     seen: u64,
     random: Random,
     #[serde(skip)]
-    sorted: Vec<f64>,
+    values: Vec<f64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -75,7 +75,7 @@ impl Scaler {
             filled: 0,
             seen: 0,
             random: Random::new(seed),
-            sorted: Vec::new(),
+            values: Vec::new(),
         })
     }
 
@@ -123,14 +123,13 @@ impl Scaler {
     fn look(&mut self) {
         let filled = self.filled;
         for (column, sample) in self.columns.iter_mut().zip(self.sample.chunks_exact(SAMPLE)) {
-            self.sorted.clear();
-            self.sorted.extend(sample.iter().take(filled).filter(|value| !value.is_nan()));
-            self.sorted.sort_unstable_by(f64::total_cmp);
-            if let Some(found) = Column::of(&self.sorted) {
+            self.values.clear();
+            self.values.extend(sample.iter().take(filled).filter(|value| !value.is_nan()));
+            if let Some(found) = Column::of(&mut self.values) {
                 *column = found;
             }
         }
-        self.sorted.clear();
+        self.values.clear();
     }
 
     /// Writes the scaled row.
@@ -150,23 +149,37 @@ impl Scaler {
 
     /// Bytes that it takes.
     pub fn memory(&self) -> usize {
-        size_of::<Self>() + Self::needed(self.width()) + self.sorted.capacity() * size_of::<f64>()
+        size_of::<Self>() + Self::needed(self.width()) + self.values.capacity() * size_of::<f64>()
     }
 }
 
 impl Column {
-    /// Median and spread of sorted values; nothing when there are none.
-    fn of(sorted: &[f64]) -> Option<Self> {
-        let at = |share: f64| sorted.get((share * (sorted.len() as f64 - 1.0)).round() as usize).copied();
-        let median = at(0.5)?;
-        let spread = at(LOW_HIGH.1)? - at(LOW_HIGH.0)?;
-        // Half of each before the sum, lest it be infinite.
-        let distance =
-            || sorted.iter().map(|value| (value / 2.0 - median / 2.0).abs() / sorted.len() as f64).sum::<f64>() * 2.0;
+    /// Median and spread of values; nothing when there are none. They are put in another order. O(n).
+    fn of(values: &mut [f64]) -> Option<Self> {
+        let n = values.len();
+        if n == 0 {
+            return None;
+        }
+        let place = |share: f64| (share * (n as f64 - 1.0)).round() as usize;
+        let [low, middle, high] = [LOW_HIGH.0, 0.5, LOW_HIGH.1].map(place);
+        // The others are above and below the median.
+        let (below, median, above) = values.select_nth_unstable_by(middle, f64::total_cmp);
+        let median = *median;
+        let of = |part: &mut [f64], place| *part.select_nth_unstable_by(place, f64::total_cmp).1;
+        let low = if low < middle { of(below, low) } else { median };
+        let high = if high > middle { of(above, high - middle - 1) } else { median };
+        let spread = high - low;
         let least = (median.abs() * 1e-12).max(1e-150);
-        let spread = if spread > least { spread } else { distance() };
+        let spread = if spread > least { spread } else { Self::distance(values, median) };
         let spread = if spread > least { spread } else { least.max(1.0) };
         Some(Self { median, scale: spread.min(f64::MAX).recip() })
+    }
+
+    /// The mean distance of values from their median.
+    fn distance(values: &[f64], median: f64) -> f64 {
+        let n = values.len() as f64;
+        // Half of each before the sum, lest it be infinite.
+        values.iter().map(|value| (value / 2.0 - median / 2.0).abs() / n).sum::<f64>() * 2.0
     }
 
     fn scaled(self, value: f64) -> f64 {

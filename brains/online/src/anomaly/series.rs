@@ -293,7 +293,7 @@ impl Scorer for Series {
 
 impl Snapshot for Series {
     const KIND: &'static str = "anomaly series";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
 
     fn check(&self) -> Result<()> {
         self.settings.check()?;
