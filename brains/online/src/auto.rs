@@ -187,7 +187,7 @@ impl Classifier for Auto {
 
 impl Snapshot for Auto {
     const KIND: &'static str = "auto";
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
 
     fn check(&self) -> Result<()> {
         self.schema.check_self()?;

@@ -61,7 +61,7 @@ impl Classifier for Basic {
 
 impl Snapshot for Basic {
     const KIND: &'static str = "basic classifier";
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
 
     fn check(&self) -> Result<()> {
         each!(self, learner => learner.check())

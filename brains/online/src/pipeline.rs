@@ -259,7 +259,7 @@ macro_rules! pipelines {
 }
 
 pipelines! {
-    Classifier: crate::registry::Learner => "classifier", 2;
+    Classifier: crate::registry::Learner => "classifier", 3;
     Regressor: crate::registry::Estimator => "regressor", 1;
 }
 
