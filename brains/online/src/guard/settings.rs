@@ -52,7 +52,8 @@ pub struct Settings {
     pub slice_share: f64,
     /// 0.2: how far its share of right answers on the clean set may be below the champion's, 0 … 1.
     pub collapse: f64,
-    /// 0.25: the share of the whole gain that one contributor's labels may have, 0.01 … 1; 1 for no cap.
+    /// 0.25: the share of the whole gain, and of the whole harm, that one contributor's labels may have, 0.01 … 1; 1 for
+    /// no cap.
     pub cap: f64,
     /// 100,000: labels between two false alarms after which a challenger hands back although it is no worse.
     pub run_length: f64,

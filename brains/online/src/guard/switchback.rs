@@ -100,6 +100,11 @@ impl Switchback {
         Ok(outcome)
     }
 
+    /// Bytes that it takes.
+    pub fn memory(&self) -> usize {
+        size_of::<Self>()
+    }
+
     fn turn(&mut self, block: u64) -> Option<Outcome> {
         let before = self.block.replace(block);
         let (sum, count) = (std::mem::take(&mut self.sum), std::mem::take(&mut self.count));

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Mode, Settings, Why};
+use super::{Mode, Settings, Why, crowd::Crowd};
 use crate::{
     Error, Result, Snapshot,
     evidence::{EDetector, EProcess, Season, spending},
@@ -10,7 +10,7 @@ use crate::{
 
 /// Contributors share so many buckets. Who meets another in a bucket is capped together with it, which errs to the
 /// safe side.
-const BUCKETS: usize = 64;
+pub(super) const BUCKETS: usize = 64;
 /// The probability, over all slices, that one is called worse that is not.
 const SLICES: f64 = 0.05;
 
@@ -43,6 +43,8 @@ pub(super) struct Trial {
     /// For each slice the wealth of those who bet that it is worse there.
     slices: Vec<EProcess>,
     detector: EDetector,
+    /// What contributors say against it while it acts.
+    crowd: Crowd,
     /// Right answers on the clean set, the champion's share less its own.
     pub(super) fall: Option<f64>,
 }
@@ -59,6 +61,7 @@ impl Trial {
             contributors: vec![0.0; BUCKETS],
             slices: vec![EProcess::default(); usize::from(settings.slices)],
             detector: EDetector::new(settings.run_length)?,
+            crowd: Crowd::new(),
             fall: None,
         })
     }
@@ -79,20 +82,27 @@ impl Trial {
         self.contributors.fill(0.0);
         self.slices.fill(EProcess::default());
         self.detector.reset();
+        self.crowd.reset();
     }
 
     /// Acts from now on.
     pub(super) fn promote(&mut self, now: f64) {
         self.since = Some(now);
         self.detector.reset();
+        self.crowd.reset();
     }
 
-    /// A label while it acts: has it become worse than the champion? No margin, no gates: the champion is safe.
+    /// A label while it acts: has it become worse than the champion? No margin, no gates: the champion is safe. But what
+    /// one contributor says alone is not heard, not even as a label on which both did alike.
     pub(super) fn watch(&mut self, observed: &Observed, settings: &Settings) -> Result<Why> {
         if self.is_late(observed) {
             return Ok(Why::Late);
         }
-        if !self.detector.observe(-observed.difference)? {
+        let bucket = observed.contributor.map(|contributor| bucket(contributor, settings.seed));
+        let harm = -observed.difference;
+        let counted = self.crowd.count(harm, bucket, settings.cap);
+        let heard = counted > 0.0 || harm <= 0.0;
+        if !(heard && self.detector.observe(counted)?) {
             return Ok(Why::Acting);
         }
         self.begin(Some(observed.now), settings);
@@ -158,7 +168,7 @@ impl Trial {
         self.process.observe(gain)?;
         self.labels = self.labels.saturating_add(u64::from(observed.own));
         let bucket = observed.contributor.map(|contributor| bucket(contributor, settings.seed));
-        if let Some(gained) = bucket.and_then(|bucket| self.contributors.get_mut(bucket)) {
+        if let Some(gained) = bucket.and_then(|bucket| self.contributors.get_mut(usize::from(bucket))) {
             *gained += gain;
         }
         match observed.slice.and_then(|slice| self.slices.get_mut(usize::from(slice))) {
@@ -216,6 +226,12 @@ impl Trial {
         self.contributors.iter().map(beyond).sum()
     }
 
+    /// Bytes that it holds beside itself.
+    pub(super) fn held(&self) -> usize {
+        let sums = self.contributors.capacity() * size_of::<f64>() + self.slices.capacity() * size_of::<EProcess>();
+        sums + self.crowd.memory()
+    }
+
     pub(super) fn check(&self, settings: &Settings) -> Result<()> {
         let sizes = self.contributors.len() == BUCKETS && self.slices.len() == usize::from(settings.slices);
         if !sizes || self.season.is_some() != settings.season.is_some() {
@@ -224,6 +240,7 @@ impl Trial {
         self.process.check()?;
         self.slices.iter().try_for_each(Snapshot::check)?;
         self.detector.check()?;
+        self.crowd.check()?;
         self.season.iter().try_for_each(Snapshot::check)?;
         let numbers = self.contributors.iter().chain(&self.since).chain(&self.fall).all(|number| number.is_finite());
         let counted = self.labels <= self.process.count() && self.attempt >= 1;
@@ -237,9 +254,9 @@ impl Trial {
 }
 
 /// The bucket of a contributor: the finaliser of SplitMix64 (Steele, Lea and Flood 2014) over number and seed.
-fn bucket(contributor: u64, seed: u64) -> usize {
+fn bucket(contributor: u64, seed: u64) -> u8 {
     let mut bits = contributor ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    ((bits ^ (bits >> 31)) % BUCKETS as u64) as usize
+    ((bits ^ (bits >> 31)) % BUCKETS as u64) as u8
 }
