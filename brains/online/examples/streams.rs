@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release -p mantlet-online --example streams -- --file S.csv[.gz] --learner arf-10 [--seed 1] [--delay 0]`
 //!
+//! A learner is a name, as here, or a specification as the registry has it: `--learner '{"learner":"naive-bayes"}'`.
+//!
 //! `--answers FOLDER` keeps what was answered, in FOLDER/STREAM-LEARNER-SEED-DELAY.f32: for each row its class, and the
 //! probabilities of all classes, as little-endian floats.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what can't be measured ends the example")]
@@ -10,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use online::{
     AdaptiveTree, Auto, Boosted, Classifier, Ensemble, HoeffdingTree, Logistic, Neighbours, adaptive, auto, boosted,
-    ensemble, logistic, neighbours, tree,
+    ensemble, logistic, neighbours, registry::Spec, tree,
 };
 
 #[path = "shared/prequential.rs"]
@@ -22,6 +24,10 @@ use table::Table;
 
 fn learner(name: &str, table: &Table, seed: u64) -> Box<dyn Classifier> {
     let (schema, classes) = (table.schema(), table.classes());
+    if name.starts_with('{') {
+        let spec: Spec = serde_json::from_str(name).unwrap();
+        return Box::new(spec.build(schema, classes, seed).unwrap());
+    }
     let forest = |settings| Box::new(Ensemble::new(settings, schema.clone(), classes, seed).unwrap());
     match name.rsplit_once('-').map_or((name, 0), |(kind, n)| (kind, n.parse().unwrap_or(0))) {
         ("arf", trees) => forest(ensemble::Settings::adaptive_random_forest(trees)),
@@ -76,6 +82,7 @@ fn main() {
         let numbers = || value.split(',').map(|word| word.parse().unwrap());
         match option.as_str() {
             "--file" => files.push(value.clone()),
+            "--learner" if value.starts_with('{') => learners.push(value.clone()),
             "--learner" => learners.extend(value.split(',').map(str::to_owned)),
             "--seed" => seeds = numbers().collect(),
             "--answers" => folder = Some(value.into()),

@@ -21,14 +21,14 @@ pub struct Settings {
     pub chance: f64,
     /// Rows that both must have been asked about to be compared. Default 300.
     pub least: u32,
-    /// How each grows. Default grace 50, δ 0.01, the other values as [`tree::Settings`] has them: what can be replaced may
-    /// grow fast. Half of the memory is the tree's, half what grows beside it.
+    /// How each grows. Default grace 50, δ 0.01, tie 0.05, the other values as [`tree::Settings`] has them: what can be
+    /// replaced may grow fast. Half of the memory is the tree's, half what grows beside it.
     pub tree: tree::Settings,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        let tree = tree::Settings { grace: 50.0, delta: 0.01, ..tree::Settings::default() };
+        let tree = tree::Settings { grace: 50.0, delta: 0.01, tie: 0.05, ..tree::Settings::default() };
         Self { drift: 0.002, chance: 0.05, least: 300, tree }
     }
 }

@@ -42,7 +42,8 @@ pub struct Settings {
     pub warning: f64,
     /// The probability δ at which it takes the tree's place. Default 0.001.
     pub drift: f64,
-    /// How each tree grows. Default grace 50, δ 0.01, the other values as [`tree::Settings`] has them, 64 MiB altogether.
+    /// How each tree grows. Default grace 50, δ 0.01, tie 0.05, the other values as [`tree::Settings`] has them, 64 MiB
+    /// altogether.
     pub tree: tree::Settings,
 }
 
@@ -63,7 +64,7 @@ impl Settings {
             subspace: Subspace::Leaf(0.6),
             warning: 0.01,
             drift: 0.001,
-            tree: tree::Settings { grace: 50.0, delta: 0.01, memory, ..tree::Settings::default() },
+            tree: tree::Settings { grace: 50.0, delta: 0.01, tie: 0.05, memory, ..tree::Settings::default() },
         }
     }
 

@@ -32,14 +32,20 @@ pub enum Answer {
 }
 
 /// How a tree grows.
+///
+/// δ and tie are those that leave-one-stream-out chooses for one tree (`evaluation/streams/choose-tree.txt`): of twelve
+/// streams, for nine the others chose just these, for three a pair as hasty. With the 10⁻⁷ of Domingos and Hulten, and the
+/// customary tie of 0.05, it is right on 74.5 % of rows instead of 79.6 %. What that costs: probabilities are a little worse
+/// (log loss 1.89 instead of 1.81), it is larger, and on the slowly turning hyperplane it is right on 4 % fewer. Our streams
+/// are short; on a long one that hardly changes less haste may be better.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Weight that a leaf takes in between two looks for a cut. Default 200.
     pub grace: f64,
-    /// The probability δ that the better cut is not the better one. Default 10⁻⁷.
+    /// The probability δ that the better cut is not the better one. Default 10⁻⁵.
     pub delta: f64,
-    /// Cuts that differ by less are as good as each other, and the first is taken. Default 0.05.
+    /// Cuts that differ by less are as good as each other, and the first is taken. Default 0.2.
     pub tie: f64,
     /// How a leaf answers. Default [`Answer::Adaptive`].
     pub answer: Answer,
@@ -51,7 +57,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { grace: 200.0, delta: 1e-7, tie: 0.05, answer: Answer::Adaptive, depth: 64, memory: 32 << 20 }
+        Self { grace: 200.0, delta: 1e-5, tie: 0.2, answer: Answer::Adaptive, depth: 64, memory: 32 << 20 }
     }
 }
 
