@@ -195,6 +195,16 @@ impl Peers {
         self.contributors.get(&contributor).map(|known| self.stands(known))
     }
 
+    /// How many contributors are known.
+    pub fn len(&self) -> usize {
+        self.contributors.len()
+    }
+
+    /// Whether nobody is.
+    pub fn is_empty(&self) -> bool {
+        self.contributors.is_empty()
+    }
+
     /// All contributors that are known, with how they stand.
     pub fn standings(&self) -> impl Iterator<Item = (u64, Standing)> + '_ {
         self.contributors.iter().map(|(contributor, known)| (*contributor, self.stands(known)))

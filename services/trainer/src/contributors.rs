@@ -46,11 +46,11 @@ impl Contributors {
         let Some(peers) = self.peers() else { return false };
         let class = u32::try_from(class).unwrap_or(u32::MAX);
         let suspected = peers.observe(contributor, class, answer != class as usize) == Ok(true);
-        if !self.names.contains_key(&contributor) {
-            self.names.insert(contributor, example.contributor.clone());
-            if let Some(peers) = &self.peers {
-                self.names.retain(|contributor, _| peers.standing(*contributor).is_some());
-            }
+        self.names.entry(contributor).or_insert_with(|| example.contributor.clone());
+        if let Some(peers) = &self.peers
+            && self.names.len() > peers.len()
+        {
+            self.names.retain(|contributor, _| peers.standing(*contributor).is_some());
         }
         suspected
     }
