@@ -20,6 +20,8 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
+
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent))
 sys.path.append(str(HERE.parent / "streams"))
@@ -38,6 +40,9 @@ LABELS = 0.5
 NEAR = 0.01
 NIGHTS = 4
 POINTS = 120
+# Examples of the joined log that new versions go through, and how many a request has.
+CATCH_UP = 100_000
+BATCH = 200
 
 
 class Stream:
@@ -140,36 +145,6 @@ def windowed(right: list[bool]) -> list[float]:
     return shares
 
 
-def without_turn(node: Node, stream: Stream, learner: dict, path: Path) -> list[bool]:
-    """What the same learner says of each row of the stream without a turn, when every label comes at once: it is taught
-    through the same door, and its own figures are not needed, only its answers before it learnt each example."""
-    name = f"{stream.name}-still".replace("_", "-")[:63]
-    expect(*node.ask("POST", "/v1/deploys", {"manifest": stream.manifest(name, learner)}))
-    node.wait_for(name)
-    rows = len(stream.labels)
-    labels = []
-    connection = node.connect()
-    for row in range(rows):
-        status, said = node.ask("POST", f"/v2/models/{name}/infer", stream.question(row), connection=connection)
-        expect(status, said)
-        labels.append({"prediction": json.loads(said)["id"], "label": stream.truth(row, False)})
-        if len(labels) == 500 or row + 1 == rows:
-            body = "\n".join(map(json.dumps, labels)).encode()
-            expect(*node.ask("POST", "/v1/feedback", body, connection=connection))
-            labels = []
-    while True:
-        status, said = node.ask("GET", f"/v1/models/{name}/evaluation", connection=connection)
-        expect(status, said)
-        learning = json.loads(said)["learning"]
-        if learning and learning[0]["learnt"] >= rows:
-            break
-        time.sleep(0.1)
-    figures = learning[0]["figures"]
-    path.write_text(json.dumps(figures))
-    expect(*node.ask("DELETE", f"/v1/models/{name}", connection=connection))
-    return figures
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mantlet", required=True)
@@ -181,6 +156,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=200)
     parser.add_argument("--rows", type=int, default=ROWS, help="rows of a stream, at most")
     parser.add_argument("--learner", default="adaptive-random-forest")
+    parser.add_argument("--catch-up", action="store_true", help="only how fast a new version goes through the joined log")
     options = parser.parse_args()
     options.out = options.out.resolve()
     load = os.getloadavg()[0]
@@ -196,8 +172,11 @@ def main() -> None:
     figures, ratios = [], []
     node = Node(options.mantlet, options.onnxruntime, work / "node")
     try:
+        if options.catch_up:
+            figures, ratios = catch_up(node, 5_000 if options.quick else CATCH_UP)
+            files = []
         for path in files[:2] if options.quick else files:
-            measured = measure(node, Stream(path, rows), options, work)
+            measured = measure(node, Stream(path, rows), options)
             figures += measured[0]
             ratios += measured[1]
     finally:
@@ -207,10 +186,63 @@ def main() -> None:
     options.out.write_text(json.dumps({"machine": machine, "figures": figures, "ratios": ratios}, indent=1))
 
 
-def measure(node: Node, stream: Stream, options: argparse.Namespace, work: Path) -> tuple[list, list]:
+def catch_up(node: Node, examples: int) -> tuple[list, list]:
+    """Fills the joined log with examples, then deploys a version of each kind and waits until it has learnt them all."""
+    rng = np.random.default_rng(5)
+    spec = {
+        "inputs": [{"name": "x", "type": "FP32", "shape": [-1, 16]}],
+        "task": {"kind": "classification", "classes": ["no", "yes"]},
+        "capture": {"input": "features", "bytes": "1MiB"},
+    }
+
+    def deploy(learner: dict) -> int:
+        manifest = {"apiVersion": "mantlet.dev/v1", "kind": "Model", "metadata": {"name": "long"}, "spec": {"source": {"online": learner}, **spec}}
+        status, said = node.ask("POST", "/v1/deploys", {"manifest": manifest})
+        expect(status, said)
+        return json.loads(said)["version"]
+
+    def learnt(version: int) -> int:
+        status, said = node.ask("GET", "/v1/models/long/evaluation")
+        expect(status, said)
+        known = json.loads(said).get("learning", [])
+        return next((one["learnt"] for one in known if one["version"] == version), 0)
+
+    version = deploy({"learner": "naive-bayes"})
+    node.wait_for("long")
+    began = time.monotonic()
+    for _ in range(0, examples, BATCH):
+        rows = rng.normal(size=(BATCH, 16)).astype(np.float32)
+        tensor = {"name": "x", "shape": [BATCH, 16], "datatype": "FP32", "data": rows.ravel().tolist()}
+        status, said = node.ask("POST", "/v2/models/long/infer", {"inputs": [tensor]})
+        expect(status, said)
+        prediction = json.loads(said)["id"]
+        labels = [
+            {"prediction": prediction, "row": row, "label": "yes" if rows[row, :3].sum() > 0 else "no"} for row in range(BATCH)
+        ]
+        expect(*node.ask("POST", "/v1/feedback", json.dumps(labels).encode()))
+    while learnt(version) < examples:
+        time.sleep(0.02)
+    filled = examples / (time.monotonic() - began)
+    print(f"  {examples} examples asked, labelled, joined and learnt (naive Bayes): {filled:.0f}/s", flush=True)
+    figures, ratios = [figure("catch-up", "asked to learnt, naive-bayes", "examples_per_s", filled, "1/s")], []
+    for learner, goal in (("logistic", 20_000), ("adaptive-random-forest", 5_000)):
+        version = deploy({"learner": learner})
+        began = None
+        while (known := learnt(version)) < examples:
+            # The version is seen within a second of its deploy; what counts is how fast it goes through the log then.
+            if known and began is None:
+                began, first = time.monotonic(), known
+            time.sleep(0.01)
+        speed = (examples - first) / (time.monotonic() - began)
+        print(f"  {learner}: {speed:.0f} examples/s from the log", flush=True)
+        figures.append(figure("catch-up", learner, "examples_per_s", speed, "1/s"))
+        ratios.append(ratio("catch-up", f"{learner}, examples/s", speed, goal, least=True))
+    return figures, ratios
+
+
+def measure(node: Node, stream: Stream, options: argparse.Namespace) -> tuple[list, list]:
     learner = {"learner": options.learner}
     say(f"{stream.name}: {len(stream.labels)} rows")
-    still = without_turn(node, stream, learner, work / f"{stream.name}-still.json")
     rows, turn = len(stream.labels), len(stream.labels) // 2
     quarter = rows // NIGHTS
     every = max(1, int(LABELS * options.rate))
@@ -219,12 +251,15 @@ def measure(node: Node, stream: Stream, options: argparse.Namespace, work: Path)
         "nightly": lambda row: row % quarter == quarter - 1,
         "frozen": lambda row: row == quarter - 1,
     }
+    # The same learner at the same rows, had nothing turned: what there is to get back to.
+    when["still"] = when["ours"]
     for name in when:
         expect(*node.ask("POST", "/v1/deploys", {"manifest": stream.manifest(name, learner)}))
         node.wait_for(name)
     began = time.monotonic() + 0.5
     due = [began + row / options.rate for row in range(rows)]
-    subjects = {name: Subject(node, name, stream, due, turn, labels) for name, labels in when.items()}
+    turns = {name: rows if name == "still" else turn for name in when}
+    subjects = {name: Subject(node, name, stream, due, turns[name], labels) for name, labels in when.items()}
     for subject in subjects.values():
         subject.start()
     for subject in subjects.values():
@@ -233,8 +268,7 @@ def measure(node: Node, stream: Stream, options: argparse.Namespace, work: Path)
             raise subject.error
     for name in when:
         expect(*node.ask("DELETE", f"/v1/models/{name}"))
-    # The last rows of the stream without a turn are what there is to get back to.
-    goal = still["short"]["accuracy"]
+    goal = windowed(subjects["still"].right)
     figures, after, recovered = [], {}, {}
     curves = {}
     minute = min(rows - 1, turn + int(60 * options.rate))
@@ -242,7 +276,8 @@ def measure(node: Node, stream: Stream, options: argparse.Namespace, work: Path)
         shares = windowed(subject.right)
         since = subject.right[min(minute, rows - WINDOW):] or subject.right[-WINDOW:]
         after[name] = sum(since) / len(since)
-        back = next((row for row in range(turn + 1, rows) if shares[row] >= goal - NEAR), None)
+        # From which row on the next ones are answered as well as had nothing turned.
+        back = next((row for row in range(turn, rows - WINDOW) if shares[row + WINDOW] >= goal[row + WINDOW] - NEAR), None)
         recovered[name] = None if back is None else (back - turn) / options.rate
         whole = sum(subject.right) / rows
         figures += [

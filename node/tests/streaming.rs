@@ -393,16 +393,16 @@ async fn whoever_turns_labels_round_teaches_nobody_until_a_person_says_so() {
     assert_eq!(node.refused(&["contributors", "distrust", "stream", "nobody", "--reason", "x"]), "caller_not_found");
 }
 
-/// Teaches until the challenger stands like this; returns how it does, and how many rows were sent.
-async fn until_it_stands(client: &Client, stand: &str, mut sent: usize) -> (Value, usize) {
+/// Teaches until the challenger stands like one of these; returns how it does, and how many rows were sent.
+async fn until_it_stands(client: &Client, stands: &[&str], mut sent: usize) -> (Value, usize) {
     let until = Instant::now() + testkit::node::PATIENCE;
     loop {
         let (status, shown) = client.get("/v1/rollouts").await;
         assert_eq!(status, 200, "{shown}");
-        if shown[0]["stand"] == stand {
+        if stands.iter().any(|stand| shown[0]["stand"] == *stand) {
             return (shown[0].clone(), sent);
         }
-        assert!(Instant::now() < until, "it is {stand}: {shown}");
+        assert!(Instant::now() < until, "it is one of {stands:?}: {shown}");
         teach(client, sent, 10).await;
         sent += 10;
     }
@@ -429,13 +429,13 @@ async fn a_better_challenger_takes_over_through_a_kill_and_a_person_takes_it_bac
     teach(&node.client(), 0, 100).await;
     learnt(&node.client(), 100).await;
     assert_eq!(deploy(&node.client(), &second).await["challenges"], 1);
-    let (_, sent) = until_it_stands(&node.client(), "judging", 100).await;
+    let (_, sent) = until_it_stands(&node.client(), &["judging", "promoted"], 100).await;
     teach(&node.client(), sent, 50).await;
     node.kill();
     node.up().await;
     let client = node.client();
     client.until_answers("stream", &example(0, 0).0).await;
-    let (rollout, _) = until_it_stands(&client, "promoted", sent + 50).await;
+    let (rollout, _) = until_it_stands(&client, &["promoted"], sent + 50).await;
     until_version_answers(&client, "2").await;
 
     // Whoever has the log comes to the same figures.
@@ -487,7 +487,7 @@ async fn where_people_want_to_be_asked_they_are() {
     teach(&client, 0, 50).await;
     learnt(&client, 50).await;
     deploy(&client, &challenging(&better, "suggest")).await;
-    let (rollout, _) = until_it_stands(&client, "proposed", 50).await;
+    let (rollout, _) = until_it_stands(&client, &["proposed"], 50).await;
     assert_eq!(client.infer("stream", &example(0, 0).0).await.1["model_version"], "1", "{rollout}");
     node.json(&["approve", "stream/2", "--reason", "it is better"]);
     until_version_answers(&client, "2").await;

@@ -382,9 +382,17 @@ pub struct Learning {
     /// The time over which a challenger must be better on average; 1d by default, 0s where better now is enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub season: Option<Span>,
+    /// How late a label may come; 7d by default, and no later than its prediction is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub horizon: Option<Span>,
 }
 
 impl Learning {
+    /// How late a label may come.
+    pub fn horizon(&self) -> std::time::Duration {
+        self.horizon.unwrap_or_else(week).0
+    }
+
     /// Seconds over which a challenger must be better on average; nothing where better now is enough.
     pub fn season(&self) -> Option<f64> {
         let season = self.season.unwrap_or_else(day).0;
@@ -535,6 +543,9 @@ impl Manifest {
                 return wrong(format!("spec.inputs `{}`: a dimension is at least 0, or -1 for any", input.name));
             }
         }
+        if self.spec.learning.horizon.is_some_and(|horizon| horizon.0.is_zero()) {
+            return wrong("spec.learning.horizon is more than 0s: no label comes sooner than its prediction".into());
+        }
         if scale.min > MAX_REPLICAS || scale.max.is_some_and(|max| max > MAX_REPLICAS || max < scale.min.max(1)) {
             return wrong(format!("spec.scale: 0 ≤ min ≤ max ≤ {MAX_REPLICAS}, and max at least 1"));
         }
@@ -569,8 +580,10 @@ impl Manifest {
             "spec.rollout"
         } else if spec.learning.retrain != Retrain::Never {
             "spec.learning.retrain"
-        } else if spec.learning != Learning::default() && !matches!(spec.source, Source::Online(_)) {
-            "spec.learning of a model that does not learn"
+        } else if (spec.learning.promote, spec.learning.season) != (Promote::Off, None)
+            && !matches!(spec.source, Source::Online(_))
+        {
+            "spec.learning.promote of a model that does not learn"
         } else if spec.protection != Protection::default() {
             "spec.protection"
         } else {

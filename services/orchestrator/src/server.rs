@@ -203,20 +203,8 @@ impl Life {
                     None => loading.acquire_owned().await.ok(),
                     Some(_) => None,
                 };
-                let load = async {
-                    let load = Load {
-                        namespace: replica.model.namespace.clone(),
-                        model: replica.model.name.clone(),
-                        version: replica.version,
-                        digest,
-                        path: backend.lend(&endpoint, digest).await?,
-                        keys: backend.keys().await?,
-                        known,
-                        state: streaming.then_some(State::First),
-                        credential,
-                    };
-                    client.load(load).await
-                };
+                let given = Given { known, credential, state: streaming.then_some(State::First) };
+                let load = load(&client, &*backend, &endpoint, (&replica, digest), given);
                 match timeout(LOADING, load).await {
                     Ok(Ok(metadata)) => Done::Told(Happened::Ready(replica, Box::new(metadata))),
                     Ok(Err(refusal)) if refusal.code == Code::ReplicaLost => Done::Lost(refusal.to_string()),
@@ -229,20 +217,8 @@ impl Life {
             }
             .boxed(),
             Order::Swap { replica, digest, before } => async move {
-                let load = async {
-                    let load = Load {
-                        namespace: replica.model.namespace.clone(),
-                        model: replica.model.name.clone(),
-                        version: replica.version,
-                        digest,
-                        path: backend.lend(&endpoint, digest).await?,
-                        keys: backend.keys().await?,
-                        known: None,
-                        state: Some(State::Newer),
-                        credential: None,
-                    };
-                    client.load(load).await
-                };
+                let given = Given { state: Some(State::Newer), ..Given::default() };
+                let load = load(&client, &*backend, &endpoint, (&replica, digest), given);
                 let outcome = timeout(LOADING, load).await.unwrap_or_else(|_| Err(slow())).map(drop);
                 // Whichever does not answer is no longer needed there.
                 let idle = if outcome.is_ok() { before } else { digest };
@@ -286,6 +262,36 @@ impl Life {
         }
         .boxed()
     }
+}
+
+/// What a replica is loaded with beside its bundle.
+#[derive(Default)]
+struct Given {
+    known: Option<ModelMetadata>,
+    credential: Option<Zeroizing<String>>,
+    state: Option<State>,
+}
+
+/// Hands a bundle to a model server, and has it loaded.
+async fn load(
+    client: &ModelServerClient,
+    backend: &dyn Backend,
+    endpoint: &Endpoint,
+    (replica, digest): (&Replica, Digest),
+    Given { known, credential, state }: Given,
+) -> Result<ModelMetadata, Refusal> {
+    let load = Load {
+        namespace: replica.model.namespace.clone(),
+        model: replica.model.name.clone(),
+        version: replica.version,
+        digest,
+        path: backend.lend(endpoint, digest).await?,
+        keys: backend.keys().await?,
+        known,
+        state,
+        credential,
+    };
+    client.load(load).await
 }
 
 fn probe(client: ModelServerClient) -> BoxFuture<'static, Done> {

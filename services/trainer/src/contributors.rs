@@ -3,11 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
-use online::{
-    Snapshot as _,
-    peers::{Peers, Settings},
-};
+use online::peers::{Peers, Settings};
 use rpc::trainer::Contributor;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -21,7 +17,7 @@ const TOLD: usize = 50;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Contributors {
     /// Nothing before the first.
-    #[serde(with = "as_snapshot")]
+    #[serde(with = "crate::kept::maybe")]
     peers: Option<Peers>,
     /// Names of those that are remembered.
     names: BTreeMap<u64, String>,
@@ -94,20 +90,5 @@ impl Contributors {
         told.sort_by(|a, b| b.held_back.cmp(&a.held_back).then(b.level.total_cmp(&a.level)));
         told.truncate(TOLD);
         told
-    }
-}
-
-mod as_snapshot {
-    use super::*;
-    use serde::{Deserializer, Serializer, de::Error as _};
-
-    pub(super) fn serialize<S: Serializer>(peers: &Option<Peers>, serializer: S) -> Result<S::Ok, S::Error> {
-        peers.as_ref().map(|peers| BASE64_STANDARD.encode(peers.save())).serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Peers>, D::Error> {
-        let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
-        let bytes = BASE64_STANDARD.decode(text).map_err(D::Error::custom)?;
-        Peers::load(&bytes).map(Some).map_err(D::Error::custom)
     }
 }

@@ -2,11 +2,7 @@
 
 use std::collections::VecDeque;
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
-use online::{
-    Snapshot as _,
-    drift::{Adwin, State, adwin::Settings},
-};
+use online::drift::{Adwin, State, adwin::Settings};
 use rpc::trainer::{Alarm, AlarmKind};
 use serde::{Deserialize, Serialize};
 use types::Timestamp;
@@ -24,7 +20,7 @@ const WHOLE: f64 = 4.0;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Errors {
     /// ADWIN (Bifet and Gavaldà, SDM 2007) over what each answer lost, 0 … 1; nothing before the first.
-    #[serde(with = "as_snapshot")]
+    #[serde(with = "crate::kept::maybe")]
     adwin: Option<Adwin>,
     /// The usual error of a regression.
     scale: f64,
@@ -81,20 +77,5 @@ impl Errors {
             }
             _ => None,
         }
-    }
-}
-
-mod as_snapshot {
-    use super::*;
-    use serde::{Deserializer, Serializer, de::Error as _};
-
-    pub(super) fn serialize<S: Serializer>(adwin: &Option<Adwin>, serializer: S) -> Result<S::Ok, S::Error> {
-        adwin.as_ref().map(|adwin| BASE64_STANDARD.encode(adwin.save())).serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Adwin>, D::Error> {
-        let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
-        let bytes = BASE64_STANDARD.decode(text).map_err(D::Error::custom)?;
-        Adwin::load(&bytes).map(Some).map_err(D::Error::custom)
     }
 }

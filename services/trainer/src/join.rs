@@ -16,7 +16,7 @@ use crate::{
     joined::{Entry, Example, Reason, Refused},
 };
 
-/// How long after its prediction a label may come.
+/// How long after its prediction a label may come, where no manifest says.
 pub(crate) const HORIZON: Duration = Duration::from_secs(7 * 86_400);
 /// Labelled rows that are remembered, so that a second label of a row is found. Some 80 MB, if ever so many come.
 const REMEMBERED: usize = 1_000_000;
@@ -98,9 +98,15 @@ fn example(
     if !label.any && prediction.caller.as_ref() != Some(&label.caller) {
         return Err((Reason::Foreign, format!("caller `{}` did not ask for this prediction", label.caller)));
     }
-    if label.received.since(prediction.at) > HORIZON {
-        let days = label.received.since(prediction.at).as_secs() / 86_400;
-        return Err((Reason::Late, format!("it came {days} days after the prediction")));
+    let horizon = manifest.map_or(HORIZON, |manifest| manifest.spec.learning.horizon());
+    if label.received.since(prediction.at) > horizon {
+        let late = label.received.since(prediction.at);
+        let late = if late.as_secs() < 86_400 {
+            format!("{} s", late.as_secs())
+        } else {
+            format!("{} days", late.as_secs() / 86_400)
+        };
+        return Err((Reason::Late, format!("it came {late} after the prediction: see spec.learning.horizon")));
     }
     let (Outcome::Answered, Some(model), Some(version)) = (prediction.outcome, &prediction.model, prediction.version)
     else {

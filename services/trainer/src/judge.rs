@@ -3,11 +3,15 @@
 use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
+use metrics::{counter, gauge};
 use online::{
     Snapshot as _,
     evaluate::{Answer, Classes, Numbers, Settings},
 };
-use rpc::trainer::{Contributor, LabelCount, VersionAlarm, VersionEvaluation};
+use rpc::{
+    orchestrator::ModelKey,
+    trainer::{Contributor, LabelCount, VersionAlarm, VersionEvaluation},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use types::{Code, Manifest, Refusal, Version};
@@ -18,6 +22,8 @@ use crate::{
     joined::{Example, Reason, Refused, Said},
 };
 
+/// Figures of an evaluation that are metrics, too.
+const SHOWN: [&str; 6] = ["accuracy", "balanced_accuracy", "log_loss", "auc", "mae", "rmse"];
 /// Versions that are judged at a time; beyond, the oldest is forgotten.
 const VERSIONS: usize = 16;
 /// Ages of labels that a median is taken of.
@@ -67,6 +73,28 @@ impl Judged {
             Err(why) => count(&mut self.labels, Reason::WrongType.as_str(), Some(why)),
         }
         suspected
+    }
+
+    /// Shows how right each version was over the short window, and what became of the labels, as metrics.
+    pub(crate) fn measure(&self, (namespace, model): &ModelKey) {
+        for (version, judge) in &self.versions {
+            let report = judge.report(*version);
+            for figure in SHOWN {
+                let Some(value) = report.figures["short"][figure].as_f64() else { continue };
+                let labels = [
+                    ("namespace", namespace.to_string()),
+                    ("model", model.to_string()),
+                    ("version", version.to_string()),
+                    ("figure", figure.to_owned()),
+                ];
+                gauge!("mantlet_trainer_evaluation", &labels).set(value);
+            }
+        }
+        for (what, count) in &self.labels {
+            let labels =
+                [("namespace", namespace.to_string()), ("model", model.to_string()), ("outcome", what.clone())];
+            counter!("mantlet_trainer_labels_total", &labels).absolute(count.count);
+        }
     }
 
     /// Who found out what was right.

@@ -14,6 +14,7 @@ mod find;
 mod join;
 mod joined;
 mod judge;
+mod kept;
 mod learn;
 #[cfg(test)]
 mod tests;

@@ -104,6 +104,9 @@ fn each_reason_has_its_case() {
     assert!(of(&Feedback { any: true, ..foreign }, Some(&known), Some(&manifest)).is_ok(), "an admin labels anybody's");
     let late = Feedback { received: known.at.plus(HORIZON + Duration::from_secs(1)), ..label(0, fraud()) };
     assert_eq!(case(&late, &known), Reason::Late);
+    let hasty =
+        self::manifest(r#","task":{"kind":"classification","classes":["ok","fraud"]},"learning":{"horizon":"3s"}"#);
+    assert_eq!(of(&label(0, fraud()), Some(&known), Some(&hasty)).err(), Some(Reason::Late), "as the manifest says");
     assert_eq!(case(&label(2, fraud()), &known), Reason::NoRow);
     let refused = Prediction { outcome: Outcome::Refused(types::Code::Overloaded), ..known.clone() };
     assert_eq!(case(&label(0, fraud()), &refused), Reason::Unanswered);

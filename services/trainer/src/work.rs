@@ -426,6 +426,7 @@ impl Work {
             let models = self.known.models.lock();
             for key in &self.changed {
                 let Some(judged) = models.get(key) else { continue };
+                judged.measure(key);
                 writes.push(Write::put(Collection::Evaluation, name(key), Expect::Any, &Kept::of(judged))?);
             }
         }

@@ -6,11 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
-use online::{
-    Snapshot as _,
-    guard::{Decision, Guard, Label, Mode, Settings, Why},
-};
+use online::guard::{Decision, Guard, Label, Mode, Settings, Why};
 use rpc::trainer::{Evidence, Rollout, Stand};
 use serde::{Deserialize, Serialize};
 use streaming::{Answer, Truth};
@@ -40,7 +36,7 @@ pub(super) struct Contest {
     /// The first entry of the joined log that counts, and the next.
     from: u64,
     offset: u64,
-    #[serde(with = "as_snapshot")]
+    #[serde(with = "crate::kept::whole")]
     guard: Guard,
     pub(super) stand: Stand,
     /// Sums of both sides' losses, since the first.
@@ -263,21 +259,6 @@ fn words(why: &Why) -> String {
         Why::Proven => "proven to be better".into(),
         Why::Acting => "it answers, and nothing speaks against it".into(),
         other => format!("{other:?}"),
-    }
-}
-
-mod as_snapshot {
-    use super::*;
-    use serde::{Deserializer, Serializer, de::Error as _};
-
-    pub(super) fn serialize<S: Serializer>(guard: &Guard, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&BASE64_STANDARD.encode(guard.save()))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Guard, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let bytes = BASE64_STANDARD.decode(text).map_err(D::Error::custom)?;
-        Guard::load(&bytes).map_err(D::Error::custom)
     }
 }
 

@@ -27,12 +27,12 @@ const LARGEST: u64 = 1 << 30;
 const SHARE: u32 = 20;
 /// Examples that tell whether a state has collapsed.
 const RECENT: usize = 256;
-/// So much more loss than the last good state has, in nats, is a collapse.
-const WORSE: f64 = 1.0;
+/// Of fewer, nothing is said: a handful of hard ones is no collapse.
+const ENOUGH: usize = 200;
+/// So much more loss than the last good state has is a collapse; loss is 0 … 1, half of the Brier score.
+const WORSE: f64 = 0.3;
 /// So many times its error.
 const TIMES: f64 = 10.0;
-/// The least probability that counts.
-const LEAST: f64 = 1e-6;
 /// Where in the catalog it is kept how right a learner was before it learnt.
 const LEARNING: &str = "learning/";
 
@@ -269,14 +269,15 @@ fn collapsed(model: &Model, good: &Model, recent: &VecDeque<(Row, Truth)>) -> Op
     let (new, old) = (new / count, old / count);
     let classifies = recent.iter().any(|(_, truth)| matches!(truth, Truth::Class(_)));
     let worse = if classifies { new > old + WORSE } else { new > old * TIMES && good.learnt() > RECENT as u64 };
-    worse.then(|| format!("its loss on the last {count} examples is {new:.3}, where the state before had {old:.3}"))
+    (worse && recent.len() >= ENOUGH)
+        .then(|| format!("its loss on the last {count} examples is {new:.3}, where the state before had {old:.3}"))
 }
 
 fn loss(model: &Model, row: &[streaming::Cell], truth: Truth) -> f64 {
     match (model.predict(row), truth) {
         (Ok(Answer::Probabilities(said)), Truth::Class(class)) => {
-            let probability = said.get(class).copied().unwrap_or(0.0);
-            if probability.is_nan() { f64::NAN } else { -probability.max(LEAST).ln() }
+            let of = |(place, said): (usize, &f64)| (said - f64::from(u8::from(place == class))).powi(2);
+            said.iter().enumerate().map(of).sum::<f64>() / 2.0
         }
         (Ok(Answer::Value(value)), Truth::Number(number)) => (value - number).abs(),
         _ => f64::NAN,
@@ -314,6 +315,8 @@ mod tests {
         assert_eq!(collapsed(&fresh, &good, &recent), None);
         assert!(collapsed(&turned, &good, &recent).unwrap().contains("loss"));
         assert_eq!(collapsed(&good, &turned, &recent), None, "to get well is no collapse");
+        let few: VecDeque<(Row, Truth)> = recent.iter().take(100).cloned().collect();
+        assert_eq!(collapsed(&turned, &good, &few), None, "too few to tell");
         assert_eq!(collapsed(&model("hoeffding-tree"), &good, &VecDeque::new()), None, "nothing is known yet");
     }
 }

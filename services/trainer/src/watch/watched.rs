@@ -2,9 +2,8 @@
 
 use std::collections::VecDeque;
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use online::{
-    Feature, Schema, Snapshot as _,
+    Feature, Schema,
     drift::{Inputs, RowDetector as _, State, inputs::Settings},
 };
 use rpc::trainer::{Alarm, AlarmKind, Shift};
@@ -30,9 +29,9 @@ const ROWS: usize = 20;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Watched {
     manifest: Manifest,
-    #[serde(with = "as_snapshot")]
+    #[serde(with = "crate::kept::maybe")]
     inputs: Option<Inputs>,
-    #[serde(with = "as_snapshot")]
+    #[serde(with = "crate::kept::maybe")]
     answers: Option<Inputs>,
     /// When the last test of each found nothing.
     well: [Option<Timestamp>; 2],
@@ -193,21 +192,6 @@ fn observe(
     detector.reset();
     *well = None;
     Some(alarm)
-}
-
-mod as_snapshot {
-    use super::*;
-    use serde::{Deserializer, Serializer, de::Error as _};
-
-    pub(super) fn serialize<S: Serializer>(inputs: &Option<Inputs>, serializer: S) -> Result<S::Ok, S::Error> {
-        inputs.as_ref().map(|inputs| BASE64_STANDARD.encode(inputs.save())).serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Inputs>, D::Error> {
-        let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
-        let bytes = BASE64_STANDARD.decode(text).map_err(D::Error::custom)?;
-        Inputs::load(&bytes).map(Some).map_err(D::Error::custom)
-    }
 }
 
 #[cfg(test)]
