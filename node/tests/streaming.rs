@@ -471,6 +471,7 @@ async fn a_better_challenger_takes_over_through_a_kill_and_a_person_takes_it_bac
     let undone = node.json(&["undo", "stream/2", "--reason", "we want the plain one"]);
     assert_eq!(undone["stand"], "rejected", "{undone}");
     until_version_answers(&client, "1").await;
+    until_in_ledger(&client, "rollout.undo").await;
     let text = String::from_utf8(node.cli(&["rollouts"]).stdout).unwrap();
     assert!(text.contains("stream/2") && text.contains("we want the plain one"), "{text}");
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use online::{
-    Classifier as _, Encoder, Feature, Regressor as _, Snapshot,
+    Classifier as _, Encoder, Feature, Regressor as _, Snapshot, Value,
     registry::{RegressorModel, RegressorSpec, Spec},
 };
 use serde::{Deserialize, Serialize};
@@ -123,15 +123,15 @@ impl Model {
         Ok(Self { inputs, classes: task.classes.clone(), state })
     }
 
-    /// Looks at a manifest, and says what it leaves out: an input without a shape is a column.
+    /// The model that a manifest declares, once what it leaves out is said there: an input without a shape is a column.
     ///
     /// # Errors
     /// `manifest_invalid` with the field.
-    pub fn complete(manifest: &mut Manifest) -> Result<(), Refusal> {
+    pub fn complete(manifest: &mut Manifest) -> Result<Self, Refusal> {
         for input in &mut manifest.spec.inputs {
             input.shape.get_or_insert_with(|| vec![-1, 1]);
         }
-        Self::new(manifest).map(drop)
+        Self::new(manifest)
     }
 
     /// A model of this manifest in the state that was saved.
@@ -207,7 +207,7 @@ impl Model {
     /// # Errors
     /// `input_mismatch` for a value that is not as declared, or infinite.
     pub fn predict(&self, row: &[Cell]) -> Result<Answer, Refusal> {
-        let row = self.encode(row)?;
+        let row = self.encode(&values(row))?;
         match &self.state.learner {
             Learner::Classifier(model) => {
                 let mut probabilities = vec![0.0; self.classes.len()];
@@ -266,10 +266,10 @@ impl Model {
             (Learner::Regressor(_), Truth::Number(number)) if number.is_finite() => {}
             _ => return Err(Refusal::new(Code::InputMismatch, format!("the model can't answer with {truth:?}"))),
         }
-        let values: Vec<_> = row.iter().map(Cell::value).collect();
+        let values = values(row);
         // Words get their codes before the row that brings them is learnt; they change no answer to others.
         self.state.encoder.learn(&values).map_err(input)?;
-        let row = self.encode(row)?;
+        let row = self.encode(&values)?;
         match (&mut self.state.learner, truth) {
             (Learner::Classifier(model), Truth::Class(class)) => model.learn(&row, class, 1.0).map_err(input)?,
             (Learner::Regressor(model), Truth::Number(number)) => model.learn(&row, number, 1.0).map_err(input)?,
@@ -288,12 +288,15 @@ impl Model {
         self.state.encoder.memory() + learner
     }
 
-    fn encode(&self, row: &[Cell]) -> Result<Vec<f64>, Refusal> {
-        let values: Vec<_> = row.iter().map(Cell::value).collect();
+    fn encode(&self, values: &[Value<'_>]) -> Result<Vec<f64>, Refusal> {
         let mut encoded = vec![0.0; values.len()];
-        self.state.encoder.encode(&values, &mut encoded).map_err(input)?;
+        self.state.encoder.encode(values, &mut encoded).map_err(input)?;
         Ok(encoded)
     }
+}
+
+fn values(row: &[Cell]) -> Vec<Value<'_>> {
+    row.iter().map(Cell::value).collect()
 }
 
 fn input(error: online::Error) -> Refusal {

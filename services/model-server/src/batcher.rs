@@ -29,7 +29,7 @@ const JOINED: usize = 8 << 20;
 
 /// What a run may take to be done on the spot: a thread that others wait for is held up no longer than this. Waking a worker
 /// and being woken by it takes some tens of microseconds each way.
-const QUICK: Duration = Duration::from_micros(100);
+pub(crate) const QUICK: Duration = Duration::from_micros(100);
 /// Rows that are run on the spot, at most: what a run takes is known of runs like those before.
 const FEW: u64 = 4;
 /// Share of a new run in the mean.

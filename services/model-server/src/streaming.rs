@@ -14,8 +14,8 @@ use types::{
     infer::{InferRequest, InferResponse},
 };
 
-/// What takes less runs on the spot: to hand it to another thread costs as much.
-const SPOT: Duration = Duration::from_micros(100);
+use crate::batcher::QUICK;
+
 /// What a row is taken to cost before one was answered, in nanoseconds.
 const ROW: u64 = 2_000;
 
@@ -50,7 +50,7 @@ impl Streaming {
             let started = Instant::now();
             (model.answer(&request.inputs, &request.outputs), started, started.elapsed())
         };
-        let (outputs, started, compute) = if expected < SPOT {
+        let (outputs, started, compute) = if expected < QUICK {
             work()
         } else {
             let turn = self.turns.clone().acquire_owned().await;

@@ -46,8 +46,7 @@ impl Registry {
         match (&manifest.spec.source, staged) {
             (Source::Upstream(_), None) => {}
             (Source::Online(_), None) => {
-                streaming::Model::complete(&mut manifest)?;
-                let state = streaming::Model::new(&manifest)?.save();
+                let state = streaming::Model::complete(&mut manifest)?.save();
                 size = state.len() as u64;
                 files.insert(STATE_FILE.to_owned(), Digest::of(&state));
                 contents.push((STATE_FILE.to_owned(), Content::Bytes(state)));

@@ -18,7 +18,7 @@ use std::{
 use metrics::gauge;
 use rpc::{
     Orchestrator, Registry,
-    orchestrator::{ModelKey, StatusOf},
+    orchestrator::{ModelKey, Status, StatusOf},
     registry::{Select, VersionKey, VersionRecord},
     trainer::{Learning, Rollout, Word},
 };
@@ -46,6 +46,14 @@ pub(crate) struct Stores {
     pub(crate) artefacts: Arc<dyn Artefacts>,
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) orchestrator: Arc<dyn Orchestrator>,
+}
+
+impl Stores {
+    /// What is wanted of a model; nothing where nobody wants it.
+    async fn status(&self, (namespace, model): &ModelKey) -> Result<Option<Status>, Refusal> {
+        let of = StatusOf { namespace: namespace.clone(), model: Some(model.clone()) };
+        Ok(self.orchestrator.status(of).await?.into_iter().next())
+    }
 }
 
 /// Models that learn, as those find them who join labels.
@@ -140,10 +148,9 @@ impl Learn {
                 }
                 self.groups.insert(key.clone(), Group::open(&self.stores, key.clone()).await?);
             }
-            let status = StatusOf { namespace: key.0.clone(), model: Some(key.1.clone()) };
-            let statuses = self.stores.orchestrator.status(status).await?;
+            let status = self.stores.status(&key).await?;
             let Some(group) = self.groups.get_mut(&key) else { continue };
-            match group.look(&self.stores, versions, &answered, statuses.first()).await {
+            match group.look(&self.stores, versions, &answered, status.as_ref()).await {
                 Ok(()) => {}
                 Err(refusal) if matches!(refusal.code, Code::StorageUnavailable | Code::ReplicaLost) => {
                     return Err(refusal);

@@ -58,13 +58,17 @@ pub(crate) async fn look_at(
         };
         ring.trainer.look_at(look).await?;
         let action = if trust { "labels.trust" } else { "labels.distrust" };
-        let record = RecordWord { actor, namespace, action: action.into(), subject, reason };
-        let receipt = ring.registry.record_word(record).await?;
-        ring.registry.sealed(receipt).await?;
+        note(&ring, RecordWord { actor, namespace, action: action.into(), subject, reason }).await?;
         Ok(serde_json::json!({ "trusted": trust }))
     };
     let outcome = outcome.await;
     settle(outcome, body).await
+}
+
+/// Returns once the ledger durably holds a person's word, and so whatever followed from it before.
+async fn note(ring: &Ring, word: RecordWord) -> Result<(), Refusal> {
+    let receipt = ring.registry.record_word(word).await?;
+    ring.registry.sealed(receipt).await
 }
 
 /// What a word on a contributor takes.
@@ -100,7 +104,7 @@ pub(crate) async fn list(State(ring): Shared, sender: Sender) -> Response {
 pub(crate) async fn decide(
     State(ring): Shared,
     sender: Sender,
-    Path((model, challenger, say)): Path<(String, String, String)>,
+    Path((model, challenger, said_as)): Path<(String, String, String)>,
     mut body: Body,
 ) -> Response {
     let outcome = async {
@@ -109,7 +113,7 @@ pub(crate) async fn decide(
         let challenger = challenger.parse().map(Version).map_err(|_| {
             Refusal::new(Code::VersionNotFound, format!("`{challenger}` is no version")).hint("see `mantlet rollouts`")
         })?;
-        let say = match say.as_str() {
+        let say = match said_as.as_str() {
             "approve" => Say::Approve,
             "reject" => Say::Reject,
             "undo" => Say::Undo,
@@ -117,15 +121,17 @@ pub(crate) async fn decide(
         };
         let WordBody { reason } = read(&bytes(&ring, &mut body).await?)?;
         let reason = said(reason)?;
-        let word = Word {
-            actor: permit.principal().subject(),
-            namespace: permit.namespace().clone(),
-            model,
-            challenger,
-            say,
-            reason,
+        let (actor, namespace) = (permit.principal().subject(), permit.namespace().clone());
+        let record = RecordWord {
+            actor: actor.clone(),
+            namespace: namespace.clone(),
+            action: format!("rollout.{said_as}"),
+            subject: format!("model:{namespace}/{model}"),
+            reason: format!("version {challenger}: {reason}"),
         };
-        ring.trainer.decide(word).await
+        let decided = ring.trainer.decide(Word { actor, namespace, model, challenger, say, reason }).await?;
+        note(&ring, record).await?;
+        Ok(decided)
     };
     let outcome = outcome.await;
     settle(outcome, body).await

@@ -10,6 +10,7 @@ use rpc::{
 };
 use serde::{Deserialize, Serialize};
 use store::{Collection, Entry as Stored, Expect, Write};
+use streaming::{Row, Truth};
 use tokio::time::Instant;
 use types::{Code, Refusal, Version, event::JOINED, manifest::Promote};
 
@@ -18,7 +19,7 @@ use super::{
     contest::{Contest, Verdict},
     learner::{self, Learner},
 };
-use crate::joined::Entry;
+use crate::joined::{Entry, Example};
 
 /// Entries of the joined log that are taken in at a time.
 const PAGE: u32 = 500;
@@ -204,15 +205,11 @@ impl Group {
         let mut leaders: Vec<(&Version, &mut Learner)> =
             self.learners.iter_mut().filter(|(_, learner)| learner.offset() == head).collect();
         for entry in entries {
-            // An erased one teaches nobody any more.
-            if let Ok(Entry::Example(example)) = serde_json::from_slice::<Entry>(&entry.data)
-                && (&example.namespace, &example.model) == (&model.0, &model.1)
-                && let (Some(row), Some(truth)) = (&example.features, learner::truth(&example.truth))
-            {
+            if let Some((example, row, truth)) = lesson(entry, model) {
                 let answers: BTreeMap<Version, _> = leaders
                     .iter_mut()
                     .filter_map(|(version, learner)| {
-                        Some((**version, learner.learn(entry.sequence, &example, row, truth)?))
+                        Some((**version, learner.learn(entry.sequence, &example, &row, truth)?))
                     })
                     .collect();
                 if let Some(contest) = &mut kept.contest
@@ -231,11 +228,8 @@ impl Group {
     fn catch_up(&mut self, version: Version, entries: &[Stored], head: u64) {
         let Some(learner) = self.learners.get_mut(&version) else { return };
         for entry in entries {
-            if let Ok(Entry::Example(example)) = serde_json::from_slice::<Entry>(&entry.data)
-                && (&example.namespace, &example.model) == (&self.model.0, &self.model.1)
-                && let (Some(row), Some(truth)) = (&example.features, learner::truth(&example.truth))
-            {
-                learner.learn(entry.sequence, &example, row, truth);
+            if let Some((example, row, truth)) = lesson(entry, &self.model) {
+                learner.learn(entry.sequence, &example, &row, truth);
             }
             learner.advance(entry.sequence + 1);
         }
@@ -248,10 +242,8 @@ impl Group {
     async fn finish(&mut self, stores: &Stores, every: Duration) -> Result<Duration, Refusal> {
         if self.kept.verdict.is_some() {
             self.keep(stores).await?;
-            let status =
-                rpc::orchestrator::StatusOf { namespace: self.model.0.clone(), model: Some(self.model.1.clone()) };
-            let statuses = stores.orchestrator.status(status).await?;
-            self.carry_out(stores, statuses.first()).await?;
+            let status = stores.status(&self.model).await?;
+            self.carry_out(stores, status.as_ref()).await?;
         }
         let mut rest = Duration::MAX;
         let versions: Vec<Version> = self.learners.keys().copied().collect();
@@ -380,10 +372,7 @@ impl Group {
         let reason = format!("{}; {}", word.reason, contest.reason());
         let report = contest.report(&self.model.1);
         if let Some(to) = to {
-            let status =
-                rpc::orchestrator::StatusOf { namespace: self.model.0.clone(), model: Some(self.model.1.clone()) };
-            let statuses = stores.orchestrator.status(status).await?;
-            let generation = statuses.first().map_or(0, |status| status.generation);
+            let generation = stores.status(&self.model).await?.map_or(0, |status| status.generation);
             self.want(stores, to, action, &word.actor, reason, generation).await?;
         }
         self.kept.verdict = None;
@@ -401,6 +390,17 @@ impl Group {
     pub(super) fn rollout(&self) -> Option<Rollout> {
         self.kept.contest.as_ref().map(|contest| contest.report(&self.model.1))
     }
+}
+
+/// What an entry of the joined log teaches this model: an example with what was asked and what was right. An erased one
+/// teaches nobody any more.
+fn lesson(entry: &Stored, (namespace, model): &ModelKey) -> Option<(Example, Row, Truth)> {
+    let Ok(Entry::Example(mut example)) = serde_json::from_slice(&entry.data) else { return None };
+    if (&example.namespace, &example.model) != (namespace, model) {
+        return None;
+    }
+    let (row, truth) = (example.features.take()?, learner::truth(&example.truth)?);
+    Some((example, row, truth))
 }
 
 /// Of a version that is no more, nothing needs to be signed.
