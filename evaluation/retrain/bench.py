@@ -29,6 +29,7 @@ sys.path.append(str(HERE.parent / "streams"))
 from rig import Node, expect, figure, print_ratios, ratio  # noqa: E402 (the path above is where it lies)
 from environments import ROOT, say  # noqa: E402 (rig.py makes its folder known)
 import plot  # noqa: E402
+import poison  # noqa: E402
 import synthetic  # noqa: E402
 
 TIMES = {"timestamp", "date", "date_time", "ts", "batch"}
@@ -81,6 +82,16 @@ class Stream:
         inputs = [{"name": "x", "shape": [1, len(numbers)], "datatype": "FP64", "data": numbers}] if numbers else []
         for place, text in zip(self.words, self.texts[row], strict=True):
             inputs.append({"name": f"w{place}", "shape": [1, 1], "datatype": "BYTES", "data": [text]})
+        return json.dumps({"inputs": inputs, "outputs": [{"name": "label"}]}).encode()
+
+    def questions(self, rows: range) -> bytes:
+        """Several rows at once."""
+        numbers = [value if value is not None else math.nan for row in rows for value in self.numbers[row]]
+        shape = [len(rows), len(self.numbers[0])]
+        inputs = [{"name": "x", "shape": shape, "datatype": "FP64", "data": numbers}] if numbers else []
+        for place, column in enumerate(self.words):
+            words = [self.texts[row][place] for row in rows]
+            inputs.append({"name": f"w{column}", "shape": [len(rows), 1], "datatype": "BYTES", "data": words})
         return json.dumps({"inputs": inputs, "outputs": [{"name": "label"}]}).encode()
 
     def truth(self, row: int, turned: bool) -> str:
@@ -157,6 +168,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=ROWS, help="rows of a stream, at most")
     parser.add_argument("--learner", default="adaptive-random-forest")
     parser.add_argument("--catch-up", action="store_true", help="only how fast a new version goes through the joined log")
+    parser.add_argument("--poison", action="store_true", help="only what one lying contributor of five does")
     options = parser.parse_args()
     options.out = options.out.resolve()
     load = os.getloadavg()[0]
@@ -176,7 +188,12 @@ def main() -> None:
             figures, ratios = catch_up(node, 5_000 if options.quick else CATCH_UP)
             files = []
         for path in files[:2] if options.quick else files:
-            measured = measure(node, Stream(path, rows), options)
+            stream = Stream(path, rows)
+            if options.poison:
+                say(f"{stream.name}: {len(stream.labels)} rows, one of {poison.CONTRIBUTORS} contributors lies")
+                measured = poison.measure(node, stream, {"learner": options.learner}, options.rate)
+            else:
+                measured = measure(node, stream, options)
             figures += measured[0]
             ratios += measured[1]
     finally:

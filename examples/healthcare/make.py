@@ -3,7 +3,8 @@
 Run: python make.py OUT
 
 OUT then holds model.onnx, manifest.yaml, rows.npz (every row with its label, and whether it was kept
-out of training) and request.json (two rows kept out of training as an inference request).
+out of training) and request.json (two rows kept out of training as an inference request); for retraining also
+retraining.yaml, train.py and jobs.toml, which names train.py as a job of a node.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,13 @@ from sklearn.preprocessing import StandardScaler
 HERE = Path(__file__).resolve().parent
 SEED = 7
 OPSETS = {"": 17, "ai.onnx.ml": 3}
+
+
+def job() -> str:
+    """How a node is told of train.py: this Python runs it, and may read itself and what it imports."""
+    read = sorted({sys.prefix, sys.base_prefix})
+    command = [sys.executable, "train.py"]
+    return f"[tumour]\ncommand = {json.dumps(command)}\nread = {json.dumps(read)}\ntime = \"10m\"\nmemory = \"2GiB\"\n"
 
 
 def main() -> None:
@@ -49,7 +58,9 @@ def main() -> None:
         target_opset=OPSETS,
     )
     (out / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
-    shutil.copyfile(HERE / "manifest.yaml", out / "manifest.yaml")
+    for name in ("manifest.yaml", "retraining.yaml", "train.py"):
+        shutil.copyfile(HERE / name, out / name)
+    (out / "jobs.toml").write_text(job())
 
     features = table.data.astype(np.float32)
     labels = table.target.astype(np.int64)

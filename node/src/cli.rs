@@ -113,7 +113,23 @@ pub(crate) enum Verb {
     /// Let an earlier version of a model answer again.
     Rollback(Rollback),
     /// Show the versions that would like to answer instead of another, and what speaks for them.
-    Rollouts,
+    Rollouts {
+        #[command(subcommand)]
+        verb: Option<RolloutsVerb>,
+    },
+    /// Have a model's job train a new version of what labels taught.
+    Retrain {
+        /// The model.
+        name: ModelName,
+        /// Why; it goes into the ledger.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Show the jobs that train new versions.
+    Jobs {
+        /// Those of one model alone, with the last lines that they printed.
+        name: Option<ModelName>,
+    },
     /// Let a challenger answer.
     Approve(Challenge),
     /// Let a challenger not answer.
@@ -206,6 +222,15 @@ pub(crate) enum Verb {
     Service {
         /// Its settings.
         settings: PathBuf,
+        /// The process that starts it.
+        parent: u32,
+    },
+
+    /// A job that trains a model; the trainer starts it.
+    #[command(hide = true)]
+    Job {
+        /// What it is to do.
+        order: PathBuf,
         /// The process that starts it.
         parent: u32,
     },
@@ -318,6 +343,17 @@ pub(crate) enum ModelsVerb {
         #[arg(long, default_value_t = 0)]
         from: u64,
     },
+    /// Let a model forget what it has learnt since an earlier state.
+    Revert {
+        /// The model.
+        name: ModelName,
+        /// The state's number, as `models evaluation` shows it; the one before the newest when left out.
+        #[arg(long)]
+        snapshot: Option<u64>,
+        /// Why; it goes into the ledger.
+        #[arg(long)]
+        reason: String,
+    },
     /// Print an example request of zeros for a model.
     Sample {
         /// The model.
@@ -325,6 +361,16 @@ pub(crate) enum ModelsVerb {
     },
     /// Print the JSON Schema of a manifest.
     Schema,
+}
+
+/// Verbs of rollouts.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RolloutsVerb {
+    /// Come to the decision once more, from the log alone.
+    Explain {
+        /// The challenger, as `mantlet rollouts` shows it: MODEL/VERSION.
+        id: String,
+    },
 }
 
 /// How many replicas somebody wants.

@@ -8,6 +8,7 @@ mod deploy;
 mod doctor;
 mod feedback;
 mod history;
+mod jobs;
 mod keys;
 mod models;
 mod namespaces;
@@ -23,7 +24,7 @@ use clap::CommandFactory as _;
 use types::Refusal;
 
 use crate::{
-    cli::{Cli, Verb},
+    cli::{Cli, RolloutsVerb, Verb},
     client::Client,
     up,
 };
@@ -37,13 +38,18 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Refusal> {
     match verb {
         Verb::Up(arguments) => up::run(&node, &arguments, output).await,
         // `main` has run it already: it must confine itself before there are threads.
-        Verb::ModelServer { .. } | Verb::Service { .. } => Ok(()),
+        Verb::ModelServer { .. } | Verb::Service { .. } | Verb::Job { .. } => Ok(()),
         Verb::Deploy(arguments) => deploy::run(&Client::find(&node)?, &arguments, output).await,
         Verb::Predict(arguments) => predict::run(&Client::find(&node)?, &arguments, output).await,
         Verb::Feedback { file } => feedback::run(&Client::find(&node)?, &file, output).await,
         Verb::Models(arguments) => models::run(&node, arguments.verb, output).await,
         Verb::Rollback(arguments) => models::rollback(&Client::find(&node)?, &arguments, output).await,
-        Verb::Rollouts => rollouts::list(&Client::find(&node)?, output).await,
+        Verb::Rollouts { verb: None } => rollouts::list(&Client::find(&node)?, output).await,
+        Verb::Rollouts { verb: Some(RolloutsVerb::Explain { id }) } => {
+            rollouts::explain(&Client::find(&node)?, &id, output).await
+        }
+        Verb::Retrain { name, reason } => jobs::retrain(&Client::find(&node)?, &name, &reason, output).await,
+        Verb::Jobs { name } => jobs::list(&Client::find(&node)?, name.as_ref(), output).await,
         Verb::Approve(word) => rollouts::decide(&Client::find(&node)?, "approve", &word, output).await,
         Verb::Reject(word) => rollouts::decide(&Client::find(&node)?, "reject", &word, output).await,
         Verb::Undo(word) => rollouts::decide(&Client::find(&node)?, "undo", &word, output).await,

@@ -29,6 +29,9 @@ fn main() -> ExitCode {
         cli::Verb::Service { settings, parent } => {
             up::child::prepare(settings).map(|prepared| Some(Child::Service(Box::new(prepared), *parent)))
         }
+        cli::Verb::Job { order, parent } => {
+            trainer::jobs::process::prepare(order).map(|order| Some(Child::Job(order, *parent)))
+        }
         _ => Ok(None),
     };
     let child = match child {
@@ -51,6 +54,10 @@ fn main() -> ExitCode {
             runtime.block_on(model_server::process::run(settings, gauge, parent))
         }
         Some(Child::Service(prepared, parent)) => runtime.block_on(up::child::run(*prepared, parent)),
+        Some(Child::Job(order, parent)) => match runtime.block_on(trainer::jobs::process::run(order, parent)) {
+            Ok(code) => return ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)),
+            Err(refusal) => Err(refusal),
+        },
         None => runtime.block_on(commands::run(cli)),
     };
     // Blocking work of a stopped node must not keep the process.
@@ -65,4 +72,5 @@ fn main() -> ExitCode {
 enum Child {
     ModelServer(model_server::process::Settings, Option<model_server::Gauge>, u32),
     Service(Box<up::child::Prepared>, u32),
+    Job(trainer::jobs::process::Order, u32),
 }

@@ -142,6 +142,12 @@ pub fn dice() -> Vec<u8> {
     model(nodes, Vec::new(), value("x", FLOAT, &[-1, 4]), value("y", FLOAT, &[-1, 4]))
 }
 
+/// A model with an FP32 input `x` and an FP32 output `y`, one number a row: `y = x · factor`.
+pub fn scale(factor: f32) -> Vec<u8> {
+    let nodes = vec![operation("Mul", &["x", "factor"], "y")];
+    model(nodes, vec![floats("factor", &[factor])], value("x", FLOAT, &[-1]), value("y", FLOAT, &[-1]))
+}
+
 /// A model with an INT64 input `x` and an FP32 output `y` of shape `[-1]`: 0 to 3 become 0, 10, 20, 30, and anything
 /// beyond fails.
 pub fn look_up() -> Vec<u8> {

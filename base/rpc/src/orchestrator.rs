@@ -24,6 +24,20 @@ pub struct Desired {
     pub author: String,
     /// Why.
     pub reason: String,
+    /// A version that is to be asked the same, to be compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Shadow>,
+}
+
+/// A version whose answers nobody gets: it is asked what another one answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Shadow {
+    /// Which.
+    pub version: Version,
+    /// Its bundle.
+    pub digest: Digest,
+    /// Its manifest.
+    pub manifest: Manifest,
 }
 
 /// Submits a wish.
@@ -82,6 +96,9 @@ pub struct ModelRoute {
     pub metadata: Option<ModelMetadata>,
     /// Ready replicas of every version.
     pub replicas: Vec<Replica>,
+    /// A version that is to be asked the same once it has a replica.
+    #[serde(default)]
+    pub shadow: Option<Version>,
     /// Why there is none, when there is none.
     pub waiting: Option<String>,
 }
@@ -108,6 +125,9 @@ pub struct Status {
     pub model: ModelName,
     /// The version wanted.
     pub desired: Option<Version>,
+    /// The version that is asked the same, to be compared.
+    #[serde(default)]
+    pub shadow: Option<Version>,
     /// The version that answers, once a replica of it is ready.
     pub ready: Option<Version>,
     /// Ready replicas of the version wanted.

@@ -557,10 +557,10 @@ service! {
     }
 }
 
-/// Serves a trainer all that it asks a registry for: versions, whether they may answer, snapshots, and that new ones be
-/// signed.
+/// Serves a trainer all that it asks a registry for: versions, whether they may answer, snapshots, that new ones be
+/// signed, and that what a job has made is a version, in the trainer's own name.
 pub fn trainer_router(inner: std::sync::Arc<dyn Registry>) -> axum::Router {
-    let (versions, snapshots, may_answer) = (inner.clone(), inner.clone(), inner.clone());
+    let (versions, snapshots, may_answer, deploy) = (inner.clone(), inner.clone(), inner.clone(), inner.clone());
     let router = axum::Router::new();
     let router = crate::remote::serve(router, "/mantlet.Registry/versions", move |request: Select| {
         let inner = versions.clone();
@@ -573,6 +573,10 @@ pub fn trainer_router(inner: std::sync::Arc<dyn Registry>) -> axum::Router {
     let router = crate::remote::serve(router, "/mantlet.Registry/may_answer", move |request: VersionRecord| {
         let inner = may_answer.clone();
         async move { inner.may_answer(request).await }
+    });
+    let router = crate::remote::serve(router, "/mantlet.Registry/deploy", move |request: Deploy| {
+        let inner = deploy.clone();
+        async move { inner.deploy(Deploy { actor: "trainer".into(), ..request }).await }
     });
     crate::remote::serve(router, "/mantlet.Registry/take_snapshot", move |request: TakeSnapshot| {
         let inner = inner.clone();

@@ -282,6 +282,112 @@ pub struct Word {
     pub reason: String,
 }
 
+/// Asks for a new version of a model, trained by its job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retrain {
+    /// Who asks.
+    pub actor: String,
+    /// The model's namespace.
+    pub namespace: Namespace,
+    /// The model.
+    pub model: ModelName,
+    /// Why.
+    pub reason: String,
+}
+
+/// Lets a version that learns forget what it has learnt since an earlier state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revert {
+    /// The model's namespace.
+    pub namespace: Namespace,
+    /// The model, of which the version is meant that answers.
+    pub model: ModelName,
+    /// The number of that state; the one before the newest when left out.
+    pub snapshot: Option<u64>,
+}
+
+/// Asks why a challenger stands as it does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explain {
+    /// The model's namespace.
+    pub namespace: Namespace,
+    /// The model.
+    pub model: ModelName,
+    /// The challenger.
+    pub challenger: Version,
+}
+
+/// A decision that was come to once more, from the joined log alone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// How the challenger stands, as it is kept.
+    pub rollout: Rollout,
+    /// What follows from the log: whether the challenger is to answer, a person to be asked, or the champion to answer
+    /// again; by the entry of the log after which it does.
+    pub verdicts: Vec<(u64, String)>,
+    /// What speaks for it by the log, up to the same entry.
+    pub evidence: Evidence,
+    /// Whether both say the same.
+    pub agrees: bool,
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// Others are before it.
+    Waiting,
+    /// It trains.
+    Running,
+    /// It has made a version.
+    Done,
+    /// It has not.
+    Failed,
+}
+
+/// A job that trains a new version of a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// Its id; ids of later ones are greater.
+    pub id: String,
+    /// The model's namespace.
+    pub namespace: Namespace,
+    /// The model.
+    pub model: ModelName,
+    /// What the node's settings call it.
+    pub job: String,
+    /// How far it is.
+    pub state: JobState,
+    /// Who asked for it, and why.
+    pub why: String,
+    /// When it was asked for, begun, and ended.
+    pub asked: Timestamp,
+    /// See `asked`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<Timestamp>,
+    /// See `asked`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Timestamp>,
+    /// Examples that it got, and which entries of the joined log they are from: the first, and the one after the last.
+    pub examples: u64,
+    /// See `examples`.
+    pub entries: [u64; 2],
+    /// How often it was begun.
+    pub attempts: u32,
+    /// The version that it made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Version>,
+    /// What it says of itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<Value>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// The last lines that it printed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log: Vec<String>,
+}
+
 service! {
     /// What was learnt about models from labels.
     pub trait Trainer, client TrainerClient, router trainer_router, path "mantlet.Trainer" {
@@ -295,5 +401,15 @@ service! {
         fn decide(Word) -> Rollout;
         /// Takes a person's word on a contributor.
         fn look_at(Look) -> ();
+        /// Comes to a decision on a challenger again.
+        fn explain(Explain) -> Explanation;
+        /// Goes back to an earlier state of a version that learns.
+        fn revert(Revert) -> Learning;
+        /// Asks for a new version of a model, trained by its job.
+        fn retrain(Retrain) -> Job;
+        /// The jobs of a namespace, the newest first.
+        fn jobs(Namespace) -> Vec<Job>;
+        /// The names of jobs that models may be trained by.
+        fn job_names(()) -> Vec<String>;
     }
 }

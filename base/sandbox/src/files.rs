@@ -29,8 +29,26 @@ const SYSTEM: [&str; 13] = [
     "/dev/urandom",
 ];
 
+/// What nobody's program works without.
+const DEVICES: [&str; 3] = ["/dev/null", "/dev/zero", "/dev/random"];
+/// What interpreters and their libraries read, beside themselves.
+pub(crate) const TOOLS: [&str; 8] =
+    ["/bin", "/usr", "/etc/alternatives", "/etc/localtime", "/etc/mime.types", "/etc/passwd", "/proc", "/sys"];
+
+/// As [`confine`], for a program that starts others: it reads what is given and the system's tools, and writes in its own
+/// folders.
+pub(crate) fn confine_guest(read: &[PathBuf], write: &[PathBuf]) -> Result<(), String> {
+    let tools = TOOLS.iter().map(PathBuf::from).chain(read.iter().cloned()).collect::<Vec<_>>();
+    let write = DEVICES.iter().map(PathBuf::from).chain(write.iter().cloned()).collect::<Vec<_>>();
+    restrict(&[], &write, &tools, false)
+}
+
 /// As [`confine`], for files alone: what a service reads, writes and starts; signals reach its own children only.
 pub(crate) fn fence(read: &[PathBuf], write: &[PathBuf], start: &[PathBuf]) -> Result<(), String> {
+    restrict(read, write, start, true)
+}
+
+fn restrict(read: &[PathBuf], write: &[PathBuf], start: &[PathBuf], network: bool) -> Result<(), String> {
     let system = SYSTEM.iter().map(Path::new);
     let readable = system.clone().chain(read.iter().map(PathBuf::as_path));
     // A program that is started needs its libraries.
@@ -38,6 +56,7 @@ pub(crate) fn fence(read: &[PathBuf], write: &[PathBuf], start: &[PathBuf]) -> R
     let status = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(NEWEST))
+        .and_then(|ruleset| if network { Ok(ruleset) } else { ruleset.handle_access(AccessNet::from_all(NEWEST)) })
         .and_then(|ruleset| ruleset.scope(Scope::from_all(NEWEST)))
         .and_then(Ruleset::create)
         .and_then(|ruleset| ruleset.add_rules(path_beneath_rules(readable, AccessFs::ReadFile | AccessFs::ReadDir)))

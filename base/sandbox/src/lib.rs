@@ -100,6 +100,45 @@ pub fn fence(read: &[PathBuf], write: &[PathBuf], start: &[PathBuf]) -> Vec<Miss
     [no_new_privileges(), landlock].into_iter().flatten().collect()
 }
 
+/// What somebody else's program needs: one that nobody here has written, with whatever it starts.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Guest {
+    /// Files and folders that it may read, and start programs from, beside the system's libraries.
+    pub read: Vec<PathBuf>,
+    /// Folders that it may do anything in.
+    pub write: Vec<PathBuf>,
+    /// Private memory that each of its processes may take, in bytes.
+    pub memory: u64,
+    /// Bytes of the largest file that it may write.
+    pub file: u64,
+}
+
+/// What a guest may read and start programs from, whoever it is.
+pub fn tools() -> impl Iterator<Item = PathBuf> {
+    files::TOOLS.iter().map(PathBuf::from)
+}
+
+/// Confines this process, and whatever it starts, as far as the kernel can; returns what is missing. A guest has no
+/// network, reaches no process but its own, and no system call that changes the machine.
+///
+/// Only threads that are started later are confined with it, so there must be no others yet.
+pub fn confine_guest(guest: &Guest) -> Vec<Missing> {
+    let limits = || {
+        limit(Resource::Core, 0)?;
+        limit(Resource::Data, guest.memory)?;
+        limit(Resource::Fsize, guest.file)
+    };
+    [
+        no_new_privileges(),
+        missing(Layer::Limits, limits()),
+        missing(Layer::Landlock, files::confine_guest(&guest.read, &guest.write)),
+        missing(Layer::Seccomp, syscalls::confine_guest()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
 /// What of all this the kernel can't do; nothing when it can do all.
 pub fn probe() -> Vec<Missing> {
     [missing(Layer::Landlock, files::probe()), missing(Layer::Seccomp, syscalls::probe())]
@@ -118,11 +157,12 @@ fn no_new_privileges() -> Option<Missing> {
 }
 
 fn limits(profile: &Profile) -> Result<(), String> {
-    let set = |resource: Resource, value: u64| {
-        let limit = Some(value);
-        setrlimit(resource, Rlimit { current: limit, maximum: limit }).map_err(|error| error.to_string())
-    };
-    set(Resource::Core, 0)?;
-    set(Resource::Data, profile.memory)?;
-    set(Resource::Nofile, FILES)
+    limit(Resource::Core, 0)?;
+    limit(Resource::Data, profile.memory)?;
+    limit(Resource::Nofile, FILES)
+}
+
+fn limit(resource: Resource, value: u64) -> Result<(), String> {
+    let limit = Some(value);
+    setrlimit(resource, Rlimit { current: limit, maximum: limit }).map_err(|error| error.to_string())
 }

@@ -125,6 +125,81 @@ pub(crate) fn confine() -> Result<(), String> {
     apply_filter(&allowed()?).map_err(why)
 }
 
+/// What a guest may not ask for: what reaches into other processes, or changes the machine.
+const DENIED: &[i64] = &[
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_kcmp,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_unshare,
+    libc::SYS_setns,
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_open_tree,
+    libc::SYS_move_mount,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_mount_setattr,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_keyctl,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_kexec_load,
+    libc::SYS_reboot,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_adjtimex,
+    libc::SYS_clock_adjtime,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+    libc::SYS_quotactl,
+    libc::SYS_acct,
+    libc::SYS_syslog,
+];
+
+/// Flags of `clone` that make namespaces: mounts, control groups, host names, messages, users, processes, networks.
+const NAMESPACES: [libc::c_int; 7] = [
+    libc::CLONE_NEWNS,
+    libc::CLONE_NEWCGROUP,
+    libc::CLONE_NEWUTS,
+    libc::CLONE_NEWIPC,
+    libc::CLONE_NEWUSER,
+    libc::CLONE_NEWPID,
+    libc::CLONE_NEWNET,
+];
+
+/// All but what a guest may not ask for; of sockets, those between processes of this machine alone.
+pub(crate) fn confine_guest() -> Result<(), String> {
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = DENIED.iter().map(|call| (*call, Vec::new())).collect();
+    let unix = u64::from(libc::AF_UNIX.unsigned_abs());
+    rules.insert(libc::SYS_socket, vec![rule(0, Width::Dword, Op::Ne, unix)?]);
+    let namespace = |flag: &libc::c_int| {
+        let flag = u64::from(flag.unsigned_abs());
+        rule(0, Width::Qword, Op::MaskedEq(flag), flag)
+    };
+    rules.insert(libc::SYS_clone, NAMESPACES.iter().map(namespace).collect::<Result<_, _>>()?);
+    let denied = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+    let why = |error: seccompiler::Error| error.to_string();
+    apply_filter(&threads_only()?).map_err(why)?;
+    apply_filter(&compile(rules, SeccompAction::Allow, denied)?).map_err(why)
+}
+
 /// Whether filters can be made for this machine; a kernel without seccomp is seen in `/proc`.
 pub(crate) fn probe() -> Result<(), String> {
     allowed()?;

@@ -16,7 +16,7 @@ use crate::{
     Code, DataType, ModelName, Namespace, Refusal,
     quantity::{ByteCount, Rate, Share, Span},
 };
-pub use learning::{Learning, Promote, Retrain};
+pub use learning::{Learning, Promote, Retrain, Train, Window};
 pub use upstream::{Upstream, origin};
 
 /// The one API version there is.
@@ -490,6 +490,9 @@ impl Manifest {
                 return wrong(format!("spec.inputs `{}`: a dimension is at least 0, or -1 for any", input.name));
             }
         }
+        if let Some(train) = &self.spec.learning.train {
+            self.check_train(train)?;
+        }
         if self.spec.learning.horizon.is_some_and(|horizon| horizon.0.is_zero()) {
             return wrong("spec.learning.horizon is more than 0s: no label comes sooner than its prediction".into());
         }
@@ -511,6 +514,30 @@ impl Manifest {
         Ok(())
     }
 
+    fn check_train(&self, train: &Train) -> Result<(), Refusal> {
+        let wrong = |what: &str| Err(Refusal::new(Code::ManifestInvalid, format!("spec.learning.train: {what}")));
+        if !matches!(self.spec.source, Source::Onnx(_)) {
+            return wrong("a model that learns by itself, or that another server holds, is not trained by a job");
+        }
+        if !self.is_judged() || self.spec.capture.input != CaptureInput::Features {
+            return wrong(
+                "a job learns from labels and from what was asked: set spec.task, and spec.capture.input to features",
+            );
+        }
+        if self.spec.learning.promote == Promote::Off {
+            return wrong("what a job makes has to prove itself: set spec.learning.promote to automatic or suggest");
+        }
+        let known = |name: &str| self.spec.inputs.iter().any(|input| input.name == name);
+        let unknown = train.only.keys().find(|name| !self.spec.inputs.is_empty() && !known(name));
+        if let Some(unknown) = unknown {
+            return wrong(&format!("only: spec.inputs names no `{unknown}`"));
+        }
+        if train.job.is_empty() || train.least == 0 {
+            return wrong("job is a name, and least at least 1");
+        }
+        Ok(())
+    }
+
     /// Refuses what this release does not do, naming the first such field.
     ///
     /// # Errors
@@ -525,12 +552,10 @@ impl Manifest {
             "spec.scale.min: 0"
         } else if spec.rollout != Rollout::default() {
             "spec.rollout"
-        } else if spec.learning.retrain != Retrain::Never {
-            "spec.learning.retrain"
-        } else if (spec.learning.promote, spec.learning.season) != (Promote::Off, None)
-            && !matches!(spec.source, Source::Online(_))
-        {
-            "spec.learning.promote of a model that does not learn"
+        } else if spec.learning.retrain != Retrain::Never && spec.learning.train.is_none() {
+            "spec.learning.retrain without spec.learning.train"
+        } else if (spec.learning.promote, spec.learning.season) != (Promote::Off, None) && !self.is_judged() {
+            "spec.learning.promote of a model whose answers labels can't judge: see spec.task and spec.capture"
         } else if spec.protection != Protection::default() {
             "spec.protection"
         } else {
@@ -538,6 +563,18 @@ impl Manifest {
         };
         Err(Refusal::new(Code::NotSupportedYet, format!("this release does not act on {field}"))
             .hint("leave the field out, or set it to its default"))
+    }
+
+    /// Whether the model learns from labels while it answers.
+    pub fn is_streaming(&self) -> bool {
+        matches!(self.spec.source, Source::Online(_))
+    }
+
+    /// Whether labels say how right its answers are: what it is for is known, and its answers are kept.
+    pub fn is_judged(&self) -> bool {
+        let kind = self.spec.task.as_ref().map(|task| task.kind);
+        matches!(kind, Some(TaskKind::Classification | TaskKind::Regression))
+            && self.spec.capture.input != CaptureInput::None
     }
 
     /// How many replicas are wanted where nobody says otherwise.

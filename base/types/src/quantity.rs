@@ -202,6 +202,8 @@ macro_rules! as_text {
     };
 }
 
+pub(crate) use as_text;
+
 as_text!(ByteCount, "^[0-9]+(B|kB|MB|GB|TB|KiB|MiB|GiB|TiB)?$");
 as_text!(Span, "^[0-9]+(us|ms|s|m|h|d)$");
 as_text!(Share, "^[0-9]+(\\.[0-9]+)?%$");

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Inputs, Plan, Replica, Room, Server, ServerId, State, Step};
+use crate::{Inputs, Plan, Replica, Room, Server, ServerId, State, Step, Wish};
 
 /// What is wrong with a plan; empty when nothing is.
 pub fn check(inputs: &Inputs, plan: &Plan) -> Vec<String> {
@@ -56,7 +56,9 @@ impl Audit<'_> {
     fn load(&mut self, server: &ServerId, replica: &Replica) {
         let wish = self.inputs.wishes.get(&replica.model);
         let current = self.inputs.current.get(&replica.model).map(|current| current.version);
-        if wish.is_none_or(|wish| wish.version != replica.version && current != Some(replica.version)) {
+        let shadows = |wish: &Wish| wish.shadow.is_some_and(|shadow| shadow.version == replica.version);
+        let fits = |wish: &Wish| wish.version == replica.version || current == Some(replica.version) || shadows(wish);
+        if !wish.is_some_and(fits) {
             self.wrong.push(format!("{replica:?} is loaded and nobody wants it"));
         }
         let Some(found) = self.servers.get_mut(server).filter(|found| !found.draining) else {

@@ -54,6 +54,8 @@ pub struct Wish {
     pub replicas: u32,
     /// What each of them needs.
     pub needs: Needs,
+    /// A version that is asked the same, and whose answers nobody gets: it has one replica.
+    pub shadow: Option<Current>,
 }
 
 /// What a replica needs.
@@ -230,6 +232,11 @@ pub enum Why {
         /// The version wanted.
         wanted: Version,
     },
+    /// It is compared with the version that answers.
+    Shadow {
+        /// Which answers.
+        of: Version,
+    },
     /// Nothing answers yet.
     First,
     /// As many of its replicas are ready as the version before has.
@@ -260,6 +267,7 @@ impl fmt::Display for Why {
         match self {
             Self::Missing { there, wanted } => write!(f, "{there} of {wanted} replicas are there"),
             Self::Holding { wanted } => write!(f, "it answers until {wanted} is ready"),
+            Self::Shadow { of } => write!(f, "it is compared with {of}, which answers"),
             Self::First => write!(f, "nothing answers yet"),
             Self::Enough { ready: 1 } => write!(f, "1 replica is ready, as many as answer now"),
             Self::Enough { ready } => write!(f, "{ready} replicas are ready, as many as answer now"),

@@ -2,7 +2,8 @@
 //!
 //! For each model: the wanted version gets its replicas; once as many are ready as the version before has, it
 //! answers; only then is the version before let go. While the wanted version is not ready, the answering one keeps
-//! its own replicas, lost ones replaced: a version that can't be loaded never takes the last one down.
+//! its own replicas, lost ones replaced: a version that can't be loaded never takes the last one down. A version that
+//! shadows the wanted one has a replica of its own, beside both.
 //!
 //! A replica gets a model server of its own while there are few of those; beyond, replicas of a namespace share.
 //! Two copies of one version never share a server, and a version that crashed before is always alone.
@@ -69,11 +70,20 @@ impl<'a> Planner<'a> {
         let before = current.filter(|current| current.version != wish.version);
         let answering = before.map_or(0, |before| self.count(model, before.version, State::Ready));
         let enough = ready >= wish.replicas.min(answering.max(1));
+        let shadow = wish.shadow.filter(|shadow| shadow.version != wish.version);
+        if let Some(shadow) =
+            shadow.filter(|shadow| enough || before.is_none_or(|before| before.version != shadow.version))
+        {
+            // Whether it is ready makes no difference to who asks the model.
+            let replicas = wish.replicas.min(1);
+            self.keep_up(model, shadow, replicas, |_| Why::Shadow { of: wish.version });
+        }
+        let shadows = |version| shadow.is_some_and(|shadow| shadow.version == version);
         if let Some(before) = before.filter(|_| !enough) {
             // Whoever answers now keeps answering.
             self.keep_up(model, before, wish.replicas, |_| Why::Holding { wanted: wish.version });
             self.let_go(model, Why::Replaced { by: wish.version }, |version| {
-                version != before.version && version != wish.version
+                version != before.version && version != wish.version && !shadows(version)
             });
             return;
         }
@@ -82,7 +92,7 @@ impl<'a> Planner<'a> {
             let replica = Replica { model: model.clone(), version: wish.version };
             self.push(Step::Route { replica, digest: wish.digest }, why);
         }
-        self.let_go(model, Why::Replaced { by: wish.version }, |version| version != wish.version);
+        self.let_go(model, Why::Replaced { by: wish.version }, |version| version != wish.version && !shadows(version));
     }
 
     /// Loads what is missing of a version and lets go of what is too much; says why some are not ready.

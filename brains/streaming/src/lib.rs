@@ -11,4 +11,4 @@ mod model;
 mod row;
 
 pub use model::{Answer, Model, Truth};
-pub use row::{Cell, Row, row};
+pub use row::{Cell, Row, columns, row};

@@ -36,8 +36,8 @@ impl Cell {
     }
 }
 
-/// Columns of an input.
-pub(crate) fn columns(input: &Input) -> usize {
+/// Columns of an input; 0 where a row of it is no list.
+pub fn columns(input: &Input) -> usize {
     match input.shape.as_deref() {
         None | Some([_]) => 1,
         Some([_, columns]) => usize::try_from(*columns).unwrap_or(0),

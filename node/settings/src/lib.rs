@@ -3,6 +3,8 @@
 //! A file is TOML with one table per room; the same key in the environment is `MANTLET_<TABLE>__<KEY>`. An
 //! unknown key is refused with the nearest known one.
 
+mod jobs;
+
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::Path, path::PathBuf, time::Duration};
 
 use access::{authority::SERVICE_LIFE, jwt::Issuer};
@@ -106,6 +108,7 @@ pub const KEYS: &[Key] = &[
         "",
         "addresses that models of other servers may be asked at, like https://triton:8000, separated by commas",
     ),
+    key("trainer", "jobs", "", "file that names the jobs that train new versions; there are none when empty"),
     key("trainer", "snapshot-every", "1s", "the least time between two states of a streaming model that answer"),
 ];
 
@@ -172,6 +175,8 @@ pub struct Settings {
     pub life: Duration,
     /// The least time between two states of a streaming model that answer.
     pub snapshot_every: Duration,
+    /// Jobs that train new versions.
+    pub jobs: trainer::jobs::Kinds,
     /// Where spans go, and of what; none are made where it is nowhere.
     pub traces: Option<Traces>,
     /// Whose JSON Web Tokens are believed, and where its keys are read.
@@ -385,6 +390,7 @@ impl Resolved {
         Ok(Settings {
             traces: self.traces()?,
             issuer: self.issuer()?,
+            jobs: jobs::read(&self.get::<PathBuf>("trainer", "jobs")?)?,
             snapshot_every: self.get::<Span>("trainer", "snapshot-every")?.0,
             life: self.get::<Span>("node", "certificates")?.0.clamp(Duration::from_secs(3), SERVICE_LIFE),
             sandbox,

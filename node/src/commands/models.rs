@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use types::{Code, DataType, Manifest, ModelName, Refusal, Timestamp, Version, infer::ModelMetadata};
 
-use super::feedback;
+use super::{feedback, rollouts};
 use crate::{
     cli::{Format, ModelsVerb, Node, Rollback},
     client::Client,
@@ -24,6 +24,9 @@ pub(crate) async fn run(node: &Node, verb: Option<ModelsVerb>, format: Format) -
         ModelsVerb::Export { name, dir, version } => export(&Client::find(node)?, &name, &dir, version, format).await,
         ModelsVerb::Examples { name, from } => feedback::examples(&Client::find(node)?, &name, from).await,
         ModelsVerb::Evaluation { name } => feedback::evaluation(&Client::find(node)?, &name, format).await,
+        ModelsVerb::Revert { name, snapshot, reason } => {
+            rollouts::revert(&Client::find(node)?, &name, snapshot, &reason, format).await
+        }
         ModelsVerb::Sample { name } => sample(&Client::find(node)?, &name).await,
     }
 }

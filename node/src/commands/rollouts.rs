@@ -1,5 +1,7 @@
 //! `mantlet rollouts`, `approve`, `reject`, `undo`: how challengers stand, and a person's word on them.
 
+use std::fmt::Write as _;
+
 use serde_json::{Value, json};
 use types::{Code, ModelName, Refusal, Version};
 
@@ -31,6 +33,56 @@ pub(crate) async fn decide(client: &Client, say: &str, arguments: &Challenge, fo
     let request = client.request(reqwest::Method::POST, &format!("/v1/rollouts/{model}/{version}/{say}")).json(&body);
     let shown: Value = client.json(request).await?;
     output::show(&shown, format, |shown| describe(&json!([shown])));
+    Ok(())
+}
+
+pub(crate) async fn explain(client: &Client, id: &str, format: Format) -> Result<(), Refusal> {
+    let (model, version) = named(id)?;
+    let shown: Value = client.get(&format!("/v1/rollouts/{model}/{version}")).await?;
+    output::show(&shown, format, explained);
+    Ok(())
+}
+
+fn explained(shown: &Value) -> String {
+    let evidence = &shown["evidence"];
+    let mut text = describe(&json!([shown["rollout"]]));
+    let _ = writeln!(
+        text,
+        "\nThe joined log says, entries {} to {}: {} labels, {} lost {:.6} a label and {} {:.6}.",
+        evidence["from"],
+        evidence["offset"],
+        evidence["labels"],
+        format_args!("version {}", shown["rollout"]["champion"]),
+        evidence["champion_loss"].as_f64().unwrap_or(f64::NAN),
+        format_args!("version {}", shown["rollout"]["challenger"]),
+        evidence["challenger_loss"].as_f64().unwrap_or(f64::NAN),
+    );
+    for verdict in shown["verdicts"].as_array().into_iter().flatten() {
+        let _ = writeln!(text, "After entry {}: {}.", verdict[0], verdict[1].as_str().unwrap_or_default());
+    }
+    text.push_str(match shown["agrees"].as_bool() {
+        Some(true) => "That is what was decided on, to the last digit.\n",
+        _ => "That is NOT what was decided on.\n",
+    });
+    text
+}
+
+pub(crate) async fn revert(
+    client: &Client,
+    name: &ModelName,
+    snapshot: Option<u64>,
+    reason: &str,
+    format: Format,
+) -> Result<(), Refusal> {
+    let body = json!({ "snapshot": snapshot, "reason": reason });
+    let request = client.request(reqwest::Method::POST, &format!("/v1/models/{name}/revert")).json(&body);
+    let shown: Value = client.json(request).await?;
+    output::show(&shown, format, |shown| {
+        format!(
+            "`{name}` knows what it had learnt from {} examples; that is its state {}\n",
+            shown["learnt"], shown["snapshot"]["number"]
+        )
+    });
     Ok(())
 }
 

@@ -111,8 +111,20 @@ impl Order {
         let (artefacts, run) = (self.root.join("artefacts"), self.run.clone());
         let (read, write, start) = match &self.service {
             Service::Registry => (vec![run], vec![artefacts], Vec::new()),
-            // It hands states over in staging, and reads those that are signed.
-            Service::Trainer => (vec![run, artefacts.clone()], vec![artefacts.join("staging")], Vec::new()),
+            // It hands states over in staging, reads those that are signed, and runs jobs: they are confined once more.
+            Service::Trainer => {
+                let of = |kind: &trainer::jobs::Kind| {
+                    let program = kind.command.first().map(PathBuf::from);
+                    kind.read.iter().cloned().chain(program).collect::<Vec<_>>()
+                };
+                let jobs: Vec<PathBuf> = settings.jobs.values().flat_map(of).collect();
+                let start =
+                    if jobs.is_empty() { Vec::new() } else { sandbox::tools().chain(jobs).chain([binary]).collect() };
+                let folder = self.root.join(services::JOBS);
+                std::fs::create_dir_all(&folder).map_err(|error| output::internal(&error))?;
+                let write = vec![artefacts.join("staging"), folder, "/dev/null".into()];
+                (vec![run, artefacts], write, start)
+            }
             Service::Gateway(_) => {
                 let mut read: Vec<PathBuf> = sandbox::OUTWARD.iter().map(PathBuf::from).chain([run]).collect();
                 if let Some((_, KeySet::File(keys))) = &settings.issuer {

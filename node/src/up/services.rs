@@ -16,12 +16,14 @@ use rpc::{Clock, Supervisor, door::Badge, model_server::Renewal};
 use settings::Settings;
 use store::{Artefacts, Catalog, Log, Streams};
 use tokio::sync::oneshot;
-use trainer::{Trainer, Work};
+use trainer::{Trainer, Work, jobs::Confine};
 use types::Refusal;
 
 use super::stop::{Stop, ended};
 use crate::output;
 
+/// The folder of jobs in the data directory.
+pub(super) const JOBS: &str = "jobs";
 /// How long requests in flight may take when the node stops.
 pub(super) const GRACE: Duration = Duration::from_secs(10);
 /// How long a model server's requests may take when it is drained.
@@ -115,6 +117,16 @@ pub(super) async fn trainer(
         keep,
         keep_bytes,
         snapshot_every: settings.snapshot_every,
+        jobs: trainer::jobs::Settings {
+            kinds: settings.jobs.clone(),
+            binary: std::env::current_exe().map_err(|error| output::internal(&error))?,
+            folder: shared.root.join(JOBS),
+            confine: match settings.sandbox {
+                process::Sandbox::Auto => Confine::Auto,
+                process::Sandbox::Required => Confine::Required,
+                process::Sandbox::Off => Confine::Off,
+            },
+        },
     };
     let (trainer, work) = Trainer::open(parts).await?;
     Ok((Arc::new(trainer), work))

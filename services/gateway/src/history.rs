@@ -24,6 +24,8 @@ use crate::{
 const PAGE: u32 = 500;
 /// How much later than its id was made a prediction may have been stored.
 const LATE: Duration = Duration::from_secs(90);
+/// How much later than a prediction its copy may have been stored.
+const COPY: Duration = Duration::from_secs(10);
 /// How long a proof is waited for: the record of a fresh prediction is made within moments.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -204,9 +206,30 @@ fn fresh(ring: &Ring, id: PredictionId) -> bool {
 /// `prediction_not_found`, or a stream that can't be written.
 pub(crate) async fn forget(ring: &Ring, namespace: &Namespace, id: PredictionId) -> Result<u64, Refusal> {
     let found = find(ring, namespace, id).await?;
-    ring.streams.erase(&predictions(&found.gateway), &[found.sequence]).await?;
+    let stream = predictions(&found.gateway);
+    ring.streams.erase(&stream, &[found.sequence]).await?;
+    erase_copies(&*ring.streams, &stream, found.sequence, id).await?;
     erase_labels(&*ring.streams, &HashSet::from([id])).await?;
     Ok(1)
+}
+
+/// Erases what a version answered to a copy of a prediction: that was stored at about the same time.
+async fn erase_copies(streams: &dyn Streams, stream: &str, about: u64, id: PredictionId) -> Result<(), Refusal> {
+    let (mut next, mut late) = (about.saturating_sub(PAGE.into()), None);
+    loop {
+        let entries = streams.read(stream, next, PAGE).await?;
+        let is_copy = |entry: &&Entry| prediction(entry).is_some_and(|found| found.shadow_of == Some(id));
+        let gone: Vec<u64> = entries.iter().filter(is_copy).map(|entry| entry.sequence).collect();
+        if !gone.is_empty() {
+            streams.erase(stream, &gone).await?;
+        }
+        let passed = entries.iter().find(|entry| entry.sequence >= about);
+        late = late.or(passed.map(|entry| entry.at.plus(COPY)));
+        match entries.last() {
+            Some(last) if late.is_none_or(|late| last.at <= late) => next = last.sequence + 1,
+            _ => return Ok(()),
+        }
+    }
 }
 
 /// Erases every prediction of a caller; returns how many went. Reads all that is kept.

@@ -5,6 +5,7 @@ mod callers;
 mod evaluation;
 mod examples;
 mod feedback;
+mod jobs;
 mod keys;
 mod models;
 mod namespaces;
@@ -47,7 +48,11 @@ pub(crate) fn routes() -> Router<Arc<Ring>> {
         .route("/v1/models/{model}/evaluation", get(evaluation::show))
         .route("/v1/models/{model}/examples", get(examples::list))
         .route("/v1/models/{model}/contributors/{say}", post(rollouts::look_at))
+        .route("/v1/models/{model}/retrain", post(jobs::retrain))
+        .route("/v1/models/{model}/revert", post(rollouts::revert))
+        .route("/v1/models/{model}/jobs", get(jobs::list))
         .route("/v1/rollouts", get(rollouts::list))
+        .route("/v1/rollouts/{model}/{challenger}", get(rollouts::explain))
         .route("/v1/rollouts/{model}/{challenger}/{say}", post(rollouts::decide))
         .route("/v1/feedback", post(feedback::take))
         .route("/v1/deploys", post(models::deploy))

@@ -11,6 +11,8 @@ use types::Code;
 pub(crate) use exemplars::Exemplar;
 use exemplars::Exemplars;
 
+use crate::pipeline::record::COPIED;
+
 /// The ring's steps, in order.
 pub(crate) const STEPS: [&str; 7] = ["identify", "authorize", "assess", "route", "balance", "forward", "record"];
 
@@ -58,6 +60,10 @@ impl Metrics {
             "mantlet_gateway_request_seconds",
             metrics::Unit::Seconds,
             "time of whole predictions"
+        );
+        metrics::describe_counter!(
+            COPIED,
+            "copies of predictions for a version that is compared, by what became of them: left out under load (dropped)"
         );
         metrics::describe_counter!(SPANS_LOST, "spans lost because the collector was away, busy or refused them");
         metrics::describe_counter!(LABELS, "labels of predictions that were stored");
@@ -127,6 +133,11 @@ impl Metrics {
     /// So many labels were stored.
     pub(crate) fn labels(&self, count: u64) {
         self.labels.increment(count);
+    }
+
+    /// Where lost events are counted.
+    pub(crate) fn losses(&self) -> Counter {
+        self.lost.clone()
     }
 
     pub(crate) fn lost(&self) {

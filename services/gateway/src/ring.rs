@@ -30,7 +30,7 @@ use crate::{
     pipeline::{
         assess::{Limiter, Quotas},
         balance::{Admission, Place, Pools},
-        record::{Recorder, Statistics, Stores, Strangers},
+        record::{Recorder, Shadows, Statistics, Stores, Strangers},
     },
     trace::{Tracer, Traces},
 };
@@ -141,6 +141,7 @@ pub struct Ring {
     pub(crate) quotas: Quotas,
     pub(crate) name: String,
     pub(crate) recorder: Recorder,
+    pub(crate) shadows: Shadows,
     pub(crate) strangers: Strangers,
     pub(crate) metrics: Metrics,
     pub(crate) tracer: Option<Tracer>,
@@ -231,6 +232,7 @@ impl Ring {
             quotas: Quotas::default(),
             name: stores.gateway.clone(),
             recorder: Recorder::start(stores, limits.events),
+            shadows: Shadows::new(),
             strangers: Strangers::new(),
             clock,
             tracer,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use plan::{Inputs, ModelId, Needs, Replica, Server, ServerId, Spread, State, Trouble, WaitingOn, Wish};
-use rpc::orchestrator::{Desired, ModelKey, ModelRoute, Replica as RouteReplica, Status, Waiting};
+use rpc::orchestrator::{Desired, ModelKey, ModelRoute, Replica as RouteReplica, Shadow, Status, Waiting};
 use serde::{Deserialize, Serialize};
 use types::{
     Code, Digest, Manifest, ModelName, Namespace, Refusal, Timestamp, Version, infer::ModelMetadata, manifest::Source,
@@ -127,8 +127,13 @@ impl World {
     pub(crate) fn inputs(&self) -> Inputs {
         let wish = |(model, (desired, _)): (&ModelId, &(Desired, u64))| {
             let replicas = self.replicas(model, &desired.manifest);
-            let Desired { version, digest, manifest, .. } = desired;
-            (model.clone(), Wish { version: *version, digest: *digest, replicas, needs: needs(manifest) })
+            let Desired { version, digest, manifest, shadow, .. } = desired;
+            let shadow = shadow.as_ref().map(|Shadow { version, digest, manifest }| plan::Current {
+                version: *version,
+                digest: *digest,
+                needs: needs(manifest),
+            });
+            (model.clone(), Wish { version: *version, digest: *digest, replicas, needs: needs(manifest), shadow })
         };
         let current = |Current { version, digest, manifest, .. }: &Current| plan::Current {
             version: *version,
@@ -150,7 +155,8 @@ impl World {
         let version = self.wishes.get(&model).map_or(Version(1), |(desired, _)| Version(desired.version.0 + 1));
         let replicas = self.replicas(&model, manifest);
         let mut inputs = self.inputs();
-        inputs.wishes.insert(model, Wish { version, digest: Digest([0; 32]), replicas, needs: needs(manifest) });
+        let wish = Wish { version, digest: Digest([0; 32]), replicas, needs: needs(manifest), shadow: None };
+        inputs.wishes.insert(model, wish);
         inputs
     }
 
@@ -160,11 +166,14 @@ impl World {
         said.map_or(manifest.replicas(), |replicas| manifest.bounded(replicas))
     }
 
-    /// The manifest of a version that is wanted or answers.
+    /// The manifest of a version that is wanted, answers, or shadows who does.
     pub(crate) fn manifest(&self, Replica { model, version }: &Replica) -> Option<Manifest> {
         let wished = self.wishes.get(model).filter(|(desired, _)| desired.version == *version);
         let current = self.current.get(model).filter(|current| current.version == *version);
-        wished.map(|(desired, _)| desired.manifest.clone()).or_else(|| current.map(|c| c.manifest.clone()))
+        let shadow = self.wishes.get(model).and_then(|(desired, _)| desired.shadow.as_ref());
+        let shadow = shadow.filter(|shadow| shadow.version == *version).map(|shadow| shadow.manifest.clone());
+        let wished = wished.map(|(desired, _)| desired.manifest.clone());
+        wished.or_else(|| current.map(|current| current.manifest.clone())).or(shadow)
     }
 
     /// The bundle that a replica is to be loaded from: of a streaming version, its newest state.
@@ -243,6 +252,7 @@ impl World {
             manifest: manifest.clone(),
             metadata: self.known.get(&Replica { model: model.clone(), version: current }).cloned(),
             replicas,
+            shadow: desired.shadow.as_ref().map(|shadow| shadow.version),
             waiting: self
                 .away(model)
                 .cloned()
@@ -276,6 +286,7 @@ impl World {
             namespace: model.namespace.clone(),
             model: model.name.clone(),
             desired: Some(desired.version),
+            shadow: desired.shadow.as_ref().map(|shadow| shadow.version),
             ready: answering,
             replicas: ready(desired.version),
             wanted,

@@ -59,6 +59,7 @@ fn submit(version: u64, expect: Option<u64>) -> Submit {
             manifest,
             author: "caller:bank/admin".into(),
             reason: "test".into(),
+            shadow: None,
         }),
         namespace: "bank".parse().unwrap(),
         model: "fraud".parse().unwrap(),

@@ -176,6 +176,7 @@ fn submit(version: Option<u64>) -> Submit {
             manifest,
             author: actor.clone(),
             reason: "test".into(),
+            shadow: None,
         }),
         namespace,
         model,

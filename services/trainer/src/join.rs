@@ -8,12 +8,12 @@ use std::{
 use types::{
     Manifest, PredictionId,
     event::{Feedback, Outcome, Prediction},
-    manifest::Source,
 };
 
 use crate::{
     answer::{answer, truth},
-    joined::{Entry, Example, Reason, Refused},
+    find::Found,
+    joined::{Copied, Entry, Example, Reason, Refused},
 };
 
 /// How long after its prediction a label may come, where no manifest says.
@@ -58,29 +58,29 @@ fn fingerprint(truth: &crate::joined::Said) -> u64 {
     }
 }
 
-/// What becomes of a label. `prediction` is what its id names, of whatever namespace; `manifest` its version's.
+/// What becomes of a label. `found` is what its id names, of whatever namespace; `manifest` its version's.
 pub(crate) fn join(
     label: &Feedback,
-    prediction: Option<&Prediction>,
+    found: Option<&Found>,
     manifest: Option<&Manifest>,
     labelled: [&Labelled; 2],
 ) -> Entry {
-    let known = prediction.filter(|prediction| prediction.namespace.as_ref() == Some(&label.namespace));
+    let known = found.filter(|found| found.prediction.namespace.as_ref() == Some(&label.namespace));
     let refused = |reason, why: String| {
         Entry::Refused(Refused {
             prediction: label.prediction,
             row: label.row,
             namespace: label.namespace.clone(),
-            model: known.and_then(|prediction| prediction.model.clone()),
+            model: known.and_then(|found| found.prediction.model.clone()),
             reason,
             why,
             received: label.received,
         })
     };
-    let Some(prediction) = known else {
+    let Some(found) = known else {
         return refused(Reason::Unknown, "no such prediction is kept in this namespace".into());
     };
-    match example(label, prediction, manifest) {
+    match example(label, found, manifest) {
         Err((reason, why)) => refused(reason, why),
         Ok(example) => match labelled.iter().find_map(|labelled| labelled.same(&example)) {
             None => Entry::Example(example),
@@ -90,11 +90,8 @@ pub(crate) fn join(
     }
 }
 
-fn example(
-    label: &Feedback,
-    prediction: &Prediction,
-    manifest: Option<&Manifest>,
-) -> Result<Example, (Reason, String)> {
+fn example(label: &Feedback, found: &Found, manifest: Option<&Manifest>) -> Result<Example, (Reason, String)> {
+    let Found { prediction, copies } = found;
     if !label.any && prediction.caller.as_ref() != Some(&label.caller) {
         return Err((Reason::Foreign, format!("caller `{}` did not ask for this prediction", label.caller)));
     }
@@ -124,9 +121,14 @@ fn example(
     }
     let wrong = |why| (Reason::WrongType, why);
     let row = usize::try_from(label.row).map_err(|error| wrong(error.to_string()))?;
-    let answer = answer(task, &outputs, row).map_err(wrong)?;
-    let truth = truth(task, &answer, &label.label).map_err(wrong)?;
-    let learns = manifest.filter(|manifest| matches!(manifest.spec.source, Source::Online(_)));
+    let said = answer(task, &outputs, row).map_err(wrong)?;
+    let truth = truth(task, &said, &label.label).map_err(wrong)?;
+    // A version that answers in another form can't be compared.
+    let copied = |copy: &Prediction| {
+        let answer = answer(task, &copy.output.kept(), row).ok()?;
+        Some(Copied { version: copy.version?, answer: answer.into() })
+    };
+    let learns = manifest.filter(|manifest| manifest.is_streaming() || manifest.spec.learning.train.is_some());
     // Where not all of it was kept, the row is judged, and not learnt.
     let features =
         learns.and_then(|manifest| streaming::row(&manifest.spec.inputs, &prediction.input.whole()?, row).ok());
@@ -137,8 +139,9 @@ fn example(
         model: model.clone(),
         version,
         contributor: label.contributor.clone(),
-        answer: answer.into(),
+        answer: said.into(),
         truth: truth.into(),
+        copies: copies.iter().filter_map(copied).collect(),
         features,
         snapshot: prediction.snapshot,
         at: prediction.at,

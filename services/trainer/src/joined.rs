@@ -46,12 +46,32 @@ pub(crate) struct Example {
     /// What a model that learns was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) features: Option<Row>,
+    /// What versions answered that were asked the same, to be compared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) copies: Vec<Copied>,
     /// How far the state that answered had learnt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) snapshot: Option<u64>,
     /// When the prediction was made, and when its label came.
     pub(crate) at: Timestamp,
     pub(crate) received: Timestamp,
+}
+
+/// What a version said of a copy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Copied {
+    pub(crate) version: Version,
+    pub(crate) answer: Said,
+}
+
+impl Example {
+    /// What a version answered: it, or a copy of what another one was asked.
+    pub(crate) fn answer_of(&self, version: Version) -> Option<&Said> {
+        if self.version == version {
+            return Some(&self.answer);
+        }
+        self.copies.iter().find(|copied| copied.version == version).map(|copied| &copied.answer)
+    }
 }
 
 /// An answer or a truth, as it is stored.

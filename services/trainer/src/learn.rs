@@ -6,6 +6,7 @@
 //! that answers, and those that did lately ([`group`]). Where the newest is to prove itself first, [`contest`] compares both.
 
 mod contest;
+pub(crate) mod explain;
 mod group;
 mod learner;
 
@@ -20,14 +21,14 @@ use rpc::{
     Orchestrator, Registry,
     orchestrator::{ModelKey, Status, StatusOf},
     registry::{Select, VersionKey, VersionRecord},
-    trainer::{Learning, Rollout, Word},
+    trainer::{Learning, Revert, Rollout, Word},
 };
 use store::{Artefacts, Catalog, Streams};
 use tokio::{
     sync::{Notify, mpsc, oneshot},
     time::Instant,
 };
-use types::{Code, Refusal, Version, manifest::Source};
+use types::{Code, Refusal, Version};
 
 use crate::Known;
 use group::Group;
@@ -36,6 +37,8 @@ use group::Group;
 const LOOK: Duration = Duration::from_secs(1);
 /// The wait after a store could not be used.
 const AGAIN: Duration = Duration::from_secs(2);
+/// How often it is looked whether versions are to be compared that do not learn.
+const RARELY: Duration = Duration::from_secs(3);
 /// Models that learn at a time: each holds its learners in memory.
 const MODELS: usize = 64;
 
@@ -56,19 +59,28 @@ impl Stores {
     }
 }
 
-/// Models that learn, as those find them who join labels.
+/// Models with labels, as those find them who join labels.
 #[derive(Debug, Default)]
 pub(crate) struct Streaming {
-    /// Versions that answered something with a label, and when that was seen last.
+    /// Versions that learn and answered something with a label, and when that was seen last.
     models: parking_lot::Mutex<BTreeMap<ModelKey, BTreeMap<Version, Instant>>>,
     /// There is more in the log.
     more: Notify,
 }
 
 impl Streaming {
-    /// Notes that a streaming version has a labelled answer.
-    pub(crate) fn answered(&self, model: ModelKey, version: Version) {
-        self.models.lock().entry(model).or_default().insert(version, Instant::now());
+    /// Notes that a version has a labelled answer, and whether it learns from that.
+    pub(crate) fn answered(&self, model: ModelKey, version: Version, learns: bool) {
+        let mut models = self.models.lock();
+        let versions = models.entry(model).or_default();
+        if learns {
+            versions.insert(version, Instant::now());
+        }
+    }
+
+    /// All of them.
+    pub(crate) fn models(&self) -> Vec<ModelKey> {
+        self.models.lock().keys().cloned().collect()
     }
 
     /// Says that there is more in the log.
@@ -77,8 +89,13 @@ impl Streaming {
     }
 }
 
-/// A person's word, and where the answer goes.
-pub(crate) type Said = (Word, oneshot::Sender<Result<Rollout, Refusal>>);
+/// What a person says, and where the answer goes.
+pub(crate) enum Said {
+    /// Of a challenger.
+    Word(Word, oneshot::Sender<Result<Rollout, Refusal>>),
+    /// Of a state.
+    Revert(Revert, oneshot::Sender<Result<Learning, Refusal>>),
+}
 
 /// The learners' loop.
 pub(crate) struct Learn {
@@ -88,11 +105,13 @@ pub(crate) struct Learn {
     every: Duration,
     groups: BTreeMap<ModelKey, Group>,
     said: mpsc::Receiver<Said>,
+    /// When all models with labels were looked at.
+    looked: Option<Instant>,
 }
 
 impl Learn {
-    pub(crate) fn new(stores: Stores, known: Arc<Known>, every: Duration, said: mpsc::Receiver<Said>) -> Self {
-        Self { stores: Arc::new(stores), known, every, groups: BTreeMap::new(), said }
+    pub(crate) fn new(stores: Arc<Stores>, known: Arc<Known>, every: Duration, said: mpsc::Receiver<Said>) -> Self {
+        Self { stores, known, every, groups: BTreeMap::new(), said, looked: None }
     }
 
     /// Runs until `stop` resolves; what was learnt by then is signed.
@@ -116,10 +135,11 @@ impl Learn {
             };
             tokio::select! {
                 () = &mut stop => break,
-                Some((word, answer)) = self.said.recv() => {
+                Some(said) = self.said.recv() => match said {
                     // Whoever asked may have gone.
-                    let _ = answer.send(self.decide(word).await);
-                }
+                    Said::Word(word, answer) => drop(answer.send(self.decide(word).await)),
+                    Said::Revert(revert, answer) => drop(answer.send(self.revert(revert).await)),
+                },
                 () = tokio::time::sleep(rest.min(LOOK)) => {}
                 () = self.known.streaming.more.notified(), if rest > Duration::ZERO => {}
             }
@@ -134,12 +154,22 @@ impl Learn {
     /// Finds out which versions are to learn, and which of them answer.
     async fn look(&mut self) -> Result<(), Refusal> {
         let models = self.known.streaming.models.lock().clone();
+        let all = self.looked.is_none_or(|looked| looked.elapsed() >= RARELY);
+        if all {
+            self.looked = Some(Instant::now());
+        }
         for (key, answered) in models {
+            if !all && answered.is_empty() && !self.groups.contains_key(&key) {
+                continue;
+            }
             let versions = self.versions(&key).await?;
             if versions.is_empty() {
                 self.known.streaming.models.lock().remove(&key);
                 self.groups.remove(&key);
                 self.forget(&key).await?;
+                continue;
+            }
+            if !versions.iter().any(|version| group::concerns(&version.manifest)) {
                 continue;
             }
             if !self.groups.contains_key(&key) {
@@ -150,7 +180,8 @@ impl Learn {
             }
             let status = self.stores.status(&key).await?;
             let Some(group) = self.groups.get_mut(&key) else { continue };
-            match group.look(&self.stores, versions, &answered, status.as_ref()).await {
+            let end = self.known.end.load(Ordering::Relaxed);
+            match group.look(&self.stores, versions, (&answered, end), status.as_ref()).await {
                 Ok(()) => {}
                 Err(refusal) if matches!(refusal.code, Code::StorageUnavailable | Code::ReplicaLost) => {
                     return Err(refusal);
@@ -167,16 +198,16 @@ impl Learn {
     async fn forget(&self, key: &ModelKey) -> Result<(), Refusal> {
         self.known.learning.lock().retain(|(namespace, model, _), _| (namespace, model) != (&key.0, &key.1));
         self.known.rollouts.lock().remove(key);
+        self.known.copied.lock().remove(key);
         group::forget(&self.stores, key).await
     }
 
     async fn versions(&self, (namespace, model): &ModelKey) -> Result<Vec<VersionRecord>, Refusal> {
         let select = Select { namespace: namespace.clone(), model: Some(model.clone()) };
-        let versions = match self.stores.registry.versions(select).await {
-            Err(refusal) if refusal.code == Code::ModelNotFound => return Ok(Vec::new()),
-            versions => versions?,
-        };
-        Ok(versions.into_iter().filter(|version| matches!(version.manifest.spec.source, Source::Online(_))).collect())
+        match self.stores.registry.versions(select).await {
+            Err(refusal) if refusal.code == Code::ModelNotFound => Ok(Vec::new()),
+            versions => versions,
+        }
     }
 
     /// Has every model's versions take the next entries in, and those signed whose time has come; returns how long there
@@ -207,6 +238,15 @@ impl Learn {
         Ok(rollout)
     }
 
+    async fn revert(&mut self, Revert { namespace, model, snapshot }: Revert) -> Result<Learning, Refusal> {
+        let key = (namespace, model);
+        let current = self.stores.status(&key).await?.and_then(|status| status.desired);
+        let group = self.groups.get_mut(&key).ok_or_else(|| group::no_learner(&key))?;
+        let learning = group.revert(&self.stores, current, snapshot).await?;
+        self.show(&key);
+        Ok(learning)
+    }
+
     /// Tells how a model's versions stand.
     fn show(&self, key: &ModelKey) {
         let Some(group) = self.groups.get(key) else { return };
@@ -216,6 +256,11 @@ impl Learn {
             let version = (key.0.clone(), key.1.clone(), report.version);
             measure(&version, &report);
             learning.insert(version, report);
+        }
+        if group.is_copied() {
+            self.known.copied.lock().insert(key.clone());
+        } else {
+            self.known.copied.lock().remove(key);
         }
         let mut rollouts = self.known.rollouts.lock();
         match group.rollout() {

@@ -11,6 +11,7 @@ mod answer;
 mod contributors;
 mod errors;
 mod find;
+pub mod jobs;
 mod join;
 mod joined;
 mod judge;
@@ -22,7 +23,7 @@ mod watch;
 mod work;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, atomic::AtomicU64},
 };
 
@@ -32,7 +33,10 @@ use rpc::{
     Clock, Registry,
     orchestrator::ModelKey,
     registry::VersionKey,
-    trainer::{Alarm, Evaluation, EvaluationOf, Examples, ExamplesOf, LabelCount, Look, Rollout, VersionAlarm, Word},
+    trainer::{
+        Alarm, Evaluation, EvaluationOf, Examples, ExamplesOf, Explain, Explanation, Job, LabelCount, Learning, Look,
+        Retrain, Revert, Rollout, VersionAlarm, Word,
+    },
 };
 use store::{Artefacts, Catalog, Streams};
 use tokio::sync::{mpsc, oneshot};
@@ -62,6 +66,8 @@ pub struct Parts {
     pub keep_bytes: u64,
     /// The least time between two signed states of a streaming version.
     pub snapshot_every: std::time::Duration,
+    /// How jobs are run.
+    pub jobs: jobs::Settings,
 }
 
 /// The trainer's door.
@@ -70,6 +76,12 @@ pub struct Trainer {
     streams: Arc<dyn Streams>,
     said: mpsc::Sender<learn::Said>,
     looks: mpsc::Sender<work::Looked>,
+    asks: mpsc::Sender<jobs::Asked>,
+    stores: Arc<learn::Stores>,
+    /// One decision is come to again at a time: that may take long.
+    explaining: tokio::sync::Semaphore,
+    /// Names of the jobs that there are.
+    kinds: Vec<String>,
 }
 
 /// Labels whose prediction nobody knows, by namespace.
@@ -86,11 +98,19 @@ struct Known {
     streaming: learn::Streaming,
     learning: Mutex<learn::Reports>,
     rollouts: Mutex<learn::Rollouts>,
+    /// Models whose versions are compared by copies of predictions.
+    copied: Mutex<BTreeSet<ModelKey>>,
+    jobs: Mutex<jobs::Table>,
     /// What drifted without labels, by version.
     alarms: Mutex<BTreeMap<VersionKey, Vec<Alarm>>>,
 }
 
 impl Known {
+    /// Whether versions of such a model are compared by copies of predictions.
+    fn is_contested(&self, which: impl Fn(&ModelKey) -> bool) -> bool {
+        self.copied.lock().iter().any(which)
+    }
+
     /// Counts a label that is about no model.
     fn stray(&self, refused: &Refused) {
         let mut strays = self.strays.lock();
@@ -105,9 +125,19 @@ impl Trainer {
     /// When what is kept can't be read.
     pub async fn open(parts: Parts) -> Result<(Self, Work), Refusal> {
         let (known, streams) = (Arc::new(Known::default()), parts.streams.clone());
+        let stores = Arc::new(learn::Stores {
+            streams: parts.streams.clone(),
+            catalog: parts.catalog.clone(),
+            artefacts: parts.artefacts.clone(),
+            registry: parts.registry.clone(),
+            orchestrator: parts.orchestrator.clone(),
+        });
         let ((said, words), (looks, looked)) = (mpsc::channel(WORDS), mpsc::channel(WORDS));
-        let work = Work::open(parts, known.clone(), words, looked).await?;
-        Ok((Self { known, streams, said, looks }, work))
+        let (asks, asked) = mpsc::channel(WORDS);
+        let kinds = parts.jobs.kinds.keys().cloned().collect();
+        let work = Work::open(parts, stores.clone(), known.clone(), (words, looked, asked)).await?;
+        let explaining = tokio::sync::Semaphore::new(1);
+        Ok((Self { known, streams, said, looks, asks, stores, explaining, kinds }, work))
     }
 }
 
@@ -167,8 +197,34 @@ impl rpc::Trainer for Trainer {
 
     async fn decide(&self, word: Word) -> Result<Rollout, Refusal> {
         let (answer, answered) = oneshot::channel();
-        self.said.try_send((word, answer)).map_err(|_| busy())?;
+        self.said.try_send(learn::Said::Word(word, answer)).map_err(|_| busy())?;
         answered.await.map_err(|_| busy())?
+    }
+
+    async fn revert(&self, revert: Revert) -> Result<Learning, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.said.try_send(learn::Said::Revert(revert, answer)).map_err(|_| busy())?;
+        answered.await.map_err(|_| busy())?
+    }
+
+    async fn explain(&self, request: Explain) -> Result<Explanation, Refusal> {
+        let _one = self.explaining.try_acquire().map_err(|_| busy())?;
+        learn::explain::explain(&self.stores, &(request.namespace, request.model), request.challenger).await
+    }
+
+    async fn retrain(&self, ask: Retrain) -> Result<Job, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.asks.try_send((ask, answer)).map_err(|_| busy())?;
+        answered.await.map_err(|_| busy())?
+    }
+
+    async fn jobs(&self, namespace: Namespace) -> Result<Vec<Job>, Refusal> {
+        let jobs = self.known.jobs.lock();
+        Ok(jobs.values().rev().filter(|job| job.namespace == namespace).cloned().collect())
+    }
+
+    async fn job_names(&self, (): ()) -> Result<Vec<String>, Refusal> {
+        Ok(self.kinds.clone())
     }
 
     async fn examples(&self, request: ExamplesOf) -> Result<Examples, Refusal> {

@@ -8,6 +8,7 @@ use types::{
 };
 
 use crate::{
+    find::Found,
     join::{HORIZON, Labelled, join},
     joined::{Entry, Example, Reason, Said},
     judge::{Judged, Kept as Stored},
@@ -76,9 +77,13 @@ fn fraud() -> Label {
     Label::Word("fraud".into())
 }
 
+fn found(prediction: &Prediction) -> Found {
+    Found { prediction: Box::new(prediction.clone()), copies: Vec::new() }
+}
+
 fn of(label: &Feedback, prediction: Option<&Prediction>, manifest: Option<&Manifest>) -> Result<Example, Reason> {
-    let nothing = Labelled::default();
-    match join(label, prediction, manifest, [&nothing, &nothing]) {
+    let (nothing, found) = (Labelled::default(), prediction.map(found));
+    match join(label, found.as_ref(), manifest, [&nothing, &nothing]) {
         Entry::Example(example) => Ok(example),
         Entry::Refused(refused) => Err(refused.reason),
         Entry::Progress { .. } | Entry::Looked(_) => panic!("a label is neither"),
@@ -90,6 +95,27 @@ fn a_label_meets_its_row() {
     let example = of(&label(0, fraud()), Some(&prediction()), Some(&classes())).unwrap();
     assert_eq!(example.answer, Said::Probabilities(vec![0.25, 0.75]));
     assert_eq!((example.truth, example.version), (Said::Class(1), Version(1)));
+}
+
+#[test]
+fn a_copy_is_judged_by_the_same_label() {
+    let copy = |version, output| {
+        let output = Captured::Features(Features { digest: types::Digest::of(b""), tensors: output });
+        Prediction { version: Some(Version(version)), output, ..prediction() }
+    };
+    let kept = |value: &Captured| match value {
+        Captured::Features(features) => features.tensors.clone(),
+        _ => panic!("the outputs are kept"),
+    };
+    let copies = vec![copy(2, kept(&prediction().output)), copy(3, Vec::new())];
+    let found = Found { prediction: Box::new(prediction()), copies };
+    let nothing = Labelled::default();
+    let Entry::Example(example) = join(&label(1, fraud()), Some(&found), Some(&classes()), [&nothing, &nothing]) else {
+        panic!("it has a label")
+    };
+    assert_eq!(example.answer_of(Version(1)), Some(&example.answer));
+    assert_eq!(example.answer_of(Version(2)), Some(&example.answer), "it answered the same");
+    assert_eq!(example.answer_of(Version(3)), None, "what was not kept can't be compared");
 }
 
 #[test]
@@ -124,7 +150,7 @@ fn a_row_has_one_label() {
     let (mut kept, batch) = (Labelled::default(), Labelled::default());
     kept.note(&first);
     for labelled in [[&kept, &batch], [&batch, &kept]] {
-        let again = |given: &Feedback| match join(given, Some(&known), Some(&manifest), labelled) {
+        let again = |given: &Feedback| match join(given, Some(&found(&known)), Some(&manifest), labelled) {
             Entry::Refused(refused) => Some(refused.reason),
             _ => None,
         };
@@ -143,7 +169,8 @@ fn what_is_kept_is_what_was_known() {
         let example = of(&label(row, fraud()), Some(&known), Some(&manifest)).unwrap();
         judged.take(&example, Some(&manifest));
     }
-    let Entry::Refused(refused) = join(&label(7, fraud()), Some(&known), Some(&manifest), [&Labelled::default(); 2])
+    let Entry::Refused(refused) =
+        join(&label(7, fraud()), Some(&found(&known)), Some(&manifest), [&Labelled::default(); 2])
     else {
         panic!("there is no row 7")
     };

@@ -20,11 +20,12 @@ use tokio::{
 };
 use types::{
     Code, Manifest, Refusal, Timestamp, Version,
-    event::{Event, Feedback, JOINED, Prediction, feedback},
+    event::{Event, Feedback, JOINED, Outcome, Prediction, feedback},
 };
 
 use crate::{
     Known, Parts, Strays, find,
+    jobs::{Asked, Jobs},
     join::{HORIZON, Labelled, join},
     joined::{Entry, Example, Reason, Refused},
     judge::Kept,
@@ -45,6 +46,8 @@ const KEEP: Duration = Duration::from_secs(10);
 const SWEEP: Duration = Duration::from_secs(60);
 /// How long a label waits for a prediction that may still be on its way to the stream.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long it waits for what another version answered to a copy of its prediction.
+const COPIED: Duration = Duration::from_secs(2);
 /// Manifests remembered.
 const MANIFESTS: usize = 1_024;
 /// Where in the catalog it is kept how far the joined log was judged.
@@ -77,7 +80,14 @@ pub struct Work {
     waited: BTreeMap<String, u32>,
     looks: mpsc::Receiver<Looked>,
     /// Until they run.
-    beside: Option<(Learn, Watch)>,
+    beside: Option<Beside>,
+}
+
+/// What goes on beside the joining of labels.
+struct Beside {
+    learn: Learn,
+    watch: Watch,
+    jobs: (Jobs, mpsc::Receiver<Asked>),
 }
 
 /// How far the joined log was judged, and the labels read, when evaluations were kept.
@@ -91,22 +101,15 @@ struct Progress {
 impl Work {
     pub(crate) async fn open(
         parts: Parts,
+        stores: Arc<Stores>,
         known: Arc<Known>,
-        words: mpsc::Receiver<Said>,
-        looks: mpsc::Receiver<Looked>,
+        (words, looks, asked): (mpsc::Receiver<Said>, mpsc::Receiver<Looked>, mpsc::Receiver<Asked>),
     ) -> Result<Self, Refusal> {
-        let Parts { streams, catalog, artefacts, registry, orchestrator, clock, keep, keep_bytes, snapshot_every } =
-            parts;
-        let stores = Stores {
-            streams: streams.clone(),
-            catalog: catalog.clone(),
-            artefacts,
-            registry: registry.clone(),
-            orchestrator,
-        };
+        let Parts { streams, catalog, registry, clock, .. } = parts;
+        let jobs = Jobs::open(parts.jobs, stores.clone(), clock.clone(), known.clone()).await?;
         let watch =
             Watch::open(streams.clone(), catalog.clone(), registry.clone(), clock.clone(), known.clone()).await?;
-        let learn = Learn::new(stores, known.clone(), snapshot_every, words);
+        let learn = Learn::new(stores, known.clone(), parts.snapshot_every, words);
         for document in read_all(&*catalog, Collection::Evaluation, MODEL).await? {
             let Some((namespace, model)) = document.key.trim_start_matches(MODEL).split_once('/') else { continue };
             let key = (namespace.parse()?, model.parse()?);
@@ -120,8 +123,8 @@ impl Work {
             catalog,
             registry,
             clock,
-            keep: Retention { not_before: Timestamp(0), bytes: keep_bytes },
-            age: keep,
+            keep: Retention { not_before: Timestamp(0), bytes: parts.keep_bytes },
+            age: parts.keep,
             known,
             offsets: progress.offsets,
             judged: progress.judged.max(1),
@@ -131,7 +134,7 @@ impl Work {
             dirty: false,
             waited: BTreeMap::new(),
             looks,
-            beside: Some((learn, watch)),
+            beside: Some(Beside { learn, watch, jobs: (jobs, asked) }),
         };
         work.resume().await?;
         Ok(work)
@@ -150,7 +153,7 @@ impl Work {
                 let Ok(read) = serde_json::from_slice::<Entry>(&entry.data) else { continue };
                 if let Entry::Example(example) = &read {
                     self.labelled.note(example);
-                    self.note_streaming(example);
+                    self.note_answered(example);
                 }
                 if entry.sequence >= self.judged {
                     self.judge(&read).await?;
@@ -161,12 +164,10 @@ impl Work {
         }
     }
 
-    /// Notes a version that learns from its labels.
-    fn note_streaming(&self, example: &Example) {
-        if example.features.is_some() {
-            let model = (example.namespace.clone(), example.model.clone());
-            self.known.streaming.answered(model, example.version);
-        }
+    /// Notes a version whose answers have labels.
+    fn note_answered(&self, example: &Example) {
+        let model = (example.namespace.clone(), example.model.clone());
+        self.known.streaming.answered(model, example.version, example.features.is_some());
     }
 
     /// Runs until `stop` resolves; what is known then is kept, and what was learnt is signed.
@@ -177,8 +178,9 @@ impl Work {
             // That it was dropped is what is waited for.
             async move { while ended.changed().await.is_ok() {} }
         };
-        let beside =
-            self.beside.take().map(|(learn, watch)| [tokio::spawn(learn.run(told())), tokio::spawn(watch.run(told()))]);
+        let beside = self.beside.take().map(|Beside { learn, watch, jobs: (jobs, asked) }| {
+            [tokio::spawn(learn.run(told())), tokio::spawn(watch.run(told())), tokio::spawn(jobs.run(asked, told()))]
+        });
         self.labels(stop).await;
         drop(end);
         for part in beside.into_iter().flatten() {
@@ -263,21 +265,27 @@ impl Work {
         labels: Vec<(u64, Option<Feedback>)>,
     ) -> Result<(Vec<Entry>, u64), Refusal> {
         let wanted: HashSet<_> = labels.iter().filter_map(|(_, label)| Some(label.as_ref()?.prediction)).collect();
-        let found = find::predictions(&*self.streams, &wanted).await?;
+        let copies = self.known.is_contested(|_| true);
+        let found = find::predictions(&*self.streams, &wanted, copies).await?;
         // Those of this batch are known for good once they are written.
         let (mut entries, mut next, mut batch) = (Vec::new(), 0, Labelled::default());
         for (sequence, label) in labels {
             if let Some(label) = label {
-                let prediction = found.get(&label.prediction).map(|prediction| &**prediction);
-                if prediction.is_none() && self.may_come(gateway, &label) {
+                let found = found.get(&label.prediction);
+                let patience = match found {
+                    None => PATIENCE,
+                    Some(found) if found.copies.is_empty() && self.is_copied(&found.prediction) => COPIED,
+                    Some(_) => Duration::ZERO,
+                };
+                if self.may_come(gateway, &label, patience) {
                     *self.waited.entry(gateway.to_owned()).or_default() += 1;
                     return Ok((entries, next.max(sequence)));
                 }
-                let manifest = match prediction.and_then(version) {
+                let manifest = match found.and_then(|found| version(&found.prediction)) {
                     Some(version) => self.manifest(version).await?,
                     None => None,
                 };
-                let entry = join(&label, prediction, manifest.as_deref(), [&self.labelled, &batch]);
+                let entry = join(&label, found, manifest.as_deref(), [&self.labelled, &batch]);
                 let entry = self.held_back(entry);
                 if let Entry::Example(example) = &entry {
                     batch.note(example);
@@ -321,14 +329,21 @@ impl Work {
         self.write(vec![Entry::Looked(look), Entry::Progress { offsets: self.offsets.clone() }]).await
     }
 
-    /// Whether the prediction of this label may be on its way. A clock that was set back must not stop everything, so that
+    /// Whether other versions are asked what this prediction was asked.
+    fn is_copied(&self, prediction: &Prediction) -> bool {
+        let model = prediction.namespace.as_ref().zip(prediction.model.as_ref());
+        prediction.outcome == Outcome::Answered
+            && model.is_some_and(|model| self.known.is_contested(|(namespace, name)| (namespace, name) == model))
+    }
+
+    /// Whether what belongs to this label may be on its way. A clock that was set back must not stop everything, so that
     /// rounds are counted, too.
-    fn may_come(&self, gateway: &str, label: &Feedback) -> bool {
+    fn may_come(&self, gateway: &str, label: &Feedback, patience: Duration) -> bool {
         let now = self.clock.now();
         let fresh = label.prediction.made().is_some_and(|made| now.since(made) < find::LATE);
-        let rounds = u32::try_from(PATIENCE.as_millis() / REST.as_millis()).unwrap_or(u32::MAX);
+        let rounds = u32::try_from(patience.as_millis() / REST.as_millis()).unwrap_or(u32::MAX);
         let waited = self.waited.get(gateway).copied().unwrap_or(0);
-        fresh && now.since(label.received) < PATIENCE && waited < rounds
+        fresh && now.since(label.received) < patience && waited < rounds
     }
 
     /// A version's manifest; nothing when it was deleted since.
@@ -363,7 +378,7 @@ impl Work {
         for entry in &entries {
             if let Entry::Example(example) = entry {
                 self.labelled.note(example);
-                self.note_streaming(example);
+                self.note_answered(example);
             }
             // Its manifest is known: it was just joined.
             self.judge(entry).await?;

@@ -1,13 +1,15 @@
 //! How a model learns, and when a better version takes over.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use std::{borrow::Cow, collections::BTreeMap, fmt, str::FromStr};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use super::{day, week};
-use crate::quantity::Span;
+use crate::quantity::{Span, as_text};
 
 /// How a model learns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Learning {
     /// When to retrain; `never` by default.
@@ -22,7 +24,81 @@ pub struct Learning {
     /// How late a label may come; 7d by default, and no later than its prediction is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub horizon: Option<Span>,
+    /// How a new version is made of what labels taught.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train: Option<Train>,
 }
+
+/// How a new version of a model that does not learn by itself is trained.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Train {
+    /// The job that trains it, one of those that the node's settings name (`trainer.jobs`).
+    pub job: String,
+    /// What the job is told.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, serde_json::Value>,
+    /// Which examples it gets: `all` that are kept, those `since-drift`, of the last `7d`, or the last `10000`.
+    #[serde(default)]
+    pub window: Window,
+    /// Only examples whose inputs have one of these values, by input.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub only: BTreeMap<String, Vec<serde_json::Value>>,
+    /// How many examples there must be; 500 by default.
+    #[serde(default = "least", skip_serializing_if = "is_least")]
+    pub least: u64,
+}
+
+fn least() -> u64 {
+    500
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_least(least: &u64) -> bool {
+    *least == self::least()
+}
+
+/// Which examples teach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Window {
+    /// All that are kept.
+    #[default]
+    All,
+    /// Those after what drifted last was still as before.
+    SinceDrift,
+    /// Those of this long.
+    Last(Span),
+    /// So many.
+    Examples(u64),
+}
+
+impl FromStr for Window {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "all" => Ok(Self::All),
+            "since-drift" => Ok(Self::SinceDrift),
+            _ => match (text.parse(), text.parse()) {
+                (Ok(count), _) if count > 0 => Ok(Self::Examples(count)),
+                (_, Ok(Span(span))) if !span.is_zero() => Ok(Self::Last(Span(span))),
+                _ => Err(format!("`{text}` is no window: write `all`, `since-drift`, `7d` or `10000`")),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::SinceDrift => f.write_str("since-drift"),
+            Self::Last(span) => span.fmt(f),
+            Self::Examples(count) => count.fmt(f),
+        }
+    }
+}
+
+as_text!(Window, "^(all|since-drift|[0-9]+(us|ms|s|m|h|d)?)$");
 
 impl Learning {
     /// How late a label may come.
@@ -37,16 +113,45 @@ impl Learning {
     }
 }
 
-/// When to retrain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+/// When to retrain: `never` (or when somebody says so), `on-drift`, or every `1d`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Retrain {
-    /// Never.
+    /// When somebody says so.
     #[default]
     Never,
-    /// When drift is found.
+    /// When it errs more than before.
     OnDrift,
+    /// This often.
+    Every(Span),
 }
+
+impl FromStr for Retrain {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "never" => Ok(Self::Never),
+            "on-drift" => Ok(Self::OnDrift),
+            _ => match text.parse::<Span>() {
+                Ok(every) if every.0.as_secs() >= 60 => Ok(Self::Every(every)),
+                _ => {
+                    Err(format!("`{text}` is no time to retrain: write `never`, `on-drift`, or a span of 1m and more"))
+                }
+            },
+        }
+    }
+}
+
+impl fmt::Display for Retrain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Never => f.write_str("never"),
+            Self::OnDrift => f.write_str("on-drift"),
+            Self::Every(span) => span.fmt(f),
+        }
+    }
+}
+
+as_text!(Retrain, "^(never|on-drift|[0-9]+(s|m|h|d))$");
 
 /// Whether a better version takes over by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]

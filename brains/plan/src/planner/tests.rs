@@ -19,7 +19,7 @@ fn digest(version: u64) -> Digest {
 }
 
 fn wish(version: u64, replicas: u32) -> Wish {
-    Wish { version: Version(version), digest: digest(version), replicas, needs: Needs::default() }
+    Wish { version: Version(version), digest: digest(version), replicas, needs: Needs::default(), shadow: None }
 }
 
 fn replica(name: &str, version: u64) -> Replica {
@@ -235,21 +235,49 @@ fn who_crashed_while_loading_loads_alone() {
     assert_eq!((world.servers(Room::One), world.servers(Room::Many)), (1, 1));
 }
 
+#[test]
+fn a_shadow_has_one_replica_beside_who_answers_and_takes_over_without_a_gap() {
+    let mut world = World::default();
+    world.inputs.wishes.insert(model("a"), wish(1, 2));
+    world.settle(0);
+    world.inputs.wishes.insert(model("a"), Wish { shadow: Some(current(2)), ..wish(1, 2) });
+    world.settle(1);
+    let count = |world: &World, version| {
+        let held = world.inputs.servers.values().flat_map(|server| server.replicas.keys());
+        held.filter(|held| **held == replica("a", version)).count()
+    };
+    assert_eq!((count(&world, 1), count(&world, 2)), (2, 1));
+    assert_eq!(world.inputs.current[&model("a")].version, Version(1), "nobody gets its answers");
+    // It is promoted, and the one before shadows it from now on.
+    world.inputs.wishes.insert(model("a"), Wish { shadow: Some(current(1)), ..wish(2, 2) });
+    let (steps, _) = world.step(2, true);
+    let lost = |step: &Step| matches!(step, Step::Drain { .. } | Step::Unload { .. });
+    assert!(!steps.iter().any(lost), "who answers keeps answering: {steps:?}");
+    world.settle(3);
+    assert_eq!((count(&world, 1), count(&world, 2)), (1, 2));
+    assert_eq!(world.inputs.current[&model("a")].version, Version(2));
+    world.inputs.wishes.insert(model("a"), wish(2, 2));
+    world.settle(4);
+    assert_eq!((count(&world, 1), count(&world, 2)), (0, 2));
+}
+
 fn state() -> impl Strategy<Value = State> {
     prop_oneof![Just(State::Starting), Just(State::Ready), Just(State::Draining)]
 }
 
 fn inputs() -> impl Strategy<Value = Inputs> {
     let names = || prop::sample::select(vec!["a", "b", "c"]);
-    let wishes = prop::collection::btree_map(names(), (1..4_u64, 0..4_u32, any::<bool>()), 0..3);
+    let wishes = prop::collection::btree_map(names(), (1..4_u64, 0..4_u32, any::<bool>(), 0..4_u64), 0..3);
     let replicas = prop::collection::vec((names(), 1..4_u64, state()), 0..5);
     let servers = prop::collection::vec((replicas, any::<bool>(), any::<bool>()), 0..6);
     let currents = prop::collection::btree_map(names(), 1..4_u64, 0..3);
     (wishes, servers, currents, 0..4_u32).prop_map(|(wishes, servers, currents, alone)| Inputs {
         wishes: wishes
             .into_iter()
-            .map(|(name, (version, n, pinned))| {
-                (model(name), Wish { needs: Needs { memory: 0, pinned, outward: false }, ..wish(version, n) })
+            .map(|(name, (version, n, pinned, shadow))| {
+                let needs = Needs { memory: 0, pinned, outward: false };
+                let shadow = (shadow > 0).then(|| current(shadow));
+                (model(name), Wish { needs, shadow, ..wish(version, n) })
             })
             .collect(),
         servers: servers
@@ -288,8 +316,11 @@ proptest! {
         for (model, wish) in &world.inputs.wishes {
             let of = world.inputs.servers.values().flat_map(|s| s.replicas.keys()).filter(|r| r.model == *model);
             let of: Vec<_> = of.collect();
-            prop_assert_eq!(of.len(), wish.replicas as usize);
-            prop_assert!(of.iter().all(|replica| replica.version == wish.version));
+            let shadow = wish.shadow.map(|shadow| shadow.version).filter(|shadow| *shadow != wish.version);
+            let (answer, rest): (Vec<_>, Vec<_>) = of.into_iter().partition(|of| of.version == wish.version);
+            prop_assert_eq!(answer.len(), wish.replicas as usize);
+            prop_assert_eq!(rest.len() as u32, if shadow.is_some() { wish.replicas.min(1) } else { 0 });
+            prop_assert!(rest.iter().all(|replica| Some(replica.version) == shadow));
         }
     }
 

@@ -87,6 +87,9 @@ pub(crate) async fn deploy(State(ring): Shared, sender: Sender, mut body: Body) 
         let permit = ring.authorize(principal, Action::Deploy, resource)?;
         let actor = permit.principal().subject();
         manifest.check()?;
+        if let Some(train) = &manifest.spec.learning.train {
+            has_job(&ring, &train.job).await?;
+        }
         let request = Deploy { actor: actor.clone(), namespace, manifest, staged: upload, signature };
         let deployed = ring.registry.deploy(request).await?;
         let version = deployed.version;
@@ -110,11 +113,22 @@ pub(crate) async fn deploy(State(ring): Shared, sender: Sender, mut body: Body) 
     settle(outcome, body).await
 }
 
+/// A model names a job that there is.
+async fn has_job(ring: &Ring, job: &str) -> Result<(), Refusal> {
+    let known = ring.trainer.job_names(()).await?;
+    if known.iter().any(|name| name == job) {
+        return Ok(());
+    }
+    let there = if known.is_empty() { "it has none".to_owned() } else { format!("it has {}", known.join(", ")) };
+    Err(Refusal::new(Code::ManifestInvalid, format!("spec.learning.train: this node has no job `{job}`; {there}"))
+        .hint("who runs the node names jobs in a file, and the file by the setting trainer.jobs"))
+}
+
 /// The version that goes on answering while this one proves itself against it, where the manifest asks for that: an earlier
-/// one of the same model that learns, too.
+/// one of the same model, and of the same kind: one learns where the other does.
 async fn champion(ring: &Ring, version: &VersionRecord) -> Result<Option<Version>, Refusal> {
     let learns = |manifest: &Manifest| matches!(manifest.spec.source, Source::Online(_));
-    if version.manifest.spec.learning.promote == Promote::Off || !learns(&version.manifest) {
+    if version.manifest.spec.learning.promote == Promote::Off {
         return Ok(None);
     }
     let of = StatusOf { namespace: version.namespace.clone(), model: Some(version.model.clone()) };
@@ -122,7 +136,9 @@ async fn champion(ring: &Ring, version: &VersionRecord) -> Result<Option<Version
     let select = Select { namespace: version.namespace.clone(), model: Some(version.model.clone()) };
     let versions = ring.registry.versions(select).await?;
     let earlier = |known: &VersionRecord| {
-        Some(known.version) == wanted && known.version < version.version && learns(&known.manifest)
+        Some(known.version) == wanted
+            && known.version < version.version
+            && learns(&known.manifest) == learns(&version.manifest)
     };
     Ok(versions.into_iter().find(earlier).map(|known| known.version))
 }
@@ -143,6 +159,7 @@ async fn want(
         manifest: version.manifest.clone(),
         author: actor.to_owned(),
         reason: reason.to_owned(),
+        shadow: None,
     };
     let submit = Submit {
         namespace: version.namespace.clone(),

@@ -13,7 +13,7 @@ use super::{
     models::RollbackBody,
     plan::{PlanBody, ScaleBody},
     publishers::PublisherBody,
-    rollouts::{LookBody, WordBody},
+    rollouts::{LookBody, RevertBody, WordBody},
     secrets::SecretBody,
 };
 use crate::{Ring, extract::Sender, replay::ReplayBody, rest};
@@ -62,7 +62,23 @@ const PATHS: &[Entry] = &[
         true,
         Some("LookBody"),
     ),
+    (
+        "post",
+        "/v1/models/{model}/retrain",
+        "asks for a new version, trained by the model's job",
+        true,
+        Some("WordBody"),
+    ),
+    (
+        "post",
+        "/v1/models/{model}/revert",
+        "lets a model forget what it learnt since an earlier state",
+        true,
+        Some("RevertBody"),
+    ),
+    ("get", "/v1/models/{model}/jobs", "jobs that train new versions of a model, the newest first", true, None),
     ("get", "/v1/rollouts", "challengers of the namespace, and how they stand", true, None),
+    ("get", "/v1/rollouts/{model}/{challenger}", "comes to a decision on a challenger again, from the log", true, None),
     (
         "post",
         "/v1/rollouts/{model}/{challenger}/{say}",
@@ -135,6 +151,7 @@ pub(crate) fn describe() -> Value {
     generator.subschema_for::<ScaleBody>();
     generator.subschema_for::<WordBody>();
     generator.subschema_for::<LookBody>();
+    generator.subschema_for::<RevertBody>();
     generator.subschema_for::<PlanBody>();
     generator.subschema_for::<AddBody>();
     generator.subschema_for::<CertificateBody>();

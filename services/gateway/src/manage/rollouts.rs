@@ -6,7 +6,7 @@ use access::Action;
 use axum::{body::Body, extract::State, response::Response};
 use rpc::{
     registry::RecordWord,
-    trainer::{Look, Say, Word},
+    trainer::{Explain, Look, Revert, Say, Word},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,7 @@ type Shared = State<Arc<Ring>>;
 #[serde(deny_unknown_fields)]
 pub(crate) struct WordBody {
     /// Why; it goes into the ledger.
-    reason: String,
+    pub(super) reason: String,
 }
 
 /// Takes a person's word on a contributor: its labels may teach, or may not.
@@ -66,7 +66,7 @@ pub(crate) async fn look_at(
 }
 
 /// Returns once the ledger durably holds a person's word, and so whatever followed from it before.
-async fn note(ring: &Ring, word: RecordWord) -> Result<(), Refusal> {
+pub(super) async fn note(ring: &Ring, word: RecordWord) -> Result<(), Refusal> {
     let receipt = ring.registry.record_word(word).await?;
     ring.registry.sealed(receipt).await
 }
@@ -82,7 +82,7 @@ pub(crate) struct LookBody {
 }
 
 /// Why somebody decides something.
-fn said(reason: String) -> Result<String, Refusal> {
+pub(super) fn said(reason: String) -> Result<String, Refusal> {
     if reason.trim().is_empty() || reason.chars().count() > REASON {
         let what = format!("the reason is 1 to {REASON} characters");
         return Err(Refusal::new(Code::RequestMalformed, what).hint("say why: --reason"));
@@ -101,6 +101,61 @@ pub(crate) async fn list(State(ring): Shared, sender: Sender) -> Response {
     rest::respond(outcome.await)
 }
 
+pub(crate) async fn explain(
+    State(ring): Shared,
+    sender: Sender,
+    Path((model, challenger)): Path<(String, String)>,
+) -> Response {
+    let outcome = async {
+        let model: ModelName = model.parse()?;
+        let permit = permit(&ring, &sender, Action::Read, on_model(&model))?;
+        let (namespace, challenger) = (permit.namespace().clone(), version(&challenger)?);
+        ring.trainer.explain(Explain { namespace, model, challenger }).await
+    };
+    rest::respond(outcome.await)
+}
+
+fn version(text: &str) -> Result<Version, Refusal> {
+    text.parse().map(Version).map_err(|_| {
+        Refusal::new(Code::VersionNotFound, format!("`{text}` is no version")).hint("see `mantlet rollouts`")
+    })
+}
+
+/// What going back to an earlier state takes.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RevertBody {
+    /// The state, as the evaluation names it; the one before the newest when left out.
+    #[serde(default)]
+    snapshot: Option<u64>,
+    /// Why; it goes into the ledger.
+    reason: String,
+}
+
+/// Lets a version that learns forget what it has learnt since an earlier state.
+pub(crate) async fn revert(State(ring): Shared, sender: Sender, Path(model): Path<String>, mut body: Body) -> Response {
+    let outcome = async {
+        let model: ModelName = model.parse()?;
+        let permit = permit(&ring, &sender, Action::Deploy, on_model(&model))?;
+        let RevertBody { snapshot, reason } = read(&bytes(&ring, &mut body).await?)?;
+        let reason = said(reason)?;
+        let (actor, namespace) = (permit.principal().subject(), permit.namespace().clone());
+        let revert = Revert { namespace: namespace.clone(), model: model.clone(), snapshot };
+        let learning = ring.trainer.revert(revert).await?;
+        let record = RecordWord {
+            actor,
+            action: "model.revert".into(),
+            subject: format!("model:{namespace}/{model}"),
+            namespace,
+            reason: format!("version {}: {reason}", learning.version),
+        };
+        note(&ring, record).await?;
+        Ok(learning)
+    };
+    let outcome = outcome.await;
+    settle(outcome, body).await
+}
+
 pub(crate) async fn decide(
     State(ring): Shared,
     sender: Sender,
@@ -110,9 +165,7 @@ pub(crate) async fn decide(
     let outcome = async {
         let model: ModelName = model.parse()?;
         let permit = permit(&ring, &sender, Action::Deploy, on_model(&model))?;
-        let challenger = challenger.parse().map(Version).map_err(|_| {
-            Refusal::new(Code::VersionNotFound, format!("`{challenger}` is no version")).hint("see `mantlet rollouts`")
-        })?;
+        let challenger = version(&challenger)?;
         let say = match said_as.as_str() {
             "approve" => Say::Approve,
             "reject" => Say::Reject,

@@ -44,6 +44,16 @@ impl Reply {
         self.version
     }
 
+    /// What was asked.
+    pub(crate) fn request(&self) -> &InferRequest {
+        self.route.request()
+    }
+
+    /// Whether the caller named the version.
+    pub(crate) fn is_named(&self) -> bool {
+        self.route.is_named()
+    }
+
     /// The client's own id.
     pub fn id(&self) -> Option<&str> {
         self.route.request().id.as_deref()

@@ -2,6 +2,7 @@
 
 mod capture;
 mod seal;
+mod shadow;
 mod state;
 mod statistics;
 mod strangers;
@@ -27,6 +28,7 @@ use crate::{
     trace::{Attempts, Trace},
 };
 pub(crate) use seal::{Seal, batches, commitments, predictions};
+pub(crate) use shadow::{COPIED, Shadows};
 pub(crate) use statistics::Statistics;
 pub(crate) use strangers::Strangers;
 pub(crate) use writer::{Recorder, Stores};
@@ -197,7 +199,10 @@ impl Record {
             self.event.input = digest.await.map_or(Captured::None, Captured::Digest);
         }
         match &outcome {
-            Ok(reply) => self.answered(reply),
+            Ok(reply) => {
+                self.answered(reply);
+                self.shadow(ring, reply);
+            }
             Err(refusal) => self.refused(ring, step, refusal),
         }
         ring.metrics.finished(outcome.is_ok(), self.started.elapsed());

@@ -23,6 +23,11 @@ impl Route {
         self.version
     }
 
+    /// Whether the caller named the version.
+    pub(crate) fn is_named(&self) -> bool {
+        self.named
+    }
+
     /// The version to ask now: who named none is not held to one that has stopped answering since.
     pub(crate) fn version_of(&self, model: &Model) -> Version {
         if self.named { self.version } else { model.route.current }

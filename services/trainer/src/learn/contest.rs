@@ -100,6 +100,21 @@ impl Contest {
         })
     }
 
+    /// The next entry that counts.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// What lies before this entry is done with.
+    pub(super) fn advance(&mut self, offset: u64) {
+        self.offset = self.offset.max(offset);
+    }
+
+    /// Whether the versions are still compared.
+    pub(super) fn goes_on(&self) -> bool {
+        matches!(self.stand, Stand::Judging | Stand::Proposed | Stand::Promoted)
+    }
+
     /// Takes in what both said of an example before they learnt it.
     pub(super) fn take(
         &mut self,
@@ -182,7 +197,13 @@ impl Contest {
         self.stand == Stand::Promoted
     }
 
-    fn evidence(&self) -> Evidence {
+    /// What was known when it was decided last; what is known now, where nothing is decided.
+    pub(super) fn decided_on(&self) -> Evidence {
+        self.decided.clone().unwrap_or_else(|| self.evidence())
+    }
+
+    /// What is known now.
+    pub(super) fn evidence(&self) -> Evidence {
         let count = self.labels.max(1) as f64;
         let (log_wealth, needed) = match self.guard.standing(0) {
             Some(Why::Unproven { log_wealth, needed }) => (Some(log_wealth), Some(needed)),

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use rpc::{
-    orchestrator::{Desired, ModelKey, Status, Submit},
+    orchestrator::{Desired, ModelKey, Shadow, Status, Submit},
     registry::VersionRecord,
     trainer::{Learning, Rollout, Say, Stand, Word},
 };
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use store::{Collection, Entry as Stored, Expect, Write};
 use streaming::{Row, Truth};
 use tokio::time::Instant;
-use types::{Code, Refusal, Version, event::JOINED, manifest::Promote};
+use types::{Code, Manifest, Refusal, Version, event::JOINED, manifest::Promote};
 
 use super::{
     Stores,
@@ -22,9 +22,11 @@ use super::{
 use crate::joined::{Entry, Example};
 
 /// Entries of the joined log that are taken in at a time.
-const PAGE: u32 = 500;
+pub(super) const PAGE: u32 = 500;
 /// How long a version goes on learning after its last answer with a label, if nothing else keeps it.
 const QUIET: Duration = Duration::from_secs(600);
+/// How often it is kept how versions compare that do not learn.
+const KEEP: Duration = Duration::from_secs(5);
 /// Where in the catalog it is kept how a challenger stands.
 const CONTEST: &str = "contest/";
 /// Who says that a challenger is to answer.
@@ -37,6 +39,8 @@ pub(super) struct Group {
     kept: Kept,
     /// What is kept has changed since.
     dirty: bool,
+    /// When it was kept last.
+    stored: Instant,
 }
 
 /// How a challenger stands, as it is kept.
@@ -47,6 +51,11 @@ struct Kept {
     contest: Option<Contest>,
     /// What is to be done about it and was not yet.
     verdict: Option<Verdict>,
+}
+
+/// Whether a version of a model is a reason to look at it: it learns, or is to prove itself.
+pub(super) fn concerns(manifest: &Manifest) -> bool {
+    manifest.is_streaming() || manifest.spec.learning.promote != Promote::Off
 }
 
 fn place((namespace, model): &ModelKey) -> String {
@@ -73,10 +82,17 @@ impl Group {
     pub(super) async fn open(stores: &Stores, model: ModelKey) -> Result<Self, Refusal> {
         let kept = stores.catalog.get(Collection::Evaluation, &place(&model)).await?;
         let kept = kept.map(|kept| kept.read()).transpose()?.unwrap_or_default();
-        Ok(Self { model, learners: BTreeMap::new(), records: BTreeMap::new(), kept, dirty: false })
+        Ok(Self {
+            model,
+            learners: BTreeMap::new(),
+            records: BTreeMap::new(),
+            kept,
+            dirty: false,
+            stored: Instant::now(),
+        })
     }
 
-    /// Takes in which versions there are, and which one is wanted.
+    /// Takes in which versions there are, and which one is wanted; `end` is the next entry of the joined log.
     ///
     /// # Errors
     /// When a store can't be used.
@@ -84,7 +100,7 @@ impl Group {
         &mut self,
         stores: &Stores,
         versions: Vec<VersionRecord>,
-        answered: &BTreeMap<Version, Instant>,
+        (answered, end): (&BTreeMap<Version, Instant>, u64),
         status: Option<&Status>,
     ) -> Result<(), Refusal> {
         self.records = versions.into_iter().map(|record| (record.version, record)).collect();
@@ -96,7 +112,7 @@ impl Group {
         let wanted: Vec<Version> = self.records.keys().copied().filter(wanted).collect();
         for version in &wanted {
             if !self.learners.contains_key(version)
-                && let Some(record) = self.records.get(version)
+                && let Some(record) = self.records.get(version).filter(|record| record.manifest.is_streaming())
             {
                 let key = (self.model.0.clone(), self.model.1.clone(), *version);
                 self.learners.insert(*version, Learner::open(stores, key, record.manifest.clone()).await?);
@@ -108,11 +124,47 @@ impl Group {
                 gone_or(learner.sign(stores).await)?;
             }
         }
-        self.begin(current)?;
+        self.begin(current, end)?;
         if self.kept.verdict.is_some() {
             self.carry_out(stores, status).await?;
+        } else {
+            self.shadow(stores, status).await?;
         }
         self.keep(stores).await
+    }
+
+    /// Whether versions are compared that do not learn: both are asked the same, one of them by copies.
+    pub(super) fn is_copied(&self) -> bool {
+        let goes_on = |contest: &&Contest| contest.goes_on();
+        self.learners.is_empty() && self.kept.contest.as_ref().filter(goes_on).is_some()
+    }
+
+    /// The version that is to be asked what this one answers.
+    fn shadow_of(&self, version: Version) -> Option<&VersionRecord> {
+        let contest = self.kept.contest.as_ref().filter(|_| self.is_copied())?;
+        let shadow = match contest.stand {
+            Stand::Promoted => (version == contest.challenger).then_some(contest.champion),
+            _ => (version == contest.champion).then_some(contest.challenger),
+        };
+        self.records.get(&shadow?)
+    }
+
+    /// Has the other side of a comparison asked, too, and no version for longer than that.
+    async fn shadow(&self, stores: &Stores, status: Option<&Status>) -> Result<(), Refusal> {
+        let Some((status, current)) = status.and_then(|status| Some((status, status.desired?))) else { return Ok(()) };
+        let shadow = self.shadow_of(current).map(|record| record.version);
+        if self.kept.contest.is_none() || status.shadow == shadow {
+            return Ok(());
+        }
+        let (action, reason) = match shadow {
+            Some(shadow) => ("model.compare", format!("version {shadow} is compared with version {current}")),
+            None => ("model.compared", "no version is compared with it any more".to_owned()),
+        };
+        match self.want(stores, current, action, AUTHOR, reason, status.generation).await {
+            // Somebody else was faster; the next look sees what is wanted now.
+            Err(refusal) if refusal.code == Code::Conflict => Ok(()),
+            wanted => wanted,
+        }
     }
 
     /// Whatever people did about the versions holds.
@@ -138,18 +190,20 @@ impl Group {
     }
 
     /// Begins a contest, where a newer version than the one that answers is to prove itself.
-    fn begin(&mut self, current: Option<Version>) -> Result<(), Refusal> {
+    fn begin(&mut self, current: Option<Version>, end: u64) -> Result<(), Refusal> {
         let (Some(current), Some((newest, record))) = (current, self.records.last_key_value()) else { return Ok(()) };
-        let learning = record.manifest.spec.learning;
+        let learning = record.manifest.spec.learning.clone();
         let known = self.kept.contest.as_ref().is_some_and(|contest| contest.challenger == *newest);
-        let (Some(champion), Some(challenger)) = (self.learners.get(&current), self.learners.get(newest)) else {
-            return Ok(());
-        };
-        // Both have to be up to date, so that both are asked about the same examples.
-        if known || *newest <= current || learning.promote == Promote::Off || champion.offset() != challenger.offset() {
+        if known || *newest <= current || learning.promote == Promote::Off {
             return Ok(());
         }
-        let (attempt, from) = (self.kept.attempts + 1, champion.offset());
+        let from = match (self.learners.get(&current), self.learners.get(newest)) {
+            // Both have to be up to date, so that both are asked about the same examples.
+            (Some(champion), Some(challenger)) if champion.offset() == challenger.offset() => champion.offset(),
+            (None, None) if self.learners.is_empty() && self.records.contains_key(&current) => end,
+            _ => return Ok(()),
+        };
+        let attempt = self.kept.attempts + 1;
         let contest = Contest::new([current, *newest], attempt, from, &learning)?;
         tracing::info!(model = %self.model.1, champion = %current, challenger = %newest, "a challenger is compared");
         self.kept = Kept { attempts: attempt, contest: Some(contest), verdict: None };
@@ -164,8 +218,11 @@ impl Group {
         stores: &Stores,
         every: Duration,
     ) -> Result<(Self, Result<Duration, Refusal>), Refusal> {
-        let Some(head) = self.learners.values().map(Learner::offset).max() else {
-            return Ok((self, Ok(Duration::MAX)));
+        let learnt = self.learners.values().map(Learner::offset).max();
+        let compared = self.kept.contest.as_ref().filter(|_| self.is_copied()).map(Contest::offset);
+        let Some(head) = learnt.or(compared) else {
+            let outcome = self.keep(stores).await;
+            return Ok((self, outcome.map(|()| Duration::MAX)));
         };
         let read = async {
             let entries = stores.streams.read(JOINED, head, PAGE).await?;
@@ -190,6 +247,9 @@ impl Group {
             let level = |version| self.learners.get(version).is_none_or(|learner| learner.offset() == head);
             if self.kept.contest.as_ref().is_none_or(|contest| level(&contest.champion) && level(&contest.challenger)) {
                 self.take(head, &entries);
+            }
+            if compared.is_some() {
+                self.compare(&entries);
             }
             self
         });
@@ -225,6 +285,35 @@ impl Group {
         }
     }
 
+    /// Versions that do not learn are compared by what was recorded of both.
+    fn compare(&mut self, entries: &[Stored]) {
+        let Some(contest) = &mut self.kept.contest else { return };
+        for entry in entries {
+            if let Some(verdict) = compare(contest, entry, &self.model) {
+                self.dirty = true;
+                self.kept.verdict = verdict.or(self.kept.verdict);
+            }
+            contest.advance(entry.sequence + 1);
+        }
+    }
+
+    /// Goes back to an earlier state of a version.
+    ///
+    /// # Errors
+    /// `version_not_found` where it does not learn, or no such state is kept.
+    pub(super) async fn revert(
+        &mut self,
+        stores: &Stores,
+        version: Option<Version>,
+        snapshot: Option<u64>,
+    ) -> Result<Learning, Refusal> {
+        self.keep(stores).await?;
+        let learner =
+            version.and_then(|version| self.learners.get_mut(&version)).ok_or_else(|| no_learner(&self.model))?;
+        learner.revert(stores, snapshot).await?;
+        Ok(learner.report(learner.offset()))
+    }
+
     fn catch_up(&mut self, version: Version, entries: &[Stored], head: u64) {
         let Some(learner) = self.learners.get_mut(&version) else { return };
         for entry in entries {
@@ -246,6 +335,12 @@ impl Group {
             self.carry_out(stores, status.as_ref()).await?;
         }
         let mut rest = Duration::MAX;
+        if self.is_copied() && self.dirty {
+            if self.stored.elapsed() >= KEEP {
+                self.keep(stores).await?;
+            }
+            rest = KEEP;
+        }
         let versions: Vec<Version> = self.learners.keys().copied().collect();
         for version in versions {
             let due = self.learners.get(&version).and_then(|learner| learner.due(every));
@@ -280,7 +375,7 @@ impl Group {
         if self.dirty {
             let write = Write::put(Collection::Evaluation, place(&self.model), Expect::Any, &self.kept)?;
             stores.catalog.commit(vec![write], Vec::new()).await?;
-            self.dirty = false;
+            (self.dirty, self.stored) = (false, Instant::now());
         }
         Ok(())
     }
@@ -322,6 +417,11 @@ impl Group {
             Refusal::new(Code::VersionNotFound, format!("`{}` has no version {version}", self.model.1))
         })?;
         stores.registry.may_answer(record.clone()).await?;
+        let shadow = self.shadow_of(version).map(|record| Shadow {
+            version: record.version,
+            digest: record.digest,
+            manifest: record.manifest.clone(),
+        });
         let desired = Desired {
             namespace: self.model.0.clone(),
             model: self.model.1.clone(),
@@ -330,6 +430,7 @@ impl Group {
             manifest: record.manifest.clone(),
             author: actor.to_owned(),
             reason,
+            shadow,
         };
         let submit = Submit {
             desired: Some(desired),
@@ -392,13 +493,40 @@ impl Group {
     }
 }
 
-/// What an entry of the joined log teaches this model: an example with what was asked and what was right. An erased one
-/// teaches nobody any more.
-fn lesson(entry: &Stored, (namespace, model): &ModelKey) -> Option<(Example, Row, Truth)> {
-    let Ok(Entry::Example(mut example)) = serde_json::from_slice(&entry.data) else { return None };
-    if (&example.namespace, &example.model) != (namespace, model) {
-        return None;
-    }
+pub(super) fn no_learner((_, model): &ModelKey) -> Refusal {
+    Refusal::new(Code::VersionNotFound, format!("no version of `{model}` learns"))
+        .hint("`mantlet models evaluation NAME` shows those that do, once labels came")
+}
+
+/// How this challenger stands, as it is kept.
+pub(super) async fn contest(stores: &Stores, model: &ModelKey, challenger: Version) -> Result<Contest, Refusal> {
+    let kept = stores.catalog.get(Collection::Evaluation, &place(model)).await?;
+    let kept = kept.map(|kept| kept.read::<Kept>()).transpose()?;
+    kept.and_then(|kept| kept.contest).filter(|contest| contest.challenger == challenger).ok_or_else(|| {
+        let what = format!("version {challenger} of `{}` is no challenger", model.1);
+        Refusal::new(Code::VersionNotFound, what)
+            .hint("see `mantlet rollouts`; what was compared last is kept moments later")
+    })
+}
+
+/// Has a contest take an entry in, by what was recorded of both sides; nothing where it does not tell of both.
+pub(super) fn compare(contest: &mut Contest, entry: &Stored, model: &ModelKey) -> Option<Option<Verdict>> {
+    let example = example(entry, model)?;
+    let truth = learner::truth(&example.truth)?;
+    let said = |version| learner::answer(example.answer_of(version)?, truth);
+    let (champion, challenger) = (said(contest.champion)?, said(contest.challenger)?);
+    Some(contest.take(entry.sequence, &example, [&champion, &challenger], truth))
+}
+
+/// An example of this model in an entry of the joined log; nothing in an erased one.
+fn example(entry: &Stored, (namespace, model): &ModelKey) -> Option<Example> {
+    let Ok(Entry::Example(example)) = serde_json::from_slice(&entry.data) else { return None };
+    ((&example.namespace, &example.model) == (namespace, model)).then_some(example)
+}
+
+/// What an entry of the joined log teaches this model: an example with what was asked and what was right.
+pub(super) fn lesson(entry: &Stored, model: &ModelKey) -> Option<(Example, Row, Truth)> {
+    let mut example = example(entry, model)?;
     let (row, truth) = (example.features.take()?, learner::truth(&example.truth)?);
     Some((example, row, truth))
 }

@@ -171,6 +171,40 @@ impl Learner {
             self.recent.clear();
             return self.keep(stores).await;
         }
+        self.put(stores, model, bytes).await?;
+        self.took = started.elapsed();
+        Ok(())
+    }
+
+    /// Goes back to the state of this number, or to the one before the newest; what it has learnt since is forgotten, and not
+    /// learnt again.
+    ///
+    /// # Errors
+    /// `version_not_found` when there is no such state; a store that can't be used.
+    pub(super) async fn revert(&mut self, stores: &Stores, number: Option<u64>) -> Result<(), Refusal> {
+        let snapshots = stores.registry.snapshots(self.version.clone()).await?;
+        let wanted = match number {
+            Some(number) => snapshots.iter().find(|snapshot| snapshot.number == number),
+            None => snapshots.get(1),
+        };
+        let wanted = wanted.ok_or_else(|| {
+            let kept: Vec<String> = snapshots.iter().map(|snapshot| snapshot.number.to_string()).collect();
+            let what = number.map_or_else(|| "no earlier state".to_owned(), |number| format!("no state {number}"));
+            Refusal::new(
+                Code::VersionNotFound,
+                format!("version {} has {what}; kept are: {}", self.version.2, kept.join(", ")),
+            )
+        })?;
+        let mut model = state(stores, &self.manifest, wanted).await?;
+        model.advance(self.model.offset());
+        let bytes = model.save();
+        self.model = model.clone();
+        self.recent.clear();
+        self.put(stores, model, bytes).await
+    }
+
+    /// Has a state signed.
+    async fn put(&mut self, stores: &Stores, model: Model, bytes: Vec<u8>) -> Result<(), Refusal> {
         // First how right it was: that may be ahead of the state, and never behind it.
         self.keep(stores).await?;
         let body = futures::stream::once(async move { Ok(Bytes::from(bytes)) }).boxed();
@@ -187,7 +221,7 @@ impl Learner {
         self.snapshot = Some(snapshot);
         self.good = Arc::new(model);
         self.unserved = None;
-        (self.signed, self.took) = (Instant::now(), started.elapsed());
+        self.signed = Instant::now();
         Ok(())
     }
 
@@ -242,6 +276,19 @@ pub(super) fn truth(said: &Said) -> Option<Truth> {
         Said::Class(class) => Some(Truth::Class(*class)),
         Said::Number(number) => Some(Truth::Number(*number)),
         Said::Probabilities(_) => None,
+    }
+}
+
+/// What a version that does not learn answered, as it is compared: a class alone is one that it is sure of.
+pub(super) fn answer(said: &Said, truth: Truth) -> Option<Answer> {
+    match (said, truth) {
+        (Said::Probabilities(said), Truth::Class(_)) => Some(Answer::Probabilities(said.clone())),
+        (Said::Number(said), Truth::Number(_)) => Some(Answer::Value(*said)),
+        (Said::Class(said), Truth::Class(class)) => {
+            let of = |place| f64::from(u8::from(place == *said));
+            Some(Answer::Probabilities((0..=class.max(*said)).map(of).collect()))
+        }
+        _ => None,
     }
 }
 

@@ -135,6 +135,11 @@ impl Admission {
         }
     }
 
+    /// Whether requests wait for the machine.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.state.lock().0.waiting() > 0
+    }
+
     /// Requests of a model in flight, and those that wait.
     pub(crate) fn load(&self, place: Place) -> (u32, u32) {
         self.state.lock().0.load(&place)

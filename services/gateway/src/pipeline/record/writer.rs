@@ -61,6 +61,7 @@ pub(crate) struct Stores {
 }
 
 /// Takes events in and stores them in batches.
+#[derive(Clone)]
 pub(crate) struct Recorder {
     queue: mpsc::Sender<Entry>,
     lost: Arc<AtomicU64>,
@@ -74,7 +75,7 @@ pub(super) enum Entry {
 }
 
 impl Recorder {
-    /// Starts the task that stores events; it ends when the recorder is closed or dropped. At most `queue` events
+    /// Starts the task that stores events; it ends when the recorder is closed, or all its clones are dropped. At most `queue` events
     /// wait.
     pub(crate) fn start(stores: Stores, queue: usize) -> Self {
         let (sender, receiver) = mpsc::channel(queue);

@@ -24,6 +24,7 @@ fn example(at: u64, contributor: &str) -> Example {
         answer: crate::joined::Said::Number(0.0),
         truth: crate::joined::Said::Number(0.0),
         features: None,
+        copies: Vec::new(),
         snapshot: None,
         at: Timestamp(at),
         received: Timestamp(at + 5),

@@ -1,0 +1,416 @@
+//! Jobs train new versions of models that do not learn by themselves: labelled examples go in, a model comes out, and has to
+//! prove itself like any other.
+//!
+//! A job is a program that the node's settings name ([`Kind`]). It runs when somebody says so, when a model errs more than
+//! before, or every so often, one at a time, confined ([`process`]). How far each is, is kept before the next step is taken:
+//! a start takes up what a crash left. What it made is deployed in the trainer's name; `spec.learning.promote` decides
+//! what follows ([`learn`](crate::learn)).
+
+mod examples;
+mod kind;
+pub mod process;
+
+use std::{
+    collections::BTreeMap,
+    future::pending,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
+use rpc::{
+    Clock,
+    orchestrator::ModelKey,
+    registry::{Deploy, Select, VersionRecord},
+    trainer::{AlarmKind, Job, JobState, Retrain as Ask},
+};
+use store::{Collection, Expect, Write, read_all};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+use types::{
+    Code, Namespace, Refusal, Timestamp,
+    manifest::{Retrain, Train},
+};
+
+use crate::{Known, learn::Stores};
+use examples::{Selected, Selection};
+pub use kind::{Kind, Kinds};
+pub use process::Confine;
+
+/// How often it is looked whether a model is to be trained anew.
+const LOOK: Duration = Duration::from_secs(5);
+/// The least time between two jobs of a model that nobody asked for.
+const PAUSE: Duration = Duration::from_secs(60);
+/// How often a job is begun that was cut short.
+const ATTEMPTS: u32 = 3;
+/// Jobs that wait, at most, and jobs of a model that are remembered.
+const WAITING: usize = 64;
+const REMEMBERED: usize = 10;
+/// Bytes of a model and of what it says of itself, at most.
+const LARGEST: u64 = 2 << 30;
+const METRICS: u64 = 64 << 10;
+/// The end of its log that is told.
+const TAIL: u64 = 4 << 10;
+const LINES: usize = 20;
+/// Where in the catalog jobs are kept.
+const PLACE: &str = "job/";
+
+/// How jobs are run here.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Those that there are.
+    pub kinds: Kinds,
+    /// The node's own binary.
+    pub binary: PathBuf,
+    /// Where their folders lie.
+    pub folder: PathBuf,
+    /// How they are confined.
+    pub confine: Confine,
+}
+
+/// Somebody asks for a job, and where the answer goes.
+pub(crate) type Asked = (Ask, oneshot::Sender<Result<Job, Refusal>>);
+
+/// Jobs by id, as the door tells of them.
+pub(crate) type Table = BTreeMap<String, Job>;
+
+/// The loop that runs jobs.
+pub(crate) struct Jobs {
+    settings: Settings,
+    stores: Arc<Stores>,
+    clock: Clock,
+    known: Arc<Known>,
+}
+
+fn place(job: &Job) -> String {
+    format!("{PLACE}{}/{}/{}", job.namespace, job.model, job.id)
+}
+
+fn internal(error: impl std::fmt::Display) -> Refusal {
+    Refusal::new(Code::Internal, error.to_string())
+}
+
+impl Jobs {
+    /// Takes up the jobs that are kept.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub(crate) async fn open(
+        settings: Settings,
+        stores: Arc<Stores>,
+        clock: Clock,
+        known: Arc<Known>,
+    ) -> Result<Self, Refusal> {
+        for document in read_all(&*stores.catalog, Collection::Evaluation, PLACE).await? {
+            let job: Job = document.read()?;
+            known.jobs.lock().insert(job.id.clone(), job);
+        }
+        Ok(Self { settings, stores, clock, known })
+    }
+
+    /// Runs until `stop` resolves; a job that runs then begins again at the next start.
+    pub(crate) async fn run(self, mut asked: mpsc::Receiver<Asked>, stop: impl Future<Output = ()>) {
+        tokio::pin!(stop);
+        let mut looked = Instant::now();
+        let mut work: Option<BoxFuture<'_, ()>> = None;
+        loop {
+            if work.is_none() {
+                work = self.next().map(|job| self.work(job).boxed());
+            }
+            tokio::select! {
+                () = &mut stop => return,
+                Some((ask, answer)) = asked.recv() => {
+                    // Whoever asked may have gone.
+                    let _ = answer.send(self.ask(ask).await);
+                }
+                () = async { match &mut work { Some(work) => work.await, None => pending().await } } => work = None,
+                () = tokio::time::sleep_until(looked + LOOK) => {
+                    looked = Instant::now();
+                    if let Err(refusal) = self.look().await {
+                        tracing::warn!(%refusal, "it can't be seen which models are to be trained anew");
+                    }
+                }
+            }
+        }
+    }
+
+    /// The job to work on: one that was begun, else the one that waits longest.
+    fn next(&self) -> Option<Job> {
+        let jobs = self.known.jobs.lock();
+        let begun = jobs.values().find(|job| job.state == JobState::Running);
+        begun.or_else(|| jobs.values().find(|job| job.state == JobState::Waiting)).cloned()
+    }
+
+    async fn ask(&self, ask: Ask) -> Result<Job, Refusal> {
+        let key = (ask.namespace, ask.model);
+        let newest = self.newest(&key).await?.ok_or_else(|| Refusal::unknown_model(&key.0, &key.1))?;
+        let train = newest.manifest.spec.learning.train.as_ref().ok_or_else(|| {
+            Refusal::new(Code::RequestMalformed, format!("version {} of `{}` names no job", newest.version, key.1))
+                .hint("deploy it with spec.learning.train: docs/retraining.md")
+        })?;
+        self.add(&key, train, format!("{}: {}", ask.actor, ask.reason)).await
+    }
+
+    /// Adds a job, unless one of this model waits or runs.
+    async fn add(&self, (namespace, model): &ModelKey, train: &Train, why: String) -> Result<Job, Refusal> {
+        let (waiting, same) = {
+            let jobs = self.known.jobs.lock();
+            let open = || jobs.values().filter(|job| matches!(job.state, JobState::Waiting | JobState::Running));
+            (open().count(), open().find(|job| (&job.namespace, &job.model) == (namespace, model)).cloned())
+        };
+        if let Some(same) = same {
+            return Ok(same);
+        }
+        if waiting >= WAITING {
+            return Err(Refusal::new(Code::Overloaded, format!("{waiting} jobs wait already")));
+        }
+        let job = Job {
+            id: uuid::Uuid::now_v7().to_string(),
+            namespace: namespace.clone(),
+            model: model.clone(),
+            job: train.job.clone(),
+            state: JobState::Waiting,
+            why,
+            asked: self.clock.now(),
+            began: None,
+            ended: None,
+            examples: 0,
+            entries: [0, 0],
+            attempts: 0,
+            version: None,
+            metrics: None,
+            failure: None,
+            log: Vec::new(),
+        };
+        self.keep(&job).await?;
+        self.tidy(namespace, model).await?;
+        Ok(job)
+    }
+
+    async fn keep(&self, job: &Job) -> Result<(), Refusal> {
+        let write = Write::put(Collection::Evaluation, place(job), Expect::Any, job)?;
+        self.stores.catalog.commit(vec![write], Vec::new()).await?;
+        self.known.jobs.lock().insert(job.id.clone(), job.clone());
+        Ok(())
+    }
+
+    /// Forgets the oldest jobs of a model, with their folders.
+    async fn tidy(&self, namespace: &Namespace, model: &types::ModelName) -> Result<(), Refusal> {
+        let mut of_model: Vec<Job> = {
+            let jobs = self.known.jobs.lock();
+            jobs.values().filter(|job| (&job.namespace, &job.model) == (namespace, model)).cloned().collect()
+        };
+        of_model.truncate(of_model.len().saturating_sub(REMEMBERED));
+        for job in of_model {
+            let write = Write::remove(Collection::Evaluation, place(&job), Expect::Any);
+            self.stores.catalog.commit(vec![write], Vec::new()).await?;
+            self.known.jobs.lock().remove(&job.id);
+            // What is left there is in nobody's way.
+            let _ = tokio::fs::remove_dir_all(self.folder(&job)).await;
+        }
+        Ok(())
+    }
+
+    fn folder(&self, job: &Job) -> PathBuf {
+        self.settings.folder.join(&job.id)
+    }
+
+    /// The newest version of a model.
+    async fn newest(&self, (namespace, model): &ModelKey) -> Result<Option<VersionRecord>, Refusal> {
+        let select = Select { namespace: namespace.clone(), model: Some(model.clone()) };
+        match self.stores.registry.versions(select).await {
+            Err(refusal) if refusal.code == Code::ModelNotFound => Ok(None),
+            versions => Ok(versions?.pop()),
+        }
+    }
+
+    /// Adds the jobs whose time has come.
+    async fn look(&self) -> Result<(), Refusal> {
+        for key in self.known.streaming.models() {
+            let Some(newest) = self.newest(&key).await? else { continue };
+            let learning = &newest.manifest.spec.learning;
+            let Some(train) = &learning.train else { continue };
+            let last = {
+                let jobs = self.known.jobs.lock();
+                jobs.values().rev().find(|job| (&job.namespace, &job.model) == (&key.0, &key.1)).cloned()
+            };
+            let now = self.clock.now();
+            let since = last.as_ref().map_or(newest.created, |job| job.asked);
+            // What takes long is not done again at once.
+            let took = last.as_ref().and_then(|job| Some(job.ended?.since(job.began?))).unwrap_or_default();
+            if now.since(since) < PAUSE.max(took * 4) {
+                continue;
+            }
+            let why = match learning.retrain {
+                Retrain::Never => None,
+                Retrain::Every(every) => (now.since(since) >= every.0).then(|| format!("trainer: every {every}")),
+                Retrain::OnDrift => {
+                    self.drifted(&key).filter(|(at, _)| *at > since).map(|(_, what)| format!("trainer: {what}"))
+                }
+            };
+            if let Some(why) = why {
+                self.add(&key, train, why).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// When a model began to err more than before the last time, and how much.
+    fn drifted(&self, key: &ModelKey) -> Option<(Timestamp, String)> {
+        let models = self.known.models.lock();
+        let alarms = models.get(key)?.alarms();
+        let errors = alarms.into_iter().map(|alarm| alarm.alarm).filter(|alarm| alarm.kind == AlarmKind::Errors);
+        errors.max_by_key(|alarm| alarm.at).map(|alarm| (alarm.at, alarm.what))
+    }
+
+    /// When all was still as before the last drift.
+    fn as_before(&self, key: &ModelKey) -> Option<Timestamp> {
+        let models = self.known.models.lock();
+        let alarms = models.get(key)?.alarms();
+        alarms.into_iter().max_by_key(|alarm| alarm.alarm.at).and_then(|alarm| alarm.alarm.since)
+    }
+
+    /// Takes a job to its end, whatever that is.
+    async fn work(&self, mut job: Job) {
+        let outcome = self.attempt(&mut job).await;
+        let (state, failure) = match outcome {
+            Ok(()) => (JobState::Done, None),
+            Err(refusal) => (JobState::Failed, Some(refusal.text())),
+        };
+        (job.state, job.failure, job.ended) = (state, failure, Some(self.clock.now()));
+        job.log = tail(&self.folder(&job).join(process::LOG));
+        let Job { namespace, model, id, .. } = &job;
+        match &job.failure {
+            None => tracing::info!(%namespace, %model, id, version = ?job.version, "a job has trained a version"),
+            Some(why) => tracing::warn!(%namespace, %model, id, why, "a job has failed: mantlet jobs"),
+        }
+        // Its data are in the log still, and in nobody's way here.
+        let _ = tokio::fs::remove_file(self.folder(&job).join(process::DATA)).await;
+        while let Err(refusal) = self.keep(&job).await {
+            tracing::warn!(%refusal, "how a job ended can't be kept; it is tried again");
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    async fn attempt(&self, job: &mut Job) -> Result<(), Refusal> {
+        let key = (job.namespace.clone(), job.model.clone());
+        let newest = self.newest(&key).await?.ok_or_else(|| Refusal::unknown_model(&key.0, &key.1))?;
+        let train = newest.manifest.spec.learning.train.clone();
+        let train = train.ok_or_else(|| Refusal::new(Code::ManifestInvalid, "its newest version names no job"))?;
+        let kind =
+            self.settings.kinds.get(&train.job).cloned().ok_or_else(|| unknown(&train.job, &self.settings.kinds))?;
+        if job.attempts >= ATTEMPTS {
+            let what = format!("the node stopped {ATTEMPTS} times while it ran");
+            return Err(Refusal::new(Code::Internal, what));
+        }
+        (job.state, job.attempts, job.began) = (JobState::Running, job.attempts + 1, Some(self.clock.now()));
+        self.keep(job).await?;
+        let folder = self.folder(job);
+        tokio::fs::create_dir_all(folder.join(process::STATE)).await.map_err(internal)?;
+        let selection = Selection {
+            model: &key,
+            manifest: &newest.manifest,
+            train: &train,
+            drifted: self.as_before(&key),
+            now: self.clock.now(),
+        };
+        let Selected { entries, examples } =
+            selection.write(&*self.stores.streams, &folder.join(process::DATA)).await?;
+        (job.entries, job.examples) = (entries, examples);
+        if examples < train.least {
+            let what = format!("there are {examples} examples, and spec.learning.train.least is {}", train.least);
+            return Err(Refusal::new(Code::RequestMalformed, what));
+        }
+        let parameters = serde_json::to_vec(&train.parameters).map_err(internal)?;
+        tokio::fs::write(folder.join(process::PARAMETERS), parameters).await.map_err(internal)?;
+        self.keep(job).await?;
+        self.train(&kind, &folder).await?;
+        job.metrics = metrics(&folder).await?;
+        let staged = self.stage(&folder.join(process::MODEL)).await?;
+        // It may have been deployed anew meanwhile: what is wanted now is what holds.
+        let newest = self.newest(&key).await?.ok_or_else(|| Refusal::unknown_model(&key.0, &key.1))?;
+        let request = Deploy {
+            actor: "trainer".into(),
+            namespace: key.0,
+            manifest: newest.manifest,
+            staged: Some(staged),
+            signature: None,
+        };
+        let deployed = self.stores.registry.deploy(request).await?;
+        job.version = Some(deployed.version.version);
+        Ok(())
+    }
+
+    /// Runs the program.
+    async fn train(&self, kind: &Kind, folder: &Path) -> Result<(), Refusal> {
+        for old in [process::MODEL, process::METRICS] {
+            // None is there but after a crash.
+            let _ = tokio::fs::remove_file(folder.join(old)).await;
+        }
+        let mut running = process::start(&self.settings.binary, kind, folder, self.settings.confine)?;
+        let failed = |what: String| Err(Refusal::new(Code::Internal, what));
+        match running.ended().await.map_err(internal)? {
+            Some(0) => Ok(()),
+            Some(process::LATE) => failed(format!("it was not done after {}", kind.time)),
+            Some(code) if code > 128 => {
+                failed(format!("signal {} ended it: it may have taken too much memory", code - 128))
+            }
+            Some(code) => failed(format!("it ended with {code}")),
+            None => failed("it was killed".into()),
+        }
+    }
+
+    /// Hands a model over.
+    async fn stage(&self, path: &Path) -> Result<String, Refusal> {
+        let file = tokio::fs::File::open(path).await;
+        let file =
+            file.map_err(|_| Refusal::new(Code::Internal, "it ended well and wrote no model to $MANTLET_JOB_MODEL"))?;
+        let chunks = futures::stream::try_unfold(file, |mut file| async move {
+            let mut chunk = vec![0; 1 << 20];
+            let read = tokio::io::AsyncReadExt::read(&mut file, &mut chunk).await?;
+            chunk.truncate(read);
+            Ok::<_, std::io::Error>((read > 0).then(|| (bytes::Bytes::from(chunk), file)))
+        });
+        Ok(self.stores.artefacts.stage(chunks.boxed(), LARGEST).await?.id)
+    }
+}
+
+/// That there is no such job.
+fn unknown(name: &str, kinds: &Kinds) -> Refusal {
+    let known: Vec<&str> = kinds.keys().map(String::as_str).collect();
+    let there = if known.is_empty() { "there are none".to_owned() } else { format!("there are: {}", known.join(", ")) };
+    Refusal::new(Code::ManifestInvalid, format!("this node has no job `{name}`; {there}"))
+        .hint("who runs the node names jobs in a file, and the file by the setting trainer.jobs")
+}
+
+/// What a job says of itself: one JSON object, where it wrote one.
+async fn metrics(folder: &Path) -> Result<Option<serde_json::Value>, Refusal> {
+    let path = folder.join(process::METRICS);
+    let Ok(about) = tokio::fs::metadata(&path).await else { return Ok(None) };
+    if about.len() > METRICS {
+        return Err(internal(format!("its metrics are {} bytes, of {METRICS} at most", about.len())));
+    }
+    let bytes = tokio::fs::read(&path).await.map_err(internal)?;
+    let read = serde_json::from_slice(&bytes);
+    read.map(Some).map_err(|error| internal(format!("its metrics are no JSON: {error}")))
+}
+
+/// The last lines of a log.
+fn tail(path: &Path) -> Vec<String> {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    let read = || {
+        let mut file = std::fs::File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
+        let mut bytes = Vec::new();
+        file.take(TAIL).read_to_end(&mut bytes)?;
+        Ok::<_, std::io::Error>(bytes)
+    };
+    let bytes = read().unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines[lines.len().saturating_sub(LINES)..].to_vec()
+}

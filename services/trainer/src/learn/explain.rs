@@ -1,0 +1,118 @@
+//! Comes to a decision on a challenger once more, from the joined log alone: what both versions said, what each lost, and
+//! what the guard made of it.
+//!
+//! Versions that learn are taught all over, from the log's first entry on, so that takes as long as catching up does.
+
+use std::collections::BTreeMap;
+
+use rpc::{
+    orchestrator::ModelKey,
+    registry::{Select, VersionRecord},
+    trainer::Explanation,
+};
+use streaming::Model;
+use types::{Code, Refusal, Version, event::JOINED};
+
+use super::{
+    Stores,
+    contest::{Contest, Verdict},
+    group::{self, PAGE},
+};
+
+/// A decision that is come to again.
+struct Again {
+    model: ModelKey,
+    contest: Contest,
+    /// Both sides, where they learn.
+    learners: Option<[Model; 2]>,
+    verdicts: Vec<(u64, String)>,
+    /// The entry after the last that counts.
+    end: u64,
+}
+
+/// Why a challenger stands as it does.
+///
+/// # Errors
+/// `version_not_found` where it is no challenger; `conflict` where the log no longer holds what was decided on.
+pub(crate) async fn explain(stores: &Stores, key: &ModelKey, challenger: Version) -> Result<Explanation, Refusal> {
+    let contest = group::contest(stores, key, challenger).await?;
+    let recorded = contest.decided_on();
+    let records = records(stores, key).await?;
+    let record = |version: Version| {
+        let missing = || Refusal::new(Code::VersionNotFound, format!("version {version} of `{}` is no more", key.1));
+        records.get(&version).ok_or_else(missing)
+    };
+    let sides = [record(contest.champion)?, record(contest.challenger)?];
+    let learning = &sides[1].manifest.spec.learning;
+    let fresh = Contest::new([contest.champion, contest.challenger], contest.attempt, recorded.from, learning)?;
+    let learners = match sides.map(|side| side.manifest.is_streaming()) {
+        [true, true] => Some([Model::new(&sides[0].manifest)?, Model::new(&sides[1].manifest)?]),
+        _ => None,
+    };
+    let begin = if learners.is_some() { 0 } else { recorded.from };
+    let first = stores.streams.read(JOINED, begin, 1).await?.first().map_or(begin, |entry| entry.sequence);
+    if first > begin.max(1) {
+        let what = format!("the joined log begins with entry {first}: what was decided on is no longer kept");
+        return Err(Refusal::new(Code::Conflict, what).hint("gateway.keep and gateway.keep-bytes say how long it is"));
+    }
+    let again = Again { model: key.clone(), contest: fresh, learners, verdicts: Vec::new(), end: recorded.offset };
+    let Again { contest: fresh, verdicts, .. } = again.run(stores, begin).await?;
+    let evidence = if verdicts.is_empty() { fresh.evidence() } else { fresh.decided_on() };
+    let agrees = evidence == recorded;
+    Ok(Explanation { rollout: contest.report(&key.1), verdicts, evidence, agrees })
+}
+
+async fn records(stores: &Stores, (namespace, model): &ModelKey) -> Result<BTreeMap<Version, VersionRecord>, Refusal> {
+    let select = Select { namespace: namespace.clone(), model: Some(model.clone()) };
+    let versions = stores.registry.versions(select).await?;
+    Ok(versions
+        .into_iter()
+        .map(|mut record| {
+            record.manifest.metadata.namespace = Some(namespace.clone());
+            (record.version, record)
+        })
+        .collect())
+}
+
+impl Again {
+    async fn run(self, stores: &Stores, begin: u64) -> Result<Self, Refusal> {
+        let (mut again, mut next) = (self, begin);
+        while next < again.end {
+            let entries = stores.streams.read(JOINED, next, PAGE).await?;
+            let Some(last) = entries.last() else { break };
+            next = last.sequence + 1;
+            let end = again.end;
+            let work = tokio::task::spawn_blocking(move || {
+                entries.iter().filter(|entry| entry.sequence < end).for_each(|entry| again.take(entry));
+                again
+            });
+            again = work.await.map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
+        }
+        Ok(again)
+    }
+
+    fn take(&mut self, entry: &store::Entry) {
+        let verdict = match &mut self.learners {
+            None => group::compare(&mut self.contest, entry, &self.model).flatten(),
+            Some(learners) => group::lesson(entry, &self.model).and_then(|(example, row, truth)| {
+                let mut said = learners.iter_mut().map(|learner| {
+                    let answer = learner.predict(&row).ok()?;
+                    // What can't be learnt teaches nothing, here as there.
+                    let _ = learner.learn(&row, truth);
+                    Some(answer)
+                });
+                let said = [said.next()??, said.next()??];
+                let counts = entry.sequence >= self.contest.offset();
+                counts.then(|| self.contest.take(entry.sequence, &example, [&said[0], &said[1]], truth)).flatten()
+            }),
+        };
+        if let Some(verdict) = verdict {
+            let what = match verdict {
+                Verdict::Promote => "the challenger is to answer",
+                Verdict::Propose => "a person is to be asked",
+                Verdict::HandBack => "the champion is to answer again",
+            };
+            self.verdicts.push((entry.sequence, what.to_owned()));
+        }
+    }
+}
