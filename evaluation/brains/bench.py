@@ -1,6 +1,6 @@
 """Runs a bench of brains/online, one of its examples, and holds its figures against what is promised.
 
-Run: python bench.py --bench drift|guard|anomaly|calibration|forecast|regression --out target/bench/drift.json [--data DIR] [--quick]
+Run: python bench.py --bench drift|guard|promotion|anomaly|calibration|forecast|regression --out target/bench/drift.json [--data DIR] [--quick]
 
 README.md says what each measures.
 """
@@ -92,11 +92,14 @@ def regression(values: Values) -> list[dict]:
 BENCHES: dict[str, tuple[str, Callable[[Values], list[dict]] | None]] = {
     "drift": ("drift_bench", drift),
     "guard": ("guard_bench", None),
+    "promotion": ("promotion_bench", None),
     "anomaly": ("anomaly_bench", anomaly),
     "calibration": ("calibrate_bench", calibration),
     "forecast": ("forecast_bench", None),
     "regression": ("regress_bench", regression),
 }
+# Those whose example is not one of brains/online.
+PACKAGES = {"promotion": "mantlet-streaming"}
 # Scripts of peers.
 PEERS = {"anomaly": "peers.py", "regression": "regressors.py"}
 
@@ -104,10 +107,11 @@ PEERS = {"anomaly": "peers.py", "regression": "regressors.py"}
 def run(options: argparse.Namespace, example: str) -> dict:
     """What the example measured."""
     cargo = os.environ.get("CARGO", "cargo")
-    say(f"mantlet-online: cargo build --release --example {example}")
-    subprocess.run([cargo, "build", "--release", "--quiet", "-p", "mantlet-online", "--example", example], cwd=ROOT, check=True)
+    package = PACKAGES.get(options.bench, "mantlet-online")
+    say(f"{package}: cargo build --release --example {example}")
+    subprocess.run([cargo, "build", "--release", "--quiet", "-p", package, "--example", example], cwd=ROOT, check=True)
     command = [str(options.out.parents[1] / "release/examples" / example), "--out", str(options.out)]
-    if options.bench == "guard":
+    if options.bench in ("guard", "promotion"):
         command += ["--runs", str(QUICK_RUNS)] if options.quick else []
     elif options.bench == "forecast":
         command += ["--data", str(options.data)]
@@ -133,6 +137,7 @@ def peers(options: argparse.Namespace) -> list[dict]:
 TITLES = {
     "drift": "Drift detectors: run length and delay",
     "guard": "The guard: false promotions, power, hand-back",
+    "promotion": "Promotions: false ones, power, hand-back",
     "anomaly": "Anomaly scores beside their peers",
     "calibration": "Calibrated thresholds: false alarms, recall, attackers",
     "forecast": "Forecasts of load",

@@ -60,6 +60,8 @@ enum Name {
     Anomaly,
     /// False alarms of calibrated thresholds, and how far an attacker moves them.
     Calibration,
+    /// False and late promotions of versions, thousands of times over what the trainer decides by.
+    Promotion,
     /// Forecasts of load beside the last value and yesterday's.
     Forecast,
     /// Regressors of streams beside River's and plain rules.
@@ -82,7 +84,7 @@ impl Name {
             Self::Soak => ("soak", &[]),
             Self::Retrain => ("retrain", &[]),
             Self::Anomaly | Self::Regression => ("brains", &PYTHON),
-            Self::Drift | Self::Guard | Self::Calibration | Self::Forecast => ("brains", &[]),
+            Self::Drift | Self::Guard | Self::Promotion | Self::Calibration | Self::Forecast => ("brains", &[]),
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+pub use types::rollout::{Evidence, Stand};
 use types::{ModelName, Namespace, Timestamp, Version};
 
 use crate::registry::Snapshot;
@@ -180,6 +181,20 @@ pub struct VersionEvaluation {
     pub label_age_ms: Option<u64>,
     /// The figures: since the start, of the short and of the long window, and faded.
     pub figures: Value,
+    /// The same for each slice of the traffic, where the manifest names slices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slices: Vec<SliceEvaluation>,
+}
+
+/// How right a version was in a slice of the traffic.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SliceEvaluation {
+    /// The value of the input that makes the slice.
+    pub slice: String,
+    /// Rows with a label.
+    pub labelled: u64,
+    /// The figures.
+    pub figures: Value,
 }
 
 /// How many labels ended so, and why the last of them did.
@@ -190,43 +205,6 @@ pub struct LabelCount {
     /// The last one, and what was wrong with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<String>,
-}
-
-/// How a challenger of a model stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Stand {
-    /// It is compared with the champion.
-    Judging,
-    /// It is proven to be better, and a person is asked.
-    Proposed,
-    /// It answers.
-    Promoted,
-    /// It answered, became worse, and the champion answers again.
-    HandedBack,
-    /// A person said no.
-    Rejected,
-}
-
-/// What speaks for a challenger.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Evidence {
-    /// The first entry of the joined log that counts, and the one after the last.
-    pub from: u64,
-    /// See `from`.
-    pub offset: u64,
-    /// Examples that both answered before they learnt them.
-    pub labels: u64,
-    /// What the champion lost a label, 0 … 1: half of the Brier score, or its error as e / (e + s).
-    pub champion_loss: f64,
-    /// What the challenger lost.
-    pub challenger_loss: f64,
-    /// The logarithm of its wealth, while it is not proven.
-    pub log_wealth: Option<f64>,
-    /// What that must reach.
-    pub needed: Option<f64>,
-    /// The probability with which one that is not better is promoted.
-    pub alpha: f64,
 }
 
 /// A champion and a challenger of a model.

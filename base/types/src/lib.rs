@@ -11,6 +11,7 @@ pub mod manifest;
 pub mod quantity;
 pub mod quota;
 pub mod refusal;
+pub mod rollout;
 pub mod tensor;
 
 pub use id::{CallerName, Digest, ModelName, Namespace, PredictionId, Role, SecretName, Timestamp, Version};

@@ -4,6 +4,7 @@
 //! release: a field that does not act yet is accepted at its default and refused at any other value, so that a
 //! manifest never promises what nobody does.
 
+mod check;
 mod learning;
 mod upstream;
 
@@ -395,6 +396,8 @@ pub enum Autonomy {
     Act,
 }
 
+/// The most slices that traffic may have.
+const MAX_SLICES: usize = 32;
 /// The most replicas a manifest may ask for.
 const MAX_REPLICAS: u32 = 64;
 
@@ -490,12 +493,7 @@ impl Manifest {
                 return wrong(format!("spec.inputs `{}`: a dimension is at least 0, or -1 for any", input.name));
             }
         }
-        if let Some(train) = &self.spec.learning.train {
-            self.check_train(train)?;
-        }
-        if self.spec.learning.horizon.is_some_and(|horizon| horizon.0.is_zero()) {
-            return wrong("spec.learning.horizon is more than 0s: no label comes sooner than its prediction".into());
-        }
+        self.check_learning()?;
         if scale.min > MAX_REPLICAS || scale.max.is_some_and(|max| max > MAX_REPLICAS || max < scale.min.max(1)) {
             return wrong(format!("spec.scale: 0 ≤ min ≤ max ≤ {MAX_REPLICAS}, and max at least 1"));
         }
@@ -514,55 +512,11 @@ impl Manifest {
         Ok(())
     }
 
-    fn check_train(&self, train: &Train) -> Result<(), Refusal> {
-        let wrong = |what: &str| Err(Refusal::new(Code::ManifestInvalid, format!("spec.learning.train: {what}")));
-        if !matches!(self.spec.source, Source::Onnx(_)) {
-            return wrong("a model that learns by itself, or that another server holds, is not trained by a job");
-        }
-        if !self.is_judged() || self.spec.capture.input != CaptureInput::Features {
-            return wrong(
-                "a job learns from labels and from what was asked: set spec.task, and spec.capture.input to features",
-            );
-        }
-        if self.spec.learning.promote == Promote::Off {
-            return wrong("what a job makes has to prove itself: set spec.learning.promote to automatic or suggest");
-        }
-        let known = |name: &str| self.spec.inputs.iter().any(|input| input.name == name);
-        let unknown = train.only.keys().find(|name| !self.spec.inputs.is_empty() && !known(name));
-        if let Some(unknown) = unknown {
-            return wrong(&format!("only: spec.inputs names no `{unknown}`"));
-        }
-        if train.job.is_empty() || train.least == 0 {
-            return wrong("job is a name, and least at least 1");
-        }
-        Ok(())
-    }
-
-    /// Refuses what this release does not do, naming the first such field.
-    ///
-    /// # Errors
-    /// `not_supported_yet`.
-    pub fn refuse_unsupported(&self) -> Result<(), Refusal> {
-        let spec = &self.spec;
-        let field = if matches!(spec.source, Source::Bundle(_)) {
-            "spec.source: `bundle`"
-        } else if spec.slo.availability.is_some() {
-            "spec.slo.availability"
-        } else if spec.scale.min == 0 {
-            "spec.scale.min: 0"
-        } else if spec.rollout != Rollout::default() {
-            "spec.rollout"
-        } else if spec.learning.retrain != Retrain::Never && spec.learning.train.is_none() {
-            "spec.learning.retrain without spec.learning.train"
-        } else if (spec.learning.promote, spec.learning.season) != (Promote::Off, None) && !self.is_judged() {
-            "spec.learning.promote of a model whose answers labels can't judge: see spec.task and spec.capture"
-        } else if spec.protection != Protection::default() {
-            "spec.protection"
-        } else {
-            return Ok(());
-        };
-        Err(Refusal::new(Code::NotSupportedYet, format!("this release does not act on {field}"))
-            .hint("leave the field out, or set it to its default"))
+    /// Values of the input by which traffic is sliced; none where it is not.
+    pub fn slices(&self) -> &[String] {
+        let slice = self.spec.learning.slice.as_ref();
+        let input = slice.and_then(|name| self.spec.inputs.iter().find(|input| input.name == *name));
+        input.map(|input| input.categories.as_slice()).unwrap_or_default()
     }
 
     /// Whether the model learns from labels while it answers.

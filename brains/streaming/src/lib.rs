@@ -5,10 +5,15 @@
 //! it: the same state answers the same, bit for bit. A row is what a caller sent ([`Row`]), so that what is learnt is what
 //! was served.
 //!
+//! Versions of a model are compared by a [`Contest`]: what each lost with every label, and what the guard makes of it.
+//!
 //! Does not know about: where snapshots are kept, who signs them, when to learn, clocks.
 
+mod contest;
+pub mod kept;
 mod model;
 mod row;
 
+pub use contest::{Contest, Seen, Verdict};
 pub use model::{Answer, Model, Truth};
-pub use row::{Cell, Row, columns, row};
+pub use row::{Cell, Row, columns, row, slice};

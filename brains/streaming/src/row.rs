@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use online::Value;
 use serde::{Deserialize, Serialize};
-use types::{Code, DataType, Refusal, Tensor, manifest::Input};
+use types::{Code, DataType, Manifest, Refusal, Tensor, manifest::Input};
 
 /// One row, the columns of all inputs in the manifest's order.
 pub type Row = Vec<Cell>;
@@ -61,6 +61,20 @@ pub(crate) fn rows(inputs: &[Input], tensors: &[Tensor]) -> Result<Vec<Row>, Ref
 pub fn row(inputs: &[Input], tensors: &[Tensor], index: usize) -> Result<Row, Refusal> {
     let rows = range(inputs, tensors, index..index.saturating_add(1))?;
     rows.into_iter().next().ok_or_else(|| Refusal::new(Code::InputMismatch, format!("there is no row {index}")))
+}
+
+/// The slice of the traffic that a row belongs to, as a manifest says; none where it says nothing, or the value is no slice.
+pub fn slice(manifest: &Manifest, row: &[Cell]) -> Option<u16> {
+    let name = manifest.spec.learning.slice.as_ref()?;
+    let mut before = 0;
+    for input in &manifest.spec.inputs {
+        if input.name == *name {
+            let Cell::Word(word) = row.get(before)? else { return None };
+            return u16::try_from(manifest.slices().iter().position(|value| value == word)?).ok();
+        }
+        before += columns(input);
+    }
+    None
 }
 
 fn range(inputs: &[Input], tensors: &[Tensor], range: Range<usize>) -> Result<Vec<Row>, Refusal> {

@@ -17,7 +17,7 @@ const TOLD: usize = 50;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Contributors {
     /// Nothing before the first.
-    #[serde(with = "crate::kept::maybe")]
+    #[serde(with = "streaming::kept::maybe")]
     peers: Option<Peers>,
     /// Names of those that are remembered.
     names: BTreeMap<u64, String>,

@@ -20,7 +20,7 @@ const WHOLE: f64 = 4.0;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Errors {
     /// ADWIN (Bifet and Gavaldà, SDM 2007) over what each answer lost, 0 … 1; nothing before the first.
-    #[serde(with = "crate::kept::maybe")]
+    #[serde(with = "streaming::kept::maybe")]
     adwin: Option<Adwin>,
     /// The usual error of a regression.
     scale: f64,

@@ -128,7 +128,10 @@ fn example(label: &Feedback, found: &Found, manifest: Option<&Manifest>) -> Resu
         let answer = answer(task, &copy.output.kept(), row).ok()?;
         Some(Copied { version: copy.version?, answer: answer.into() })
     };
-    let learns = manifest.filter(|manifest| manifest.is_streaming() || manifest.spec.learning.train.is_some());
+    let learns = manifest.filter(|manifest| {
+        let learning = &manifest.spec.learning;
+        manifest.is_streaming() || learning.train.is_some() || learning.slice.is_some()
+    });
     // Where not all of it was kept, the row is judged, and not learnt.
     let features =
         learns.and_then(|manifest| streaming::row(&manifest.spec.inputs, &prediction.input.whole()?, row).ok());

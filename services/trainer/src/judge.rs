@@ -10,7 +10,7 @@ use online::{
 };
 use rpc::{
     orchestrator::ModelKey,
-    trainer::{Contributor, LabelCount, VersionAlarm, VersionEvaluation},
+    trainer::{Contributor, LabelCount, SliceEvaluation, VersionAlarm, VersionEvaluation},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -48,6 +48,10 @@ struct Judge {
     ages: VecDeque<u64>,
     /// Whether it errs more than before.
     errors: Errors,
+    /// How right it was in each slice of the traffic, and how many labels that has.
+    slices: BTreeMap<u16, (u64, Figures)>,
+    /// What the slices are called.
+    names: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -61,9 +65,12 @@ impl Judged {
     /// only a version's first example needs it.
     pub(crate) fn take(&mut self, example: &Example, manifest: Option<&Manifest>) -> bool {
         let suspected = self.contributors.take(example);
+        let slice = manifest.zip(example.features.as_ref()).and_then(|(manifest, row)| streaming::slice(manifest, row));
         let taken = match self.versions.entry(example.version) {
-            Entry::Occupied(known) => known.into_mut().take(example),
-            Entry::Vacant(place) => Judge::new(example, manifest).and_then(|judge| place.insert(judge).take(example)),
+            Entry::Occupied(known) => known.into_mut().take(example, slice),
+            Entry::Vacant(place) => {
+                Judge::new(example, manifest).and_then(|judge| place.insert(judge).take(example, slice))
+            }
         };
         while self.versions.len() > VERSIONS {
             self.versions.pop_first();
@@ -153,6 +160,7 @@ impl Judge {
     fn new(example: &Example, manifest: Option<&Manifest>) -> Result<Self, String> {
         let task = manifest.and_then(|manifest| manifest.spec.task.as_ref());
         let classes = task.map(|task| task.classes.clone()).unwrap_or_default();
+        let names = manifest.map(|manifest| manifest.slices().to_vec()).unwrap_or_default();
         let figures = match &example.answer {
             Said::Number(_) => {
                 Numbers::new(Settings::default(), 0.5).map(|numbers| Figures::Numbers(Box::new(numbers)))
@@ -171,21 +179,21 @@ impl Judge {
             }
         };
         let figures = figures.map_err(|error| error.to_string())?;
-        Ok(Self { figures, classes, labelled: 0, ages: VecDeque::new(), errors: Errors::default() })
+        let (slices, errors) = (BTreeMap::new(), Errors::default());
+        Ok(Self { figures, classes, labelled: 0, ages: VecDeque::new(), errors, slices, names })
     }
 
-    fn take(&mut self, example: &Example) -> Result<(), String> {
-        match (&mut self.figures, &example.answer, &example.truth) {
-            (Figures::Classes(judge), Said::Probabilities(said), Said::Class(class)) => {
-                judge.observe(Answer::Probabilities(said), *class)
-            }
-            (Figures::Classes(judge), Said::Class(said), Said::Class(class)) => {
-                judge.observe(Answer::Class(*said), *class)
-            }
-            (Figures::Numbers(judge), Said::Number(said), Said::Number(number)) => judge.observe(*said, *number),
-            _ => return Err("the answer is of another kind than those before".into()),
+    fn take(&mut self, example: &Example, slice: Option<u16>) -> Result<(), String> {
+        self.figures.take(example)?;
+        if let Some(slice) = slice {
+            let fresh = || self.figures.fresh().map(|figures| (0, figures));
+            let known = match self.slices.entry(slice) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => place.insert(fresh()?),
+            };
+            known.0 += 1;
+            known.1.take(example)?;
         }
-        .map_err(|error| error.to_string())?;
         self.errors.take(example);
         self.labelled += 1;
         let age = example.received.since(example.at).as_millis();
@@ -199,9 +207,14 @@ impl Judge {
     fn report(&self, version: Version) -> VersionEvaluation {
         let mut ages: Vec<u64> = self.ages.iter().copied().collect();
         ages.sort_unstable();
-        let (kind, figures) = match &self.figures {
-            Figures::Classes(judge) => ("classification", json!(judge.report())),
-            Figures::Numbers(judge) => ("regression", json!(judge.report())),
+        let kind = match &self.figures {
+            Figures::Classes(_) => "classification",
+            Figures::Numbers(_) => "regression",
+        };
+        let slice = |(slice, (labelled, figures)): (&u16, &(u64, Figures))| SliceEvaluation {
+            slice: self.names.get(usize::from(*slice)).cloned().unwrap_or_default(),
+            labelled: *labelled,
+            figures: figures.report(),
         };
         VersionEvaluation {
             version,
@@ -209,7 +222,60 @@ impl Judge {
             classes: self.classes.clone(),
             labelled: self.labelled,
             label_age_ms: ages.get(ages.len() / 2).copied(),
-            figures,
+            figures: self.figures.report(),
+            slices: self.slices.iter().map(slice).collect(),
+        }
+    }
+}
+
+impl Figures {
+    fn take(&mut self, example: &Example) -> Result<(), String> {
+        match (self, &example.answer, &example.truth) {
+            (Self::Classes(judge), Said::Probabilities(said), Said::Class(class)) => {
+                judge.observe(Answer::Probabilities(said), *class)
+            }
+            (Self::Classes(judge), Said::Class(said), Said::Class(class)) => {
+                judge.observe(Answer::Class(*said), *class)
+            }
+            (Self::Numbers(judge), Said::Number(said), Said::Number(number)) => judge.observe(*said, *number),
+            _ => return Err("the answer is of another kind than those before".into()),
+        }
+        .map_err(|error| error.to_string())
+    }
+
+    /// As these were in the beginning.
+    fn fresh(&self) -> Result<Self, String> {
+        match self {
+            Self::Classes(judge) => judge.fresh().map(|judge| Self::Classes(Box::new(judge))),
+            Self::Numbers(judge) => judge.fresh().map(|judge| Self::Numbers(Box::new(judge))),
+        }
+        .map_err(|error| error.to_string())
+    }
+
+    fn report(&self) -> serde_json::Value {
+        match self {
+            Self::Classes(judge) => json!(judge.report()),
+            Self::Numbers(judge) => json!(judge.report()),
+        }
+    }
+
+    fn save(&self) -> String {
+        BASE64_STANDARD.encode(match self {
+            Self::Classes(judge) => judge.save(),
+            Self::Numbers(judge) => judge.save(),
+        })
+    }
+
+    fn load(text: &str) -> Result<Self, Refusal> {
+        let unreadable =
+            |why: String| Refusal::new(Code::StorageUnavailable, format!("an evaluation can't be read: {why}"));
+        let bytes = BASE64_STANDARD.decode(text).map_err(|error| unreadable(error.to_string()))?;
+        match Classes::load(&bytes) {
+            Ok(classes) => Ok(Self::Classes(Box::new(classes))),
+            Err(_) => {
+                let numbers = Numbers::load(&bytes).map_err(|error| unreadable(error.to_string()))?;
+                Ok(Self::Numbers(Box::new(numbers)))
+            }
         }
     }
 }
@@ -233,6 +299,10 @@ struct KeptVersion {
     errors: Errors,
     /// A snapshot in base64, of which kind it says itself.
     figures: String,
+    #[serde(default)]
+    slices: BTreeMap<u16, (u64, String)>,
+    #[serde(default)]
+    names: Vec<String>,
 }
 
 impl Kept {
@@ -243,10 +313,13 @@ impl Kept {
             labelled: judge.labelled,
             ages: judge.ages.clone(),
             errors: judge.errors.clone(),
-            figures: BASE64_STANDARD.encode(match &judge.figures {
-                Figures::Classes(judge) => judge.save(),
-                Figures::Numbers(judge) => judge.save(),
-            }),
+            figures: judge.figures.save(),
+            slices: judge
+                .slices
+                .iter()
+                .map(|(slice, (labelled, figures))| (*slice, (*labelled, figures.save())))
+                .collect(),
+            names: judge.names.clone(),
         };
         Self {
             versions: judged.versions.iter().map(one).collect(),
@@ -259,18 +332,12 @@ impl Kept {
     /// `storage_unavailable` when a snapshot can't be read.
     pub(crate) fn judged(self) -> Result<Judged, Refusal> {
         let one = |kept: KeptVersion| {
-            let unreadable =
-                |why: String| Refusal::new(Code::StorageUnavailable, format!("an evaluation can't be read: {why}"));
-            let bytes = BASE64_STANDARD.decode(&kept.figures).map_err(|error| unreadable(error.to_string()))?;
-            let figures = match Classes::load(&bytes) {
-                Ok(classes) => Figures::Classes(Box::new(classes)),
-                Err(_) => {
-                    let numbers = Numbers::load(&bytes).map_err(|error| unreadable(error.to_string()))?;
-                    Figures::Numbers(Box::new(numbers))
-                }
-            };
-            let KeptVersion { version, classes, labelled, ages, errors, .. } = kept;
-            Ok((version, Judge { figures, classes, labelled, ages, errors }))
+            let KeptVersion { version, classes, labelled, ages, errors, figures, slices, names } = kept;
+            let figures = Figures::load(&figures)?;
+            let slice =
+                |(slice, (labelled, figures)): (u16, (u64, String))| Ok((slice, (labelled, Figures::load(&figures)?)));
+            let slices = slices.into_iter().map(slice).collect::<Result<_, Refusal>>()?;
+            Ok((version, Judge { figures, classes, labelled, ages, errors, slices, names }))
         };
         let versions = self.versions.into_iter().map(one).collect::<Result<_, Refusal>>()?;
         Ok(Judged { versions, labels: self.labels, contributors: self.contributors })

@@ -5,7 +5,6 @@
 //! at the log's first entry, so it knows what its predecessors were taught. Of a model learn its newest version, the one
 //! that answers, and those that did lately ([`group`]). Where the newest is to prove itself first, [`contest`] compares both.
 
-mod contest;
 pub(crate) mod explain;
 mod group;
 mod learner;

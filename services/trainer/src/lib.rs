@@ -15,7 +15,6 @@ pub mod jobs;
 mod join;
 mod joined;
 mod judge;
-mod kept;
 mod learn;
 #[cfg(test)]
 mod tests;

@@ -24,6 +24,10 @@ pub struct Learning {
     /// How late a label may come; 7d by default, and no later than its prediction is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub horizon: Option<Span>,
+    /// An input whose categories are slices of the traffic: how right versions are is told for each, and a challenger that is worse
+    /// in one of them is not promoted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slice: Option<String>,
     /// How a new version is made of what labels taught.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train: Option<Train>,

@@ -251,6 +251,14 @@ impl Classes {
         })
     }
 
+    /// One of the same kind that has seen nothing.
+    ///
+    /// # Errors
+    /// As [`Classes::new`].
+    pub fn fresh(&self) -> Result<Self> {
+        Self::new(self.settings.clone(), self.classes, self.positive.map(|class| class as usize))
+    }
+
     /// How many classes it tells apart.
     pub fn classes(&self) -> usize {
         self.classes

@@ -126,6 +126,14 @@ impl Numbers {
         Ok(Self { settings, level, last: None, all, recent, absolute })
     }
 
+    /// One of the same kind that has seen nothing.
+    ///
+    /// # Errors
+    /// As [`Numbers::new`].
+    pub fn fresh(&self) -> Result<Self> {
+        Self::new(self.settings.clone(), self.level)
+    }
+
     /// Takes in what was answered, and the number that it was. Numbers beyond ±10¹⁰⁰ count as that.
     ///
     /// # Errors

@@ -10,18 +10,19 @@ use rpc::{
     registry::{Select, VersionRecord},
     trainer::Explanation,
 };
-use streaming::Model;
-use types::{Code, Refusal, Version, event::JOINED};
+use streaming::{Contest, Model, Verdict};
+use types::{Code, Manifest, Refusal, Version, event::JOINED};
 
 use super::{
     Stores,
-    contest::{Contest, Verdict},
     group::{self, PAGE},
 };
 
 /// A decision that is come to again.
 struct Again {
     model: ModelKey,
+    /// The challenger's.
+    manifest: Manifest,
     contest: Contest,
     /// Both sides, where they learn.
     learners: Option<[Model; 2]>,
@@ -43,8 +44,9 @@ pub(crate) async fn explain(stores: &Stores, key: &ModelKey, challenger: Version
         records.get(&version).ok_or_else(missing)
     };
     let sides = [record(contest.champion)?, record(contest.challenger)?];
-    let learning = &sides[1].manifest.spec.learning;
-    let fresh = Contest::new([contest.champion, contest.challenger], contest.attempt, recorded.from, learning)?;
+    let manifest = &sides[1].manifest;
+    let terms = (&manifest.spec.learning, group::slices(manifest));
+    let fresh = Contest::new([contest.champion, contest.challenger], contest.attempt, recorded.from, terms)?;
     let learners = match sides.map(|side| side.manifest.is_streaming()) {
         [true, true] => Some([Model::new(&sides[0].manifest)?, Model::new(&sides[1].manifest)?]),
         _ => None,
@@ -55,11 +57,12 @@ pub(crate) async fn explain(stores: &Stores, key: &ModelKey, challenger: Version
         let what = format!("the joined log begins with entry {first}: what was decided on is no longer kept");
         return Err(Refusal::new(Code::Conflict, what).hint("gateway.keep and gateway.keep-bytes say how long it is"));
     }
-    let again = Again { model: key.clone(), contest: fresh, learners, verdicts: Vec::new(), end: recorded.offset };
+    let (model, manifest) = (key.clone(), manifest.clone());
+    let again = Again { model, manifest, contest: fresh, learners, verdicts: Vec::new(), end: recorded.offset };
     let Again { contest: fresh, verdicts, .. } = again.run(stores, begin).await?;
     let evidence = if verdicts.is_empty() { fresh.evidence() } else { fresh.decided_on() };
     let agrees = evidence == recorded;
-    Ok(Explanation { rollout: contest.report(&key.1), verdicts, evidence, agrees })
+    Ok(Explanation { rollout: group::report(&contest, key), verdicts, evidence, agrees })
 }
 
 async fn records(stores: &Stores, (namespace, model): &ModelKey) -> Result<BTreeMap<Version, VersionRecord>, Refusal> {
@@ -93,7 +96,7 @@ impl Again {
 
     fn take(&mut self, entry: &store::Entry) {
         let verdict = match &mut self.learners {
-            None => group::compare(&mut self.contest, entry, &self.model).flatten(),
+            None => group::compare(&mut self.contest, entry, (&self.model, &self.manifest)).flatten(),
             Some(learners) => group::lesson(entry, &self.model).and_then(|(example, row, truth)| {
                 let mut said = learners.iter_mut().map(|learner| {
                     let answer = learner.predict(&row).ok()?;
@@ -103,7 +106,9 @@ impl Again {
                 });
                 let said = [said.next()??, said.next()??];
                 let counts = entry.sequence >= self.contest.offset();
-                counts.then(|| self.contest.take(entry.sequence, &example, [&said[0], &said[1]], truth)).flatten()
+                let slice = streaming::slice(&self.manifest, &row);
+                let seen = group::seen(entry.sequence, &example, slice, truth);
+                counts.then(|| self.contest.take(&seen, [&said[0], &said[1]])).flatten()
             }),
         };
         if let Some(verdict) = verdict {

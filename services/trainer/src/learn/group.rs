@@ -10,16 +10,18 @@ use rpc::{
 };
 use serde::{Deserialize, Serialize};
 use store::{Collection, Entry as Stored, Expect, Write};
-use streaming::{Row, Truth};
+use streaming::{Contest, Row, Seen, Truth, Verdict};
 use tokio::time::Instant;
 use types::{Code, Manifest, Refusal, Version, event::JOINED, manifest::Promote};
 
 use super::{
     Stores,
-    contest::{Contest, Verdict},
     learner::{self, Learner},
 };
-use crate::joined::{Entry, Example};
+use crate::{
+    contributors,
+    joined::{Entry, Example},
+};
 
 /// Entries of the joined log that are taken in at a time.
 pub(super) const PAGE: u32 = 500;
@@ -204,7 +206,7 @@ impl Group {
             _ => return Ok(()),
         };
         let attempt = self.kept.attempts + 1;
-        let contest = Contest::new([current, *newest], attempt, from, &learning)?;
+        let contest = Contest::new([current, *newest], attempt, from, (&learning, slices(&record.manifest)))?;
         tracing::info!(model = %self.model.1, champion = %current, challenger = %newest, "a challenger is compared");
         self.kept = Kept { attempts: attempt, contest: Some(contest), verdict: None };
         self.dirty = true;
@@ -261,7 +263,7 @@ impl Group {
 
     /// Those who are up to date take entries in, together.
     fn take(&mut self, head: u64, entries: &[Stored]) {
-        let (model, kept, dirty) = (&self.model, &mut self.kept, &mut self.dirty);
+        let (model, kept, dirty, records) = (&self.model, &mut self.kept, &mut self.dirty, &self.records);
         let mut leaders: Vec<(&Version, &mut Learner)> =
             self.learners.iter_mut().filter(|(_, learner)| learner.offset() == head).collect();
         for entry in entries {
@@ -277,7 +279,9 @@ impl Group {
                         (answers.get(&contest.champion), answers.get(&contest.challenger))
                 {
                     *dirty = true;
-                    let verdict = contest.take(entry.sequence, &example, [champion, challenger], truth);
+                    let manifest = records.get(&contest.challenger).map(|record| &record.manifest);
+                    let slice = manifest.and_then(|manifest| streaming::slice(manifest, &row));
+                    let verdict = contest.take(&seen(entry.sequence, &example, slice, truth), [champion, challenger]);
                     kept.verdict = verdict.or(kept.verdict);
                 }
             }
@@ -288,8 +292,9 @@ impl Group {
     /// Versions that do not learn are compared by what was recorded of both.
     fn compare(&mut self, entries: &[Stored]) {
         let Some(contest) = &mut self.kept.contest else { return };
+        let Some(record) = self.records.get(&contest.challenger) else { return };
         for entry in entries {
-            if let Some(verdict) = compare(contest, entry, &self.model) {
+            if let Some(verdict) = compare(contest, entry, (&self.model, &record.manifest)) {
                 self.dirty = true;
                 self.kept.verdict = verdict.or(self.kept.verdict);
             }
@@ -471,7 +476,7 @@ impl Group {
             Say::Reject | Say::Undo => contest.reject(said),
         }
         let reason = format!("{}; {}", word.reason, contest.reason());
-        let report = contest.report(&self.model.1);
+        let rollout = report(contest, &self.model);
         if let Some(to) = to {
             let generation = stores.status(&self.model).await?.map_or(0, |status| status.generation);
             self.want(stores, to, action, &word.actor, reason, generation).await?;
@@ -479,7 +484,7 @@ impl Group {
         self.kept.verdict = None;
         self.dirty = true;
         self.keep(stores).await?;
-        Ok(report)
+        Ok(rollout)
     }
 
     /// What is told of the versions that learn, the newest first; `end` is the next entry of the joined log.
@@ -489,7 +494,7 @@ impl Group {
 
     /// How the challenger stands, if there is one.
     pub(super) fn rollout(&self) -> Option<Rollout> {
-        self.kept.contest.as_ref().map(|contest| contest.report(&self.model.1))
+        self.kept.contest.as_ref().map(|contest| report(contest, &self.model))
     }
 }
 
@@ -510,12 +515,42 @@ pub(super) async fn contest(stores: &Stores, model: &ModelKey, challenger: Versi
 }
 
 /// Has a contest take an entry in, by what was recorded of both sides; nothing where it does not tell of both.
-pub(super) fn compare(contest: &mut Contest, entry: &Stored, model: &ModelKey) -> Option<Option<Verdict>> {
+pub(super) fn compare(
+    contest: &mut Contest,
+    entry: &Stored,
+    (model, manifest): (&ModelKey, &Manifest),
+) -> Option<Option<Verdict>> {
     let example = example(entry, model)?;
     let truth = learner::truth(&example.truth)?;
     let said = |version| learner::answer(example.answer_of(version)?, truth);
     let (champion, challenger) = (said(contest.champion)?, said(contest.challenger)?);
-    Some(contest.take(entry.sequence, &example, [&champion, &challenger], truth))
+    let slice = example.features.as_ref().and_then(|row| streaming::slice(manifest, row));
+    Some(contest.take(&seen(entry.sequence, &example, slice, truth), [&champion, &challenger]))
+}
+
+/// A label, as a contest sees it.
+pub(super) fn seen(sequence: u64, example: &Example, slice: Option<u16>, truth: Truth) -> Seen {
+    let contributor = contributors::number(&example.contributor);
+    Seen { sequence, at: example.at, received: example.received, contributor, slice, truth }
+}
+
+/// Slices of the traffic, as many as a manifest names.
+pub(super) fn slices(manifest: &Manifest) -> u16 {
+    u16::try_from(manifest.slices().len()).unwrap_or(u16::MAX)
+}
+
+/// What is told of a contest.
+pub(super) fn report(contest: &Contest, (_, model): &ModelKey) -> Rollout {
+    Rollout {
+        model: model.clone(),
+        champion: contest.champion,
+        challenger: contest.challenger,
+        stand: contest.stand,
+        evidence: contest.evidence(),
+        decided: contest.decided().cloned(),
+        why: contest.why(),
+        word: contest.word().map(str::to_owned),
+    }
 }
 
 /// An example of this model in an entry of the joined log; nothing in an erased one.

@@ -127,7 +127,10 @@ impl Learner {
     pub(super) fn learn(&mut self, sequence: u64, example: &Example, row: &Row, truth: Truth) -> Option<Answer> {
         let answer = self.model.predict(row).ok()?;
         if sequence >= self.judged_to {
-            let judged = Example { version: self.version.2, answer: answer.clone().into(), ..example.clone() };
+            // Slices are found by what was asked.
+            let features = (!self.manifest.slices().is_empty()).then(|| row.clone());
+            let judged =
+                Example { version: self.version.2, answer: answer.clone().into(), features, ..example.clone() };
             self.judged.take(&judged, Some(&self.manifest));
             self.judged_to = sequence + 1;
         }

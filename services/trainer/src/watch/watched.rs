@@ -29,9 +29,9 @@ const ROWS: usize = 20;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Watched {
     manifest: Manifest,
-    #[serde(with = "crate::kept::maybe")]
+    #[serde(with = "streaming::kept::maybe")]
     inputs: Option<Inputs>,
-    #[serde(with = "crate::kept::maybe")]
+    #[serde(with = "streaming::kept::maybe")]
     answers: Option<Inputs>,
     /// When the last test of each found nothing.
     well: [Option<Timestamp>; 2],

@@ -1,0 +1,77 @@
+//! What a manifest may not say: what contradicts itself, and what this release does not do.
+
+use super::{CaptureInput, MAX_SLICES, Manifest, Promote, Protection, Retrain, Rollout, Source, Train};
+use crate::{Code, Refusal};
+
+impl Manifest {
+    pub(super) fn check_learning(&self) -> Result<(), Refusal> {
+        let wrong = |what: String| Err(Refusal::new(Code::ManifestInvalid, what));
+        if let Some(train) = &self.spec.learning.train {
+            self.check_train(train)?;
+        }
+        if let Some(slice) = &self.spec.learning.slice
+            && (self.slices().is_empty()
+                || self.slices().len() > MAX_SLICES
+                || self.spec.capture.input != CaptureInput::Features)
+        {
+            return wrong(format!(
+                "spec.learning.slice: `{slice}` is no input with 1 to {MAX_SLICES} categories, or spec.capture.input is not features"
+            ));
+        }
+        if self.spec.learning.horizon.is_some_and(|horizon| horizon.0.is_zero()) {
+            return wrong("spec.learning.horizon is more than 0s: no label comes sooner than its prediction".into());
+        }
+        Ok(())
+    }
+
+    fn check_train(&self, train: &Train) -> Result<(), Refusal> {
+        let wrong = |what: &str| Err(Refusal::new(Code::ManifestInvalid, format!("spec.learning.train: {what}")));
+        if !matches!(self.spec.source, Source::Onnx(_)) {
+            return wrong("a model that learns by itself, or that another server holds, is not trained by a job");
+        }
+        if !self.is_judged() || self.spec.capture.input != CaptureInput::Features {
+            return wrong(
+                "a job learns from labels and from what was asked: set spec.task, and spec.capture.input to features",
+            );
+        }
+        if self.spec.learning.promote == Promote::Off {
+            return wrong("what a job makes has to prove itself: set spec.learning.promote to automatic or suggest");
+        }
+        let known = |name: &str| self.spec.inputs.iter().any(|input| input.name == name);
+        let unknown = train.only.keys().find(|name| !self.spec.inputs.is_empty() && !known(name));
+        if let Some(unknown) = unknown {
+            return wrong(&format!("only: spec.inputs names no `{unknown}`"));
+        }
+        if train.job.is_empty() || train.least == 0 {
+            return wrong("job is a name, and least at least 1");
+        }
+        Ok(())
+    }
+
+    /// Refuses what this release does not do, naming the first such field.
+    ///
+    /// # Errors
+    /// `not_supported_yet`.
+    pub fn refuse_unsupported(&self) -> Result<(), Refusal> {
+        let spec = &self.spec;
+        let field = if matches!(spec.source, Source::Bundle(_)) {
+            "spec.source: `bundle`"
+        } else if spec.slo.availability.is_some() {
+            "spec.slo.availability"
+        } else if spec.scale.min == 0 {
+            "spec.scale.min: 0"
+        } else if spec.rollout != Rollout::default() {
+            "spec.rollout"
+        } else if spec.learning.retrain != Retrain::Never && spec.learning.train.is_none() {
+            "spec.learning.retrain without spec.learning.train"
+        } else if (spec.learning.promote, spec.learning.season) != (Promote::Off, None) && !self.is_judged() {
+            "spec.learning.promote of a model whose answers labels can't judge: see spec.task and spec.capture"
+        } else if spec.protection != Protection::default() {
+            "spec.protection"
+        } else {
+            return Ok(());
+        };
+        Err(Refusal::new(Code::NotSupportedYet, format!("this release does not act on {field}"))
+            .hint("leave the field out, or set it to its default"))
+    }
+}
