@@ -153,10 +153,10 @@ impl Peers {
             };
             self.contributors.insert(contributor, known);
         }
-        self.labels += 1;
+        self.labels = self.labels.saturating_add(1);
         let Some(known) = self.contributors.get_mut(&contributor) else { return Ok(false) };
-        known.labels += 1;
-        known.disagreed += u64::from(disagrees);
+        known.labels = known.labels.saturating_add(1);
+        known.disagreed = known.disagreed.saturating_add(u64::from(disagrees));
         known.last = self.labels;
         let said = f64::from(u8::from(disagrees));
         let own = known.cells.get(&class).copied().unwrap_or_default().faded(now, keep);
@@ -165,7 +165,8 @@ impl Peers {
         if !known.suspect && others.0 >= self.settings.least {
             // As if others had disagreed half a time more: nobody is held against a share of nothing.
             let share = ((others.1 + 0.5) / (others.0 + 1.0)).clamp(0.0, 1.0);
-            alarm = known.detector.observe(said - share - self.settings.margin)?;
+            // Where next to all disagree a wide margin would go below what a harm can be.
+            alarm = known.detector.observe((said - share - self.settings.margin).max(-1.0))?;
         }
         if alarm {
             known.suspect = true;
@@ -182,7 +183,7 @@ impl Peers {
             for cells in [&mut self.cells, &mut known.cells] {
                 let cell = cells.entry(class).or_default();
                 // The whole fades by one label at a time, its parts by as many as went by.
-                *cell = cell.faded(now + 1, keep);
+                *cell = cell.faded(now.saturating_add(1), keep);
                 cell.labels += 1.0;
                 cell.disagreed += said;
             }

@@ -11,6 +11,7 @@ use online::{
     drift, evaluate, evidence,
     forecast::Forecast,
     guard::{Guard, Switchback},
+    peers::Peers,
     registry::{Model, RegressorModel},
     share::FixedShare,
 };
@@ -85,7 +86,7 @@ macro_rules! rooms {
 }
 
 /// Everything that can be saved.
-const ROOMS: [Room; 47] = rooms! {
+const ROOMS: [Room; 48] = rooms! {
     Model, trials::classifier::<Model>, seeds::models();
     RegressorModel, trials::regressor::<RegressorModel>, seeds::regressors();
     Auto, trials::classifier::<Auto>, seeds::auto();
@@ -133,4 +134,5 @@ const ROOMS: [Room; 47] = rooms! {
     RegressionTree, trials::regressor::<RegressionTree>, seeds::regression_tree();
     evaluate::Classes, trials::judge_of_classes, seeds::judges_of_classes();
     evaluate::Numbers, trials::judge_of_numbers, seeds::judge_of_numbers();
+    Peers, trials::peers, seeds::peers();
 };

@@ -95,6 +95,15 @@ fn a_person_has_the_last_word() {
 }
 
 #[test]
+fn a_wide_margin_takes_labels_that_all_disagree() {
+    let mut peers = Peers::new(Settings { margin: 0.5, ..Settings::default() }).unwrap();
+    for label in 0..1_000 {
+        let who = label % 5;
+        assert_eq!(peers.observe(who, 0, who != 0 || label % 10 == 0), Ok(false), "{label}");
+    }
+}
+
+#[test]
 fn of_too_many_the_least_recent_are_forgotten() {
     let settings = Settings { remembered: 10, ..Settings::default() };
     let mut peers = Peers::new(settings).unwrap();

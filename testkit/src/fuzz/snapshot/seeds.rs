@@ -17,6 +17,7 @@ use online::{
     forest,
     guard::{self, Guard, Switchback},
     linear, logistic, neighbours,
+    peers::{self, Peers},
     registry::{Model, RegressorModel, RegressorSpec, Spec},
     share::FixedShare,
     transform::{
@@ -385,4 +386,18 @@ pub(super) fn judge_of_numbers() -> [evaluate::Numbers; 1] {
     let mut judge = evaluate::Numbers::new(settings, 0.5).expect("a judge");
     rows().for_each(|[_, word]| judge.observe(1.0, word).expect("numbers"));
     [judge]
+}
+
+pub(super) fn peers() -> [Peers; 2] {
+    let few = peers::Settings { least: 1.0, remembered: 3, ..peers::Settings::default() };
+    // The second finds who turns labels round at once, and forgets who labelled least recently.
+    [peers::Settings::default(), peers::Settings { run_length: 10.0, ..few }].map(|settings| {
+        let mut peers = Peers::new(settings).expect("peers");
+        for (turn, [_, word]) in rows().enumerate() {
+            let who = turn as u64 % 5;
+            peers.observe(who, word as u32, who == 4).expect("a label");
+        }
+        peers.distrust(0);
+        peers
+    })
 }
