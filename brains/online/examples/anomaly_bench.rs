@@ -11,13 +11,10 @@ use online::{
     },
 };
 
+#[expect(dead_code, reason = "other benches take the rest")]
 mod measure;
-use measure::{Arguments, Figures, Result, areas, files, number, table, timed, volume};
+use measure::{Arguments, Figures, Result, areas, files, number, pieces, table, timed};
 
-/// Rows at the beginning of a series that are learnt and not judged.
-const WARM_UP: usize = 500;
-/// Places around an event that count for it in part.
-const BUFFER: usize = 100;
 /// Values of the twin's windows.
 const WINDOW: usize = 32;
 
@@ -100,38 +97,23 @@ fn prequential<'a>(scorer: &mut dyn Scorer, rows: impl Iterator<Item = &'a Vec<f
     rows.map(step).collect()
 }
 
-/// Every series of every file: volume under the surface, of all and by file.
+/// Every series of every file: volume under the surface, its mean by file.
 fn all_series(arguments: &Arguments, figures: &mut Figures) -> Result<()> {
     for (case, path) in files(&arguments.data.join("anomaly"), |name| !name.starts_with("adbench_"))? {
-        let (header, rows) = table(&path)?;
-        let column = |name: &str| header.iter().position(|other| other == name);
-        let (series, label) = (column("series"), column("label").ok_or("a series without labels")?);
-        let left_out = ["series", "part", "t", "timestamp", "point", "changepoint", "label"];
-        let used: Vec<usize> = (0..header.len()).filter(|place| !left_out.contains(&header[*place].as_str())).collect();
-        let name = |row: &Vec<String>| series.map_or(String::new(), |place| row[place].clone());
-        let (mut total, mut twin, mut count, mut begin) = (0.0, 0.0, 0.0, 0);
-        let (mut rows_scored, mut seconds) = (0.0, 0.0);
-        while begin < rows.len() {
-            let end = begin + rows[begin..].iter().take_while(|row| name(row) == name(&rows[begin])).count();
-            let piece = &rows[begin..end];
-            let values: Vec<Vec<f64>> =
-                piece.iter().map(|row| used.iter().map(|place| number(&row[*place])).collect()).collect();
-            let labels: Vec<bool> = piece.iter().map(|row| number(&row[label]) > 0.0).collect();
-            let judged = WARM_UP.min(piece.len());
-            if labels[judged..].iter().any(|label| *label) {
-                let mut scorer = Series::new(used.len(), series::Settings::default())?;
-                let score = |row: &Vec<f64>| Ok(scorer.score_and_learn(row)?);
-                let (scores, time) = timed(|| values.iter().map(score).collect::<Result<Vec<f64>>>());
-                total += volume(&scores?[judged..], &labels[judged..], BUFFER);
-                twin += volume(&sliding_components(&values)[judged..], &labels[judged..], BUFFER);
-                (rows_scored, seconds) = (rows_scored + values.len() as f64, seconds + time.as_secs_f64());
-                count += 1.0;
-            }
-            begin = end;
+        let (mut total, mut twin, mut count) = (0.0, 0.0, 0.0);
+        let (mut rows, mut seconds) = (0.0, 0.0);
+        for piece in pieces(&path)?.iter().filter(|piece| piece.tells()) {
+            let mut scorer = Series::new(piece.rows[0].len(), series::Settings::default())?;
+            let score = |row: &Vec<f64>| Ok(scorer.score_and_learn(row)?);
+            let (scores, time) = timed(|| piece.rows.iter().map(score).collect::<Result<Vec<f64>>>());
+            total += piece.volume(&scores?);
+            twin += piece.volume(&sliding_components(&piece.rows));
+            (rows, seconds) = (rows + piece.rows.len() as f64, seconds + time.as_secs_f64());
+            count += 1.0;
         }
         if count > 0.0 {
             figures.add([&case, "ours series", "vus_pr", ""], total / count)?;
-            figures.add([&case, "ours series", "us_per_row", "µs"], seconds * 1e6 / rows_scored)?;
+            figures.add([&case, "ours series", "us_per_row", "µs"], seconds * 1e6 / rows)?;
             figures.add([&case, "sliding pca, all at once", "vus_pr", ""], twin / count)?;
         }
     }

@@ -108,6 +108,46 @@ pub(crate) fn number(cell: &str) -> f64 {
     cell.parse().unwrap_or(f64::NAN)
 }
 
+/// Rows at the beginning of a series that are learnt and not judged.
+const WARM_UP: usize = 500;
+/// Places around an event that count for it in part.
+const BUFFER: usize = 100;
+
+/// One series of a file, with what is strange in it.
+pub(crate) struct Piece {
+    pub(crate) name: String,
+    pub(crate) rows: Vec<Vec<f64>>,
+    labels: Vec<bool>,
+}
+
+impl Piece {
+    /// Whether anything after the warm-up is strange: else there is nothing to judge scores by.
+    pub(crate) fn tells(&self) -> bool {
+        self.labels.iter().skip(WARM_UP).any(|label| *label)
+    }
+
+    /// The volume of scores under the precision surface, after the warm-up.
+    pub(crate) fn volume(&self, scores: &[f64]) -> f64 {
+        volume(&scores[WARM_UP..], &self.labels[WARM_UP..], BUFFER)
+    }
+}
+
+/// The series of a file of them: rows that follow one another and have the same name.
+pub(crate) fn pieces(path: &Path) -> Result<Vec<Piece>> {
+    let (header, rows) = table(path)?;
+    let column = |name: &str| header.iter().position(|other| other == name);
+    let (series, label) = (column("series"), column("label").ok_or("a series without labels")?);
+    let left_out = ["series", "part", "t", "timestamp", "point", "changepoint", "label"];
+    let used: Vec<usize> = (0..header.len()).filter(|place| !left_out.contains(&header[*place].as_str())).collect();
+    let name = |row: &Vec<String>| series.map_or(String::new(), |place| row[place].clone());
+    let piece = |rows: &[Vec<String>]| Piece {
+        name: rows.first().map_or(String::new(), name),
+        rows: rows.iter().map(|row| used.iter().map(|place| number(&row[*place])).collect()).collect(),
+        labels: rows.iter().map(|row| number(&row[label]) > 0.0).collect(),
+    };
+    Ok(rows.chunk_by(|a, b| name(a) == name(b)).map(piece).collect())
+}
+
 /// The scores' places from the highest down, with ends of runs of equal ones.
 fn falling(scores: &[f64]) -> Vec<(usize, bool)> {
     let mut order: Vec<usize> = (0..scores.len()).collect();
@@ -144,7 +184,7 @@ pub(crate) fn areas(scores: &[f64], labels: &[bool]) -> (f64, f64, f64) {
 
 /// The volume under the surface of precision over recall, for labels that are widened by up to `buffer` places
 /// (Paparrizos et al., VLDB 2022): a mean over five widths, with 250 thresholds each.
-pub(crate) fn volume(scores: &[f64], labels: &[bool], buffer: usize) -> f64 {
+fn volume(scores: &[f64], labels: &[bool], buffer: usize) -> f64 {
     let order = falling(scores);
     let widths = [0, buffer / 4, buffer / 2, buffer * 3 / 4, buffer];
     widths.iter().map(|width| range_precision(&order, labels, *width)).sum::<f64>() / widths.len() as f64

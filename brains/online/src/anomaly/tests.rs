@@ -167,7 +167,7 @@ fn snapshots_go_on_and_hostile_ones_are_safe() {
     let ensemble = || Ensemble::new(4, settings.clone()).unwrap();
     goes_on(ensemble());
     is_safe(ensemble());
-    let settings = series::Settings { season: 24, window: 8, ensemble: settings.clone() };
+    let settings = series::Settings { season: 24, window: 8, ensemble: settings.clone(), ..Default::default() };
     let series = || Series::new(4, settings.clone()).unwrap();
     goes_on(series());
     is_safe(series());
@@ -193,6 +193,12 @@ fn sizes_outside_their_range_are_refused() {
     assert!(Loda::new(1, loda::Settings { window: 127, ..Default::default() }).is_err());
     assert!(Series::new(0, series::Settings::default()).is_err());
     assert!(Series::new(1, series::Settings { window: 51, ..Default::default() }).is_err());
+    for paces in [vec![], vec![0], vec![65], vec![1; 7]] {
+        assert!(Series::new(1, series::Settings { paces, ..Default::default() }).is_err());
+    }
+    for moment in [-0.1, 1.1, f64::NAN] {
+        assert!(Series::new(1, series::Settings { moment, ..Default::default() }).is_err());
+    }
     assert!(Series::new(1, series::Settings { season: 10_081, ..Default::default() }).is_err());
     assert!(Scaler::new(0, 0).is_err());
 }
@@ -246,7 +252,7 @@ proptest! {
         let loda = loda::Settings { window: 128, ..Default::default() };
         let settings = ensemble::Settings { half_space: trees, isolation: forest, loda };
         let mut ensemble = Ensemble::new(3, settings.clone()).unwrap();
-        let mut series = Series::new(3, series::Settings { season, window: 4, ensemble: settings }).unwrap();
+        let mut series = Series::new(3, series::Settings { season, window: 4, ensemble: settings, ..Default::default() }).unwrap();
         for row in rows.iter().filter(|row| !row.iter().any(|value| value.is_infinite())) {
             let of_ensemble = [ensemble.score(row), ensemble.score_and_learn(row)];
             let of_series = [series.score(row), series.score_and_learn(row)];

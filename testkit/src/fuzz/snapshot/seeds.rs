@@ -208,7 +208,13 @@ pub(super) fn scaled<T: Scorer>([one]: [T; 1]) -> [anomaly::Scaled<T>; 1] {
 }
 
 pub(super) fn series() -> [anomaly::Series; 1] {
-    let settings = anomaly::series::Settings { season: 8, window: 4, ensemble: small() };
+    let settings = anomaly::series::Settings {
+        season: 8,
+        window: 4,
+        paces: vec![1, 2],
+        ensemble: small(),
+        ..anomaly::series::Settings::default()
+    };
     scorer(anomaly::Series::new(1, settings))
 }
 

@@ -23,15 +23,24 @@ pub(super) struct Lags {
     window: usize,
     seen: u64,
     mean: Vec<f64>,
-    /// The lower triangle, row by row.
+    /// The lower triangle, column by column, so that what is done to a column is done to values side by side.
     covariance: Vec<f64>,
     /// Its factor; empty before the first factorisation.
     factor: Vec<f64>,
 }
 
-/// Where row `i` of a lower triangle begins.
-fn begin(row: usize) -> usize {
-    row * (row + 1) / 2
+/// Cells of a lower triangle.
+fn cells(window: usize) -> usize {
+    window * (window + 1) / 2
+}
+
+/// The columns of a lower triangle, each from its diagonal down.
+fn columns(mut triangle: &[f64], window: usize) -> impl Iterator<Item = &[f64]> {
+    (1..=window).rev().map_while(move |height| {
+        let (column, rest) = triangle.split_at_checked(height)?;
+        triangle = rest;
+        Some(column)
+    })
 }
 
 impl Lags {
@@ -41,9 +50,19 @@ impl Lags {
             window,
             seen: 0,
             mean: vec![0.0; window],
-            covariance: vec![0.0; begin(window)],
-            factor: Vec::with_capacity(begin(window)),
+            covariance: vec![0.0; cells(window)],
+            factor: Vec::with_capacity(cells(window)),
         }
+    }
+
+    /// Values of a window.
+    pub(super) fn window(&self) -> usize {
+        self.window
+    }
+
+    /// Whether any distance is known yet.
+    pub(super) fn knows(&self) -> bool {
+        !self.factor.is_empty()
     }
 
     /// The window that ends with `value`, less the mean.
@@ -57,39 +76,43 @@ impl Lags {
 
     /// The squared distance along all principal components, in units of what is usual; 0 before there are any.
     pub(super) fn distance(&self, before: &[f64], value: f64) -> f64 {
-        if self.factor.is_empty() {
-            return 0.0;
-        }
         // Solves L z = x from the top; z has the distances, all in units of their deviation.
-        let mut z = self.apart(before, value);
+        let mut apart = self.apart(before, value);
+        let mut rest = apart.as_mut_slice();
         let mut total = 0.0;
-        for row in 0..self.window {
-            let Some((diagonal, left)) = self.factor.get(begin(row)..begin(row + 1)).and_then(<[f64]>::split_last)
-            else {
+        for column in columns(&self.factor, self.window) {
+            let (Some((diagonal, below)), Some((own, after))) = (column.split_first(), rest.split_first_mut()) else {
                 break;
             };
-            let known: f64 = left.iter().zip(&z).map(|(factor, z)| factor * z).sum();
-            let Some(own) = z.get_mut(row) else { break };
-            *own = (*own - known) / diagonal;
-            total += *own * *own;
+            let z = *own / diagonal;
+            total += z * z;
+            for (after, factor) in after.iter_mut().zip(below) {
+                *after -= factor * z;
+            }
+            rest = after;
         }
         // The lesser of something that is no number and a number is the number.
         (total / self.window as f64).min(FARTHEST)
     }
 
-    pub(super) fn learn(&mut self, before: &[f64], value: f64) {
-        let weight = (FAR / self.distance(before, value).max(FAR)).max(0.01);
+    /// Learns the window that ends with `value`, whose distance is known.
+    pub(super) fn learn(&mut self, before: &[f64], value: f64, distance: f64) {
+        let weight = (FAR / distance.max(FAR)).max(0.01);
         self.seen = self.seen.saturating_add(1);
         let fresh = weight / (self.seen as f64).min(HORIZON);
         let apart = self.apart(before, value);
         for (mean, apart) in self.mean.iter_mut().zip(&apart) {
             *mean += fresh * apart;
         }
-        let mut cells = self.covariance.iter_mut();
-        for (row, own) in apart.iter().enumerate().take(self.window) {
-            for (cell, other) in cells.by_ref().take(row + 1).zip(&apart) {
-                *cell = (1.0 - fresh) * (*cell + fresh * own * other);
+        let mut rest = self.covariance.as_mut_slice();
+        for column in 0..self.window {
+            let Some((own, after)) = rest.split_at_mut_checked(self.window - column) else { break };
+            let by = apart.get(column..).unwrap_or_default();
+            let scale = fresh * by.first().copied().unwrap_or(0.0);
+            for (cell, other) in own.iter_mut().zip(by) {
+                *cell = (1.0 - fresh) * (*cell + scale * other);
             }
+            rest = after;
         }
         if self.seen.is_multiple_of(STEP) && self.seen >= 2 * self.window as u64 {
             self.factorise();
@@ -98,24 +121,27 @@ impl Lags {
 
     /// Cholesky's factorisation of the covariance with its ridge, which makes it positive definite.
     fn factorise(&mut self) {
-        let diagonal = (0..self.window).filter_map(|row| self.covariance.get(begin(row) + row)).sum::<f64>();
+        let diagonal = columns(&self.covariance, self.window).filter_map(<[f64]>::first).sum::<f64>();
         let ridge = (diagonal / self.window as f64 * RIDGE).max(1e-9);
         self.factor.clear();
         self.factor.extend_from_slice(&self.covariance);
-        for row in 0..self.window {
-            let (above, rest) = self.factor.split_at_mut(begin(row));
-            for column in 0..=row {
-                let Some((done, own)) = rest.split_at_mut_checked(column) else { return };
-                let other = above.get(begin(column)..begin(column + 1)).unwrap_or_default();
-                let Some(cell) = own.first_mut() else { return };
-                if column == row {
-                    let known: f64 = done.iter().map(|x| x * x).sum();
-                    *cell = (*cell + ridge - known).max(ridge * 1e-3).sqrt();
-                } else {
-                    let known: f64 = done.iter().zip(other).map(|(x, y)| x * y).sum();
-                    *cell = (*cell - known) / other.last().copied().unwrap_or(1.0);
+        let mut rest = self.factor.as_mut_slice();
+        for height in (1..=self.window).rev() {
+            let Some((column, after)) = rest.split_at_mut_checked(height) else { return };
+            let Some((own, below)) = column.split_first_mut() else { return };
+            *own = (*own + ridge).max(ridge * 1e-3).sqrt();
+            below.iter_mut().for_each(|cell| *cell /= *own);
+            // What this column explains is taken off all after it.
+            let mut later = &mut *after;
+            let mut below = &*below;
+            while let Some((first, _)) = below.split_first() {
+                let Some((next, others)) = later.split_at_mut_checked(below.len()) else { return };
+                for (cell, factor) in next.iter_mut().zip(below) {
+                    *cell -= first * factor;
                 }
+                (later, below) = (others, below.get(1..).unwrap_or_default());
             }
+            rest = after;
         }
     }
 
@@ -125,13 +151,13 @@ impl Lags {
     }
 
     pub(super) fn sound(&self, window: usize) -> bool {
-        let cells = begin(window);
+        let cells = cells(window);
         let sizes =
             self.window == window && window <= LONGEST && self.mean.len() == window && self.covariance.len() == cells;
         let factor = self.factor.is_empty() || self.factor.len() == cells;
         let numbers = self.mean.iter().chain(&self.covariance).chain(&self.factor).all(|value| value.abs() <= 1e9);
-        let diagonal = |row: usize| self.factor.get(begin(row) + row).is_none_or(|own| *own >= 1e-7);
-        sizes && factor && numbers && (0..window).all(diagonal)
+        let mut diagonal = columns(&self.factor, window).filter_map(<[f64]>::first);
+        sizes && factor && numbers && diagonal.all(|own| *own >= 1e-7)
     }
 }
 
@@ -148,7 +174,7 @@ mod tests {
         let mut last = random.normal();
         for _ in 0..20_000 {
             let value = 0.8 * last + 0.6 * random.normal();
-            lags.learn(&[last], value);
+            lags.learn(&[last], value, lags.distance(&[last], value));
             last = value;
         }
         let along = lags.distance(&[1.0], 1.0);
@@ -158,10 +184,35 @@ mod tests {
     }
 
     #[test]
+    fn a_factor_times_itself_is_the_covariance() {
+        let (mut lags, mut random) = (Lags::new(5), Random::new(2));
+        for _ in 0..640 {
+            let window: [f64; 5] = std::array::from_fn(|at| random.normal() * (at + 1) as f64);
+            lags.learn(&window[..4], window[4], 0.0);
+        }
+        let square = |triangle: &[f64]| {
+            let mut full = [[0.0; 5]; 5];
+            for (at, column) in columns(triangle, 5).enumerate() {
+                column.iter().enumerate().for_each(|(down, value)| full[at + down][at] = *value);
+            }
+            full
+        };
+        let (factor, covariance) = (square(&lags.factor), square(&lags.covariance));
+        let ridge = (0..5).map(|at| covariance[at][at]).sum::<f64>() / 5.0 * RIDGE;
+        for row in 0..5 {
+            for column in 0..=row {
+                let product: f64 = (0..5).map(|at| factor[row][at] * factor[column][at]).sum();
+                let wanted = covariance[row][column] + if row == column { ridge } else { 0.0 };
+                assert!((product - wanted).abs() < 1e-9, "{row} {column}: {product} {wanted}");
+            }
+        }
+    }
+
+    #[test]
     fn a_constant_series_has_no_direction() {
         let mut lags = Lags::new(4);
         for _ in 0..100 {
-            lags.learn(&[3.0; 3], 3.0);
+            lags.learn(&[3.0; 3], 3.0, lags.distance(&[3.0; 3], 3.0));
         }
         assert!(lags.distance(&[3.0; 3], 3.0) < 1e-6);
         assert!(lags.distance(&[3.0; 3], 4.0).is_finite());
