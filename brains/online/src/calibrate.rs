@@ -43,7 +43,7 @@ pub struct Settings {
     pub half_life: f64,
     /// The greatest share of the weight that one caller has, where there are enough callers. Default 0.005.
     pub share: f64,
-    /// By how much of itself the threshold moves in a day at the most, beside what is typical. Default 0.05, at most
+    /// By how much of itself the threshold moves in a day at the most, beside what is typical. Default 0.03, at most
     /// 0.2.
     pub movement: f64,
     /// What chance draws from.
@@ -73,7 +73,8 @@ pub enum Verdict {
     Observe,
     /// It is ordinary.
     Ordinary {
-        /// The share of ordinary scores that are as great, an upper bound in steps of √2.
+        /// The share of scores that are as great, an upper bound in steps of √2. All of what each caller said counts here,
+        /// also what does not count towards the threshold.
         p: f64,
     },
     /// It is above the threshold.
@@ -91,14 +92,17 @@ pub enum Verdict {
 /// request: the promise counts what is given. Scores are at least 0, and ratios of them mean something: of a score s
 /// from 0 to 1, give −ln(1 − s).
 ///
-/// - A score counts in units of what is **typical**, the mean of the middle (from 10 % to 60 %) of the last 1,000, so
-///   that the threshold follows the day and slow drift at once. One caller has at most five of these.
+/// - A score counts in units of what is **typical**, the mean of the middle (from 10 % to 60 %) of the last 250, so
+///   that the threshold follows the day and slow drift at once. One caller has at most five of these, or its share.
 /// - Units are kept in a **reservoir**, stratified by caller: each caller's scores by weighted chance, older ones
 ///   with less weight. When it is full, whoever has most of it loses one.
 /// - A caller's **weight** is its scores' number, by age, but no more than the share; where there are fewer callers
 ///   than that needs, no more than twice an equal share.
 /// - The **threshold** is the least value at which (n · weight above + 1) / (n + 1) ≤ α, with n the effective number of
-///   scores, and moves slowly once n is 20/α (or half of the capacity).
+///   scores, and moves slowly once n is 20/α (or half of the capacity). Of one caller's weight above no more counts than
+///   α/50, or its highest score: nobody confirmed that the eight callers are hostile who alone are above a threshold, but
+///   if all of what they say counted, nothing they say would be an alarm. So α is the share of alarms where ordinary
+///   callers have some each; where a few ordinary ones have them all, those have more than α.
 /// - Below n = 1/α every verdict is [`Verdict::Observe`]; below 5/α the prior decides, if there is one.
 /// - Alarmed scores stay. When a person or an independent witness [`confirm`](Self::confirm)s a caller, all of its
 ///   scores go.
@@ -236,7 +240,7 @@ impl Calibrator {
         (enough >= 1.0).then(|| prior.unwrap_or(level.threshold))
     }
 
-    /// What is typical now, as a score: the mean of the middle of the last 1,000; 1 before there is any.
+    /// What is typical now, as a score: the mean of the middle of the last 250; 1 before there is any.
     pub fn typical(&self) -> f64 {
         self.recent.typical()
     }
@@ -273,7 +277,7 @@ impl Calibrator {
 
 impl Snapshot for Calibrator {
     const KIND: &'static str = "calibrator";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
 
     fn check(&self) -> Result<()> {
         self.settings.check()?;

@@ -13,6 +13,10 @@ pub(super) const LEVELS: usize = 34;
 const FORGOTTEN: f64 = 0.05;
 /// No caller weighs more than this many equal shares, where the share of the settings can't be held to.
 const EQUAL: f64 = 2.0;
+/// No caller is more than this share of the α that may be above the threshold, or [`EQUAL`] equal shares of it. A bound
+/// on its weight alone is none here: half a per cent of all scores, all of them high, is half of an α of 1 %. A caller's
+/// highest score always counts: of few that are held it may be more than this share.
+const TAIL: f64 = 0.02;
 /// Times that the greatest weight is computed from the sum of weights that it bounds.
 const ROUNDS: usize = 20;
 
@@ -33,7 +37,15 @@ pub(super) struct Reservoir {
     share: f64,
     random: Random,
     #[serde(skip)]
-    weighted: Vec<(f64, f64)>,
+    weighted: Vec<Weighted>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Weighted {
+    score: f64,
+    weight: f64,
+    /// What of its weight counts towards the threshold.
+    counted: f64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -144,33 +156,34 @@ impl Reservoir {
     pub(super) fn look(&mut self, alpha: f64, now: f64) -> Option<Found> {
         self.forget(now);
         let most = self.greatest_weight(now);
-        self.weigh(most, now);
-        let total: f64 = self.weighted.iter().map(|(_, weight)| weight).sum();
-        let squares: f64 = self.weighted.iter().map(|(_, weight)| weight * weight).sum();
+        self.weigh(alpha, most, now);
+        let total: f64 = self.weighted.iter().map(|entry| entry.weight).sum();
+        let squares: f64 = self.weighted.iter().map(|entry| entry.weight * entry.weight).sum();
         if self.weighted.is_empty() || squares <= 0.0 {
             return None;
         }
         let number = total * total / squares;
-        // The greatest first.
-        self.weighted.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
-        let (mut above, mut threshold) = (0.0, None);
+        self.weighted.sort_unstable_by(Weighted::falling);
+        let share = |above: f64| ((number * above / total + 1.0) / (number + 1.0)).min(1.0);
+        let (mut above, mut counted, mut threshold) = (0.0, 0.0, None);
         let mut tail = Vec::with_capacity(LEVELS);
         let mut wanted = 1.0 / f64::from(1_u32 << (LEVELS / 2 - 1));
-        for (score, weight) in &self.weighted {
-            above += weight;
-            let p = ((number * above / total + 1.0) / (number + 1.0)).min(1.0);
-            if p > alpha && threshold.is_none() {
-                threshold = Some(*score);
+        for entry in &self.weighted {
+            above += entry.weight;
+            counted += entry.counted;
+            if share(counted) > alpha && threshold.is_none() {
+                threshold = Some(entry.score);
             }
+            let p = share(above);
             if p >= wanted && tail.len() < LEVELS {
-                tail.push((*score, p));
+                tail.push((entry.score, p));
                 while wanted <= p {
                     wanted *= std::f64::consts::SQRT_2;
                 }
             }
         }
         tail.reverse();
-        let lowest = self.weighted.last().map(|(score, _)| *score)?;
+        let lowest = self.weighted.last()?.score;
         Some(Found { threshold: threshold.unwrap_or(lowest), number, tail })
     }
 
@@ -204,16 +217,31 @@ impl Reservoir {
         most
     }
 
-    /// Each score with its weight: a caller's weight is shared among its scores, by age where all of them are held.
-    fn weigh(&mut self, most: f64, now: f64) {
+    /// Each score with its weight: a caller's weight is shared among its scores, by age where all of them are held; and
+    /// from its highest score down, what of it counts.
+    fn weigh(&mut self, alpha: f64, most: f64, now: f64) {
         let mut weighted = std::mem::take(&mut self.weighted);
         weighted.clear();
+        let mass = |caller: &Caller| (caller.mass * self.left(now - caller.at)).min(most);
+        let all: f64 = self.callers.values().map(mass).sum();
+        let room = TAIL.max(EQUAL / self.callers.len().max(1) as f64) * alpha * all;
         for caller in self.callers.values() {
             let own = |entry: &Entry| if caller.sampled { 1.0 } else { self.left(now - entry.at) };
             let total: f64 = caller.entries.iter().map(own).sum();
-            let mass = (caller.mass * self.left(now - caller.at)).min(most);
-            if total > 0.0 {
-                weighted.extend(caller.entries.iter().map(|entry| (entry.score, mass * own(entry) / total)));
+            if total <= 0.0 {
+                continue;
+            }
+            let begin = weighted.len();
+            weighted.extend(caller.entries.iter().map(|entry| {
+                let weight = mass(caller) * own(entry) / total;
+                Weighted { score: entry.score, weight, counted: weight }
+            }));
+            let own = weighted.get_mut(begin..).unwrap_or_default();
+            own.sort_unstable_by(Weighted::falling);
+            let mut above = own.first().map_or(0.0, |highest| highest.counted);
+            for entry in own.iter_mut().skip(1) {
+                entry.counted = entry.weight.min((room - above).max(0.0));
+                above += entry.counted;
             }
         }
         self.weighted = weighted;
@@ -223,7 +251,7 @@ impl Reservoir {
         // A B-tree's nodes are about three quarters full.
         let caller = (size_of::<Caller>() + size_of::<u64>() + size_of::<(usize, u64)>()) * 4 / 3;
         let entries: usize = self.callers.values().map(|caller| caller.entries.capacity()).sum();
-        self.callers.len() * caller + entries * size_of::<Entry>() + self.weighted.capacity() * size_of::<(f64, f64)>()
+        self.callers.len() * caller + entries * size_of::<Entry>() + self.weighted.capacity() * size_of::<Weighted>()
     }
 
     pub(super) fn sound(&self, settings: &Settings) -> bool {
@@ -235,6 +263,13 @@ impl Reservoir {
         let held = self.callers.values().map(|caller| caller.entries.len()).sum::<usize>();
         let fits = sizes && self.sizes.len() == self.callers.len() && held == self.held && held <= self.capacity;
         settled && fits && self.callers.values().all(|caller| caller.sound(self.most))
+    }
+}
+
+impl Weighted {
+    /// The greatest score first.
+    fn falling(&self, other: &Self) -> std::cmp::Ordering {
+        other.score.total_cmp(&self.score)
     }
 }
 
@@ -253,5 +288,27 @@ impl Caller {
             |entry: &Entry| (0.0..=1e300).contains(&entry.score) && entry.at.is_finite() && entry.key.is_finite();
         let mass = (0.0..=1e18).contains(&self.mass) && self.at.is_finite();
         mass && (1..=most).contains(&self.entries.len()) && self.entries.iter().all(entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_callers_are_a_small_part_of_what_is_above_the_threshold() {
+        let thresholds = [0, 8].map(|loud| {
+            let (mut reservoir, mut random) = (Reservoir::new(&Settings::default()), Random::new(1));
+            for caller in 0..400 + loud {
+                for _ in 0..24 {
+                    let score = if caller < 400 { random.exponential() } else { 50.0 };
+                    reservoir.add(caller, score, 0.0);
+                }
+            }
+            reservoir.look(0.01, 0.0).map(|found| found.threshold).unwrap()
+        });
+        // Eight in 408 are twice α. What counts of them is 0.16 α, which leaves 0.84: ln (1 / 0.84) further out.
+        let wanted = thresholds[0] + (1.0_f64 / 0.84).ln();
+        assert!((thresholds[1] - wanted).abs() < 0.4, "{thresholds:?}");
     }
 }
