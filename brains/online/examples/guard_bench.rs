@@ -244,6 +244,41 @@ fn poisoned(report: &mut Report, runs: u64) {
     }
 }
 
+/// Twenty contributors label, of whom `lies` say of each of theirs that who acts is wrong, after it was promoted. Labels
+/// until it is handed back, within [`LABELS`]; nothing where it was not promoted in as many, or stays.
+fn handed_back(seed: u64, cap: f64, lies: u64, advantage: f64) -> Option<u32> {
+    let mut guard = Guard::new(Settings { cap, ..settings() }).unwrap();
+    let mut random = Random::new(seed);
+    let mut step = |count: u32, lies: u64, advantage: f64| {
+        let (now, who) = (f64::from(count), u64::from(random.below(20)));
+        let drawn = disagree(&mut random, 0.15, advantage);
+        let (champion, challenger) = if who < lies { (0.0, 1.0) } else { drawn };
+        let challengers = [challenger];
+        let label = Label { requested: now, champion, challengers: &challengers, slice: None, contributor: Some(who) };
+        guard.paired(&label, now).unwrap().why
+    };
+    let begin = (1..=LABELS).find(|count| step(*count, 0, 0.05) == Why::Promoted)?;
+    (1..=LABELS).find(|count| step(begin + count, lies, advantage) == Why::HandedBack)
+}
+
+/// A contributor in twenty who lies about who acts, and a fall that all of them see.
+fn crowd(report: &mut Report, runs: u64) {
+    for (case, cap, lies, advantage) in [
+        ("acting, one of 20 lies", 0.25, 1, 0.05),
+        ("acting, one of 20 lies, no cap", 1.0, 1, 0.05),
+        ("acting, as good, one of 20 lies", 0.25, 1, 0.0),
+        ("acting, as good, nobody lies", 0.25, 0, 0.0),
+        ("acting, falls to -10, nobody lies", 0.25, 0, -0.10),
+    ] {
+        let times: Vec<u32> = (0..runs).filter_map(|seed| handed_back(seed, cap, lies, advantage)).collect();
+        report.figure(case, "ours", "handed back", times.len() as f64 / runs as f64, "share");
+        if advantage < 0.0 {
+            let mean = times.iter().map(|time| f64::from(*time)).sum::<f64>() / times.len() as f64;
+            report.goal(case, "labels until it hands back, mean", mean, 500.0, mean <= 500.0);
+        }
+    }
+}
+
 /// The plain twin: a z-test at 5 %, looked at every 100 labels.
 fn peeking(report: &mut Report, runs: u64) {
     let promoted = (0..runs).filter(|seed| {
@@ -398,6 +433,7 @@ fn main() {
     power(&mut report, runs.div_ceil(5));
     hand_back(&mut report, runs.div_ceil(5));
     nulls(&mut report, runs);
+    crowd(&mut report, runs.div_ceil(10));
     if let Some(path) = value("--out") {
         let text = json!({ "figures": report.figures, "ratios": report.ratios }).to_string();
         std::fs::write(path, text).expect("--out can be written");
