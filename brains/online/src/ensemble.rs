@@ -2,6 +2,7 @@
 //! bagging.
 
 mod member;
+pub(crate) mod merge;
 
 use serde::{Deserialize, Serialize};
 

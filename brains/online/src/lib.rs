@@ -37,6 +37,7 @@ mod poisson;
 pub mod random;
 pub mod registry;
 pub mod regression;
+pub mod robust;
 pub mod schema;
 mod scratch;
 pub mod share;
@@ -44,6 +45,7 @@ pub mod snapshot;
 mod spread;
 pub mod transform;
 pub mod tree;
+pub mod weights;
 
 pub use adaptive::AdaptiveTree;
 pub use anomaly::Scorer;

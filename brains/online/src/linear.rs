@@ -8,6 +8,7 @@ use crate::{
     learner::{Regressor, check_pair},
     places::Places,
     spread::Spread,
+    weights::{Weighted, check_places, check_weights},
 };
 
 /// What is estimated.
@@ -104,6 +105,57 @@ impl Linear {
         });
         sum
     }
+
+    /// Learns as [`learn`](Regressor::learn) does, but for means and spreads of columns and target, which stay: the
+    /// weights of several that scale alike can be brought together ([`Weighted`]).
+    ///
+    /// # Errors
+    /// As [`learn`](Regressor::learn).
+    pub fn learn_held(&mut self, row: &[f64], target: f64, weight: f64) -> Result<()> {
+        check_pair(self.schema(), row, target, weight)?;
+        if weight > 0.0 {
+            self.step(row, target, weight);
+        }
+        Ok(())
+    }
+
+    /// Takes a step by an example that was checked.
+    fn step(&mut self, row: &[f64], target: f64, weight: f64) {
+        let apart = self.scaled(row) - self.target.scaled(target);
+        let slope = match self.settings.estimate {
+            Estimate::Mean => apart.clamp(-STEEPEST, STEEPEST),
+            Estimate::Quantile(level) if apart < 0.0 => -level,
+            Estimate::Quantile(level) => 1.0 - level,
+        };
+        let (state, rate) = (&mut self.state, self.settings.rate);
+        self.places.visit(row, |place, value| {
+            if let Some([known, squares]) = state.get_mut(place) {
+                let gradient = (slope * value * weight).clamp(-1e6, 1e6);
+                *squares += gradient * gradient;
+                if *squares > 0.0 {
+                    *known -= rate * gradient / squares.sqrt();
+                }
+            }
+        });
+    }
+}
+
+impl Weighted for Linear {
+    fn weight_count(&self) -> usize {
+        self.state.len()
+    }
+
+    fn read_weights(&self, weights: &mut [f64]) -> Result<()> {
+        check_places(self.state.len(), weights.len())?;
+        weights.iter_mut().zip(&self.state).for_each(|(weight, [known, _])| *weight = *known);
+        Ok(())
+    }
+
+    fn write_weights(&mut self, weights: &[f64]) -> Result<()> {
+        check_weights(self.state.len(), weights)?;
+        self.state.iter_mut().zip(weights).for_each(|([known, _], weight)| *known = *weight);
+        Ok(())
+    }
 }
 
 impl Regressor for Linear {
@@ -123,22 +175,7 @@ impl Regressor for Linear {
         }
         self.places.learn(row, weight);
         self.target.add(target, weight);
-        let apart = self.scaled(row) - self.target.scaled(target);
-        let slope = match self.settings.estimate {
-            Estimate::Mean => apart.clamp(-STEEPEST, STEEPEST),
-            Estimate::Quantile(level) if apart < 0.0 => -level,
-            Estimate::Quantile(level) => 1.0 - level,
-        };
-        let (state, rate) = (&mut self.state, self.settings.rate);
-        self.places.visit(row, |place, value| {
-            if let Some([known, squares]) = state.get_mut(place) {
-                let gradient = (slope * value * weight).clamp(-1e6, 1e6);
-                *squares += gradient * gradient;
-                if *squares > 0.0 {
-                    *known -= rate * gradient / squares.sqrt();
-                }
-            }
-        });
+        self.step(row, target, weight);
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use crate::{
     places::Places,
     schema::GREATEST,
     scratch::{CLASSES_INLINE, with_places},
+    weights::{Weighted, check_places, check_weights},
 };
 
 /// The steepest gradient: whatever the weight of a row, sums of squares stay numbers.
@@ -56,6 +57,12 @@ impl Settings {
         // Without softening a gradient whose square is 0 would make it infinite.
         let weight = (z.signum() * self.l1 - z) / ((self.beta + n.sqrt()) / self.alpha + self.l2);
         weight.clamp(-GREATEST, GREATEST)
+    }
+
+    /// The state of the same steps whose weight is this: [`weight`](Self::weight) solved for `z`.
+    fn state(&self, [_, n]: [f64; 2], weight: f64) -> [f64; 2] {
+        let pull = if weight == 0.0 { 0.0 } else { weight.signum() * self.l1 };
+        [-(weight * ((self.beta + n.sqrt()) / self.alpha + self.l2)) - pull, n]
     }
 
     /// The state after a gradient.
@@ -124,6 +131,56 @@ impl Logistic {
         });
         softmax(scores);
     }
+
+    /// Learns as [`learn`](Classifier::learn) does, but for means and spreads of columns, which stay: the weights of
+    /// several that scale alike can be brought together ([`Weighted`]).
+    ///
+    /// # Errors
+    /// As [`learn`](Classifier::learn).
+    pub fn learn_held(&mut self, row: &[f64], class: usize, weight: f64) -> Result<()> {
+        check_example(self.schema(), self.classes, row, class, weight)?;
+        if weight > 0.0 {
+            self.step(row, class, weight);
+        }
+        Ok(())
+    }
+
+    /// Takes a step by an example that was checked.
+    fn step(&mut self, row: &[f64], class: usize, weight: f64) {
+        with_places::<CLASSES_INLINE, _>(self.classes, |errors| {
+            self.answer(row, errors);
+            if let Some(error) = errors.get_mut(class) {
+                *error -= 1.0;
+            }
+            let (settings, state, sets) = (&self.settings, &mut self.state, sets(self.classes));
+            self.places.visit(row, |place, value| {
+                let states = state.get_mut(place * sets..).unwrap_or_default();
+                for (state, error) in states.iter_mut().zip(errors.iter().take(sets)) {
+                    *state = settings.step(*state, (error * value * weight).clamp(-STEEPEST, STEEPEST));
+                }
+            });
+        });
+    }
+}
+
+/// A place that nothing was learnt of keeps a weight of 0 where `beta` and `l2` are both 0: its next step would be endless.
+impl Weighted for Logistic {
+    fn weight_count(&self) -> usize {
+        self.state.len()
+    }
+
+    fn read_weights(&self, weights: &mut [f64]) -> Result<()> {
+        check_places(self.state.len(), weights.len())?;
+        weights.iter_mut().zip(&self.state).for_each(|(weight, state)| *weight = self.settings.weight(*state));
+        Ok(())
+    }
+
+    fn write_weights(&mut self, weights: &[f64]) -> Result<()> {
+        check_weights(self.state.len(), weights)?;
+        let settings = &self.settings;
+        self.state.iter_mut().zip(weights).for_each(|(state, weight)| *state = settings.state(*state, *weight));
+        Ok(())
+    }
 }
 
 impl Classifier for Logistic {
@@ -147,19 +204,7 @@ impl Classifier for Logistic {
             return Ok(());
         }
         self.places.learn(row, weight);
-        with_places::<CLASSES_INLINE, _>(self.classes, |errors| {
-            self.answer(row, errors);
-            if let Some(error) = errors.get_mut(class) {
-                *error -= 1.0;
-            }
-            let (settings, state, sets) = (&self.settings, &mut self.state, sets(self.classes));
-            self.places.visit(row, |place, value| {
-                let states = state.get_mut(place * sets..).unwrap_or_default();
-                for (state, error) in states.iter_mut().zip(errors.iter().take(sets)) {
-                    *state = settings.step(*state, (error * value * weight).clamp(-STEEPEST, STEEPEST));
-                }
-            });
-        });
+        self.step(row, class, weight);
         Ok(())
     }
 

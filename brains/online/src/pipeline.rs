@@ -117,6 +117,19 @@ impl<M> Pipeline<M> {
         through(steps.iter_mut(), width, step, *widest, row, |row| last(model, row))
     }
 
+    /// What learns from what comes out, to be changed.
+    pub(crate) fn model_mut(&mut self) -> &mut M {
+        &mut self.model
+    }
+
+    /// Has a row transformed by what was learnt so far, and the model learn what comes out.
+    pub(crate) fn held<T>(&mut self, row: &[f64], last: impl FnOnce(&mut M, &[f64]) -> Result<T>) -> Result<T> {
+        let step = |step: &Step, row: &[f64], out: &mut [f64]| step.transform(row, out);
+        let width = |step: &&Step| step.output().width();
+        let Self { steps, widest, model, .. } = self;
+        through(steps.iter(), width, step, *widest, row, |row| last(model, row))
+    }
+
     /// Bytes of what is before the model.
     fn memory_before(&self) -> usize {
         let steps: usize = self.steps.iter().map(|step| step.memory()).sum();

@@ -6,7 +6,10 @@ use crate::{
     AdaptiveTree, Auto, Basic, Boosted, Classifier, Ensemble, Error, HoeffdingTree, Linear, Logistic, Neighbours,
     Pipeline, RegressionForest, RegressionTree, Regressor, Result, Schema, Snapshot, adaptive, auto, boosted,
     ensemble::{self, Subspace},
-    fimt_dd, forest, linear, logistic, neighbours, pipeline, transform, tree,
+    fimt_dd, forest,
+    learner::{check_example, check_pair},
+    linear, logistic, neighbours, pipeline, transform, tree,
+    weights::Weighted,
 };
 
 /// A classifier and its settings, as a manifest writes them: `learner: adaptive-random-forest, trees: 30`. What is left
@@ -235,6 +238,68 @@ macro_rules! each {
             $($kind::$variant($learner) => $do,)+
         }
     };
+}
+
+impl Model {
+    /// Its weights, where the learner behind the steps is linear.
+    pub fn weighted(&self) -> Option<&dyn Weighted> {
+        match Pipeline::model(self) {
+            Learner::Basic(Basic::Logistic(logistic)) => Some(logistic),
+            _ => None,
+        }
+    }
+
+    /// Its weights, to be set.
+    pub fn weighted_mut(&mut self) -> Option<&mut dyn Weighted> {
+        match self.model_mut() {
+            Learner::Basic(Basic::Logistic(logistic)) => Some(logistic),
+            _ => None,
+        }
+    }
+
+    /// Learns as [`learn`](Classifier::learn) does, but for what the steps know, and the scale of a linear learner: see
+    /// [`Logistic::learn_held`]. Other learners have no scale to hold.
+    ///
+    /// # Errors
+    /// As [`learn`](Classifier::learn).
+    pub fn learn_held(&mut self, row: &[f64], class: usize, weight: f64) -> Result<()> {
+        check_example(Classifier::schema(self), Classifier::classes(self), row, class, weight)?;
+        self.held(row, |model, row| match model {
+            Learner::Basic(Basic::Logistic(logistic)) => logistic.learn_held(row, class, weight),
+            other => other.learn(row, class, weight),
+        })
+    }
+}
+
+impl RegressorModel {
+    /// Its weights, where the learner behind the steps is linear.
+    pub fn weighted(&self) -> Option<&dyn Weighted> {
+        match Pipeline::model(self) {
+            Estimator::Linear(linear) => Some(linear),
+            _ => None,
+        }
+    }
+
+    /// Its weights, to be set.
+    pub fn weighted_mut(&mut self) -> Option<&mut dyn Weighted> {
+        match self.model_mut() {
+            Estimator::Linear(linear) => Some(linear),
+            _ => None,
+        }
+    }
+
+    /// Learns as [`learn`](Regressor::learn) does, but for what the steps know, and the scale of a linear learner: see
+    /// [`Linear::learn_held`]. Other learners have no scale to hold.
+    ///
+    /// # Errors
+    /// As [`learn`](Regressor::learn).
+    pub fn learn_held(&mut self, row: &[f64], target: f64, weight: f64) -> Result<()> {
+        check_pair(Regressor::schema(self), row, target, weight)?;
+        self.held(row, |model, row| match model {
+            Estimator::Linear(linear) => linear.learn_held(row, target, weight),
+            other => other.learn(row, target, weight),
+        })
+    }
 }
 
 impl Classifier for Learner {

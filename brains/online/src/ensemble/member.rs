@@ -76,6 +76,14 @@ impl Member {
         self.front.tree.vote(plan, row, weight.max(1e-9), votes);
     }
 
+    /// The same tree, none in the background, that was right on this share of so many rows.
+    pub(super) fn judged(&self, accuracy: f64, rows: usize) -> Self {
+        let asked = rows as f64;
+        let front = Grown { tree: self.front.tree.clone(), right: accuracy * asked, asked };
+        let (warning, drift) = (self.warning.clone(), self.drift.clone());
+        Self { front, background: None, warning, drift, columns: self.columns }
+    }
+
     /// Learns a row so many times; says whether the tree was replaced.
     pub(super) fn learn(
         &mut self,
