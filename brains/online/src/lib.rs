@@ -45,6 +45,7 @@ pub mod snapshot;
 mod spread;
 pub mod transform;
 pub mod tree;
+pub mod tune;
 pub mod weights;
 
 pub use adaptive::AdaptiveTree;

@@ -1,3 +1,5 @@
+//! What holds for every round: few liars bend nothing far, nonsense is left out, too few change nothing.
+
 use proptest::prelude::*;
 
 use super::*;
