@@ -66,6 +66,8 @@ enum Name {
     Forecast,
     /// Regressors of streams beside River's and plain rules.
     Regression,
+    /// The tuner beside a grid and random search, two workers beside one, and what workers that lie cost.
+    Training,
     /// How soon a model that learns while it serves is right again after everything changed, beside nightly and never.
     Retrain,
     /// Whether memory and latency stay as they are through twenty minutes at 80 % load.
@@ -83,6 +85,7 @@ impl Name {
             Self::Streams => ("streams", &STREAMS),
             Self::Soak => ("soak", &[]),
             Self::Retrain => ("retrain", &[]),
+            Self::Training => ("training", &[]),
             Self::Anomaly | Self::Regression => ("brains", &PYTHON),
             Self::Drift | Self::Guard | Self::Promotion | Self::Calibration | Self::Forecast => ("brains", &[]),
         }
