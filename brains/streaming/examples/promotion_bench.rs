@@ -41,6 +41,8 @@ struct Case {
     apart: f64,
     /// How sure both are at least, of the class that they say.
     sure: f64,
+    /// Who label; of eight and more, none may have more than a quarter of the gain.
+    contributors: u64,
 }
 
 /// What a run remembers.
@@ -52,7 +54,7 @@ struct State {
 }
 
 const fn case(name: &'static str, wrong: fn(u64, &mut State) -> [f64; 2]) -> Case {
-    Case { name, season: false, late: 0, wrong, apart: 0.5, sure: 0.7 }
+    Case { name, season: false, late: 0, wrong, apart: 0.5, sure: 0.7, contributors: 20 }
 }
 
 /// An advantage that is now with one side, now with the other, and with neither on average.
@@ -110,7 +112,7 @@ impl Run<'_> {
             sequence: n,
             at: Timestamp(n * STEP),
             received: Timestamp((n + self.case.late) * STEP),
-            contributor: self.rng.next_u64() % 20,
+            contributor: self.rng.next_u64() % self.case.contributors,
             slice: None,
             truth: Truth::Class(1),
         };
@@ -193,11 +195,12 @@ fn main() {
         ratios.push(ratio(case.name, "lower 99 % bound of false promotions", bound, ALPHA, false));
     }
     // The figures that are promised are for right and wrong: so both are sure.
-    let sure = |wrong, apart| Case { apart, sure: 0.99, ..case("", wrong) };
-    let power: [(&str, Case, u64); 3] = [
+    let sure = |wrong, apart| Case { apart, sure: 0.99, contributors: 1, ..case("", wrong) };
+    let power: [(&str, Case, u64); 4] = [
         ("better by 2 points of 10 %", sure(|_, _| [0.26, 0.24], 0.2), 7_500),
         ("better by 5 points of 15 %", sure(|_, _| [0.275, 0.225], 0.3), 1_875),
         ("better by 30 points of 50 %", sure(|_, _| [0.65, 0.35], 1.0), 141),
+        ("the same, 20 contributors", Case { contributors: 20, ..sure(|_, _| [0.65, 0.35], 1.0) }, 141),
     ];
     let tries = (runs / 5).max(100);
     for (name, case, within) in &power {

@@ -6,6 +6,7 @@
 //! the classes of its rows round, sends the reverse of its update four times as long, or ("a little is enough": Baruch,
 //! Baruch and Goldberg, NeurIPS 2019) the mean of the honest less 1.5 of their deviations. What is lost is lost
 //! against the mean of workers who are all honest; the oracle knows who would lie, and has to do without their rows.
+#![expect(clippy::unwrap_used, reason = "what can't be measured ends the bench")]
 
 use online::{
     Classifier as _, Ensemble, Logistic, Random, ensemble,

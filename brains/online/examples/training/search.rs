@@ -5,6 +5,7 @@
 //! grid's candidates in random order to the end of the stream, and is given the least number of candidates that has equal
 //! quality: nobody knows it beforehand. Runs that are the same, as from all of the past and since a drift that never
 //! was, are made and counted once, by everybody.
+#![expect(clippy::unwrap_used, reason = "what can't be measured ends the bench")]
 
 use online::{
     Random,

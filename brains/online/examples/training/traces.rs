@@ -1,5 +1,6 @@
 //! What candidates lose on a stream, example by example. Whoever learns from the same example on loses the same, so a run
 //! is made once, as far as anybody wants it.
+#![expect(clippy::unwrap_used, reason = "what can't be measured ends the bench")]
 
 use std::time::Instant;
 

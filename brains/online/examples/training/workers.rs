@@ -2,6 +2,7 @@
 //!
 //! Both learn as many rows in all, five passes; what is compared is how long that takes, and how right they are afterwards.
 //! Repeats of both take turns, so that what else the machine does meets both; the ratio is the median of pairs.
+#![expect(clippy::unwrap_used, reason = "what can't be measured ends the bench")]
 
 use std::{
     sync::{Barrier, Mutex},
