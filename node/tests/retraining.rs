@@ -328,3 +328,72 @@ fn prefix(python: &std::path::Path) -> String {
         std::process::Command::new(python).args(["-c", "import sys; print(sys.base_prefix)"]).output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
+
+/// Asks a streaming model about some rows, of which neither number alone tells the class, and says what they are.
+async fn teach(client: &Client, round: usize) {
+    let rows: Vec<[f64; 2]> = (round * ROWS..(round + 1) * ROWS)
+        .map(|n| [(n * 37 % 101) as f64 / 101.0, (n * 61 % 89) as f64 / 89.0])
+        .collect();
+    let body =
+        json!({ "inputs": [{ "name": "x", "datatype": "FP64", "shape": [ROWS, 2], "data": rows.as_flattened() }] });
+    let (code, answer) = client.infer("corners", &body).await;
+    assert_eq!(code, 200, "{answer}");
+    let label = |(row, [x, y]): (usize, &[f64; 2])| {
+        let class = if (*x > 0.5) ^ (*y > 0.5) { "odd" } else { "even" };
+        json!({ "prediction": answer["id"], "row": row, "label": class })
+    };
+    let labels: Vec<Value> = rows.iter().enumerate().map(label).collect();
+    let (code, taken) = client.post("/v1/feedback", &json!(labels)).await;
+    assert_eq!((code, &taken["accepted"]), (200, &json!(ROWS)), "{taken}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_streaming_model_finds_a_better_learner_which_proves_itself() {
+    let mut node = Node::start(BINARY).await;
+    let client = node.client();
+    let manifest = json!({
+        "apiVersion": "mantlet.dev/v1", "kind": "Model", "metadata": { "name": "corners" },
+        "spec": {
+            "source": { "online": { "learner": "naive-bayes" } },
+            "inputs": [{ "name": "x", "type": "FP64", "shape": [-1, 2] }],
+            "task": { "kind": "classification", "classes": ["even", "odd"] },
+            "capture": { "input": "features" },
+            "learning": { "promote": "automatic", "season": "0s" },
+        },
+    });
+    let (code, deployed) = client.post("/v1/deploys", &json!({ "manifest": manifest })).await;
+    assert_eq!(code, 200, "{deployed}");
+    let first = json!({ "inputs": [{ "name": "x", "datatype": "FP64", "shape": [1, 2], "data": [0.1, 0.9] }] });
+    client.until_answers("corners", &first).await;
+    let mut round = 0;
+    while round < 2_100 / ROWS {
+        teach(&client, round).await;
+        round += 1;
+    }
+    let until = Instant::now() + PATIENCE;
+    while client.get("/v1/models/corners/evaluation").await.1["labels"]["joined"]["count"] != json!(round * ROWS) {
+        assert!(Instant::now() < until, "every label is joined");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    node.json(&["retrain", "corners", "--reason", "a test"]);
+    let until = Instant::now() + PATIENCE;
+    let job = loop {
+        let jobs = node.json(&["jobs", "corners"]);
+        if jobs[0]["state"] == "done" || jobs[0]["state"] == "failed" {
+            break jobs[0].clone();
+        }
+        assert!(Instant::now() < until, "{jobs}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert_eq!((&job["job"], &job["state"], &job["version"]), (&json!("tuner"), &json!("done"), &json!(2)), "{job}");
+    let (mut stand, until) = (Value::Null, Instant::now() + PATIENCE);
+    while stand != "promoted" {
+        teach(&client, round).await;
+        round += 1;
+        stand = client.get("/v1/rollouts").await.1[0]["stand"].clone();
+        assert!(Instant::now() < until, "{stand}\n{}", node.log());
+    }
+    let explained = node.json(&["rollouts", "explain", "corners/2"]);
+    assert_eq!(explained["agrees"], true, "{explained}");
+    assert!(node.stop());
+}

@@ -1,76 +1,70 @@
 //! Who disagrees with a model more than others do at the same time: whose labels are not to teach it.
 //!
 //! After a drift everybody's labels disagree with what was learnt before, and the honest ones most of all. So nobody is
-//! held against the model, but against the others who labelled the same class lately.
+//! held against the model, but against the others who labelled the same class at the same time.
+
+mod blocks;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, Snapshot, error::within, evidence::EDetector};
+use crate::{Error, Result, Snapshot, error::within};
+use blocks::Block;
 
 /// The most contributors that are told apart, and the most classes; those beyond share a place.
 const CONTRIBUTORS: usize = 65_536;
 const CLASSES: usize = 4_096;
+/// How many times the odds that are allowed a liar may have: bets are spread over these.
+const TIMES: [f64; 5] = [1.5, 2.5, 5.0, 12.0, 40.0];
+/// What a block may count, at most: whoever labels in bulk shares a block with others now and then, on both sides of a
+/// drift, and one block must not decide.
+const MOST: f64 = 20.0;
 
 /// When somebody is held to be one who should not teach. Each field's comment begins with its default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
-    /// 0.05: by how much more than others one may disagree, 0 … 0.5.
-    pub margin: f64,
-    /// 10,000: labels of an honest contributor between two false alarms, at least, where labels do not depend on each other.
+    /// 1.5: how many times the odds of others to disagree an honest contributor may have, 1 … 10.
+    pub odds: f64,
+    /// 10,000: blocks of an honest contributor between two false alarms, at least.
     pub run_length: f64,
-    /// 100: labels of a class after which an older one counts half, 10 … 10⁶. Shorter finds less, and in a drift suspects fewer
-    /// of the honest.
-    pub half_life: f64,
-    /// 20: labels of others that there must be lately of a class before anybody is compared with them, 1 … 10⁴.
-    pub least: f64,
+    /// 24: labels of a class that are compared with one another, 8 … 64. Fewer are nearer in time, more tell more.
+    pub block: u32,
     /// 4,096: contributors that are remembered, 2 … 65,536; beyond, who labelled least recently is forgotten.
     pub remembered: u32,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { margin: 0.05, run_length: 10_000.0, half_life: 100.0, least: 20.0, remembered: 4_096 }
+        Self { odds: 1.5, run_length: 10_000.0, block: 24, remembered: 4_096 }
     }
 }
 
 impl Settings {
     fn check(&self) -> Result<()> {
-        within("the margin", self.margin, (0.0, 0.5), "from 0 to 0.5")?;
-        within("the run length", self.run_length, (10.0, 1e9), "from 10 to 10⁹ labels")?;
-        within("the half-life", self.half_life, (10.0, 1e6), "from 10 to 10⁶ labels")?;
-        within("the least of others", self.least, (1.0, 1e4), "from 1 to 10⁴ labels")?;
+        within("the odds", self.odds, (1.0, 10.0), "from 1 to 10")?;
+        within("the run length", self.run_length, (10.0, 1e9), "from 10 to 10⁹ blocks")?;
+        within("a block", f64::from(self.block), (8.0, 64.0), "from 8 to 64 labels")?;
         within("the contributors", f64::from(self.remembered), (2.0, CONTRIBUTORS as f64), "from 2 to 65,536")?;
         Ok(())
     }
 }
 
-/// Labels of a class, and how many of them disagreed with the model; older ones count less.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-struct Cell {
-    labels: f64,
-    disagreed: f64,
-    /// Up to which label of the class that holds.
-    at: u64,
-}
-
-impl Cell {
-    fn faded(self, now: u64, keep: f64) -> Self {
-        let faded = keep.powf(now.saturating_sub(self.at) as f64);
-        Self { labels: self.labels * faded, disagreed: self.disagreed * faded, at: now }
-    }
-}
-
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Contributor {
-    detector: EDetector,
-    cells: BTreeMap<u32, Cell>,
+    /// For each of [`TIMES`], a Shiryaev–Roberts sum: what bets begun at any block are worth together.
+    levels: [f64; TIMES.len()],
     labels: u64,
     disagreed: u64,
     /// The last label of all that was this one's.
     last: u64,
     suspect: bool,
+}
+
+impl Contributor {
+    fn level(&self) -> f64 {
+        self.levels.iter().sum::<f64>() / TIMES.len() as f64
+    }
 }
 
 /// What is known of a contributor.
@@ -82,21 +76,25 @@ pub struct Standing {
     pub disagreed: u64,
     /// Whether an alarm stands.
     pub suspect: bool,
-    /// How near the next alarm is: the e-detector's level over its run length.
+    /// How near the next alarm is: what bets against it are worth over the run length.
     pub level: f64,
 }
 
-/// Compares contributors with one another, label by label.
+/// Compares contributors with one another, block by block.
 ///
-/// A label disagrees when the model had answered another class. For each class the share of others' labels that disagreed
-/// lately is the odds that this one's had; what it has more, less a margin, is a harm that an
-/// [e-detector](crate::evidence::EDetector) bets on. So whoever labels the hard classes is compared with others who do,
-/// and a drift, which all see alike, moves nobody. A contributor's own labels are taken out of what it is compared with.
+/// A label disagrees when the model had answered another class. Labels of a class are gathered in blocks. If all who labelled
+/// in a block are alike, which of its labels disagree is a matter of lot: how many of one contributor's do is hypergeometric,
+/// whatever the model is worth just then, and however that changes from block to block. Against that a likelihood ratio bets
+/// that its odds are more than allowed (Fisher's noncentral hypergeometric distribution), a mixture over how many times more;
+/// an e-detector (Shin, Ramdas and Rinaldo, NEJSDS 2023) adds up what bets begun at any block are worth. So whoever labels the hard
+/// classes is compared with others who do, a drift or a hard spell moves nobody, and who labels alone is not compared; of labels that one
+/// contributor gives in a row the first alone counts.
 ///
 /// It can't see labels that agree with the model, nor a majority that is wrong together: half of all contributors, alike,
-/// are the truth here.
+/// are the truth here. Who is given harder rows of a class than others is held against them; `odds` allows for some.
 ///
-/// O(log contributors + log classes) a label; some 200 bytes a contributor and 40 a class of each.
+/// O(log contributors + log classes) a label, and O(block²) for each who labelled in a full block: some 100 ns a label. Some 150 bytes a
+/// contributor and 16 for each label of a block.
 ///
 /// ```
 /// use online::{Random, peers::{Peers, Settings}};
@@ -107,7 +105,7 @@ pub struct Standing {
 ///     let (who, class) = (random.below(5) as u64, random.below(2) as u32);
 ///     // Nine of ten answers are right; the last of five turns every label round.
 ///     let right = random.uniform() < 0.9;
-///     peers.observe(who, class, right == (who == 4)) == Ok(true)
+///     peers.observe(who, class, right == (who == 4)) == [4]
 /// });
 /// assert!(found.is_some_and(|labels| labels < 500));
 /// assert!(peers.standing(4).unwrap().suspect && !peers.standing(0).unwrap().suspect);
@@ -116,7 +114,8 @@ pub struct Standing {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Peers {
     settings: Settings,
-    cells: BTreeMap<u32, Cell>,
+    /// Of each class the labels that are no block yet.
+    open: BTreeMap<u32, Block>,
     contributors: BTreeMap<u64, Contributor>,
     labels: u64,
 }
@@ -128,67 +127,52 @@ impl Peers {
     /// [`Error::Range`] for settings out of their ranges.
     pub fn new(settings: Settings) -> Result<Self> {
         settings.check()?;
-        Ok(Self { settings, cells: BTreeMap::new(), contributors: BTreeMap::new(), labels: 0 })
+        Ok(Self { settings, open: BTreeMap::new(), contributors: BTreeMap::new(), labels: 0 })
     }
 
-    /// Takes in whether a contributor's label of this class disagreed with the model. Says whether that makes it a suspect,
-    /// once; what suspects say counts for nobody any more.
-    ///
-    /// # Errors
-    /// Never for what is given; as [`EDetector::observe`] otherwise.
-    pub fn observe(&mut self, contributor: u64, class: u32, disagrees: bool) -> Result<bool> {
+    /// Takes in whether a contributor's label of this class disagreed with the model. Says who becomes a suspect by that, if
+    /// anybody does: whoever labelled in the block that it fills. What suspects say counts for nobody any more.
+    pub fn observe(&mut self, contributor: u64, class: u32, disagrees: bool) -> Vec<u64> {
         let class = class.min(CLASSES as u32 - 1);
-        let keep = 0.5_f64.powf(1.0 / self.settings.half_life);
-        let now = self.cells.get(&class).map_or(0, |cell| cell.at);
-        let all = self.cells.get(&class).copied().unwrap_or_default();
         if !self.contributors.contains_key(&contributor) {
             self.make_room();
-            let known = Contributor {
-                detector: EDetector::new(self.settings.run_length)?,
-                cells: BTreeMap::new(),
-                labels: 0,
-                disagreed: 0,
-                last: 0,
-                suspect: false,
-            };
-            self.contributors.insert(contributor, known);
         }
         self.labels = self.labels.saturating_add(1);
-        let Some(known) = self.contributors.get_mut(&contributor) else { return Ok(false) };
+        let fresh = || Contributor { levels: [0.0; TIMES.len()], labels: 0, disagreed: 0, last: 0, suspect: false };
+        let known = self.contributors.entry(contributor).or_insert_with(fresh);
         known.labels = known.labels.saturating_add(1);
         known.disagreed = known.disagreed.saturating_add(u64::from(disagrees));
         known.last = self.labels;
-        let said = f64::from(u8::from(disagrees));
-        let own = known.cells.get(&class).copied().unwrap_or_default().faded(now, keep);
-        let others = ((all.labels - own.labels).max(0.0), (all.disagreed - own.disagreed).max(0.0));
-        let mut alarm = false;
-        if !known.suspect && others.0 >= self.settings.least {
-            // As if others had disagreed half a time more: nobody is held against a share of nothing.
-            let share = ((others.1 + 0.5) / (others.0 + 1.0)).clamp(0.0, 1.0);
-            // Where next to all disagree a wide margin would go below what a harm can be.
-            alarm = known.detector.observe((said - share - self.settings.margin).max(-1.0))?;
+        if known.suspect {
+            return Vec::new();
         }
-        if alarm {
-            known.suspect = true;
-            // Others are no longer compared with it.
-            let own = std::mem::take(&mut known.cells);
-            for (class, own) in own {
-                if let Some(cell) = self.cells.get_mut(&class) {
-                    let own = own.faded(cell.at, keep);
-                    cell.labels = (cell.labels - own.labels).max(0.0);
-                    cell.disagreed = (cell.disagreed - own.disagreed).max(0.0);
-                }
+        let block = self.open.entry(class).or_default();
+        block.add(contributor, disagrees);
+        match block.full(self.settings.block) {
+            Some(full) => self.compare(&full),
+            None => Vec::new(),
+        }
+    }
+
+    /// Bets on every contributor of a block; returns those who are suspects now.
+    fn compare(&mut self, block: &Block) -> Vec<u64> {
+        let mut suspects = Vec::new();
+        for (contributor, share) in block.shares() {
+            let Some(known) = self.contributors.get_mut(&contributor) else { continue };
+            let Some(worth) = block.worth(share, self.settings.odds, &TIMES) else { continue };
+            for (level, worth) in known.levels.iter_mut().zip(worth) {
+                *level = (worth.min(MOST) * (1.0 + *level)).min(f64::MAX / MOST);
             }
-        } else if !known.suspect {
-            for cells in [&mut self.cells, &mut known.cells] {
-                let cell = cells.entry(class).or_default();
-                // The whole fades by one label at a time, its parts by as many as went by.
-                *cell = cell.faded(now.saturating_add(1), keep);
-                cell.labels += 1.0;
-                cell.disagreed += said;
+            if known.level() >= self.settings.run_length {
+                known.suspect = true;
+                suspects.push(contributor);
             }
         }
-        Ok(alarm)
+        for block in self.open.values_mut() {
+            // Others are no longer compared with them.
+            block.retain(|contributor| !suspects.contains(&contributor));
+        }
+        suspects
     }
 
     /// What is known of a contributor.
@@ -220,7 +204,7 @@ impl Peers {
     pub fn trust(&mut self, contributor: u64) {
         if let Some(known) = self.contributors.get_mut(&contributor) {
             known.suspect = false;
-            known.detector.reset();
+            known.levels = [0.0; TIMES.len()];
         }
     }
 
@@ -228,19 +212,19 @@ impl Peers {
     pub fn distrust(&mut self, contributor: u64) {
         if let Some(known) = self.contributors.get_mut(&contributor) {
             known.suspect = true;
+            self.open.values_mut().for_each(|block| block.retain(|other| other != contributor));
         }
     }
 
     /// Bytes that it takes, estimated from what it holds.
     pub fn memory(&self) -> usize {
-        let cell = size_of::<(u32, Cell)>() * 3 / 2;
-        let cells = self.cells.len() + self.contributors.values().map(|known| known.cells.len()).sum::<usize>();
-        size_of::<Self>() + cells * cell + self.contributors.len() * size_of::<(u64, Contributor)>() * 3 / 2
+        let blocks: usize = self.open.values().map(Block::memory).sum();
+        size_of::<Self>() + blocks + self.contributors.len() * size_of::<(u64, Contributor)>() * 3 / 2
     }
 
     fn stands(&self, known: &Contributor) -> Standing {
-        let Contributor { labels, disagreed, suspect, detector, .. } = known;
-        let level = detector.level() / self.settings.run_length;
+        let Contributor { labels, disagreed, suspect, .. } = known;
+        let level = known.level() / self.settings.run_length;
         Standing { labels: *labels, disagreed: *disagreed, suspect: *suspect, level }
     }
 
@@ -256,22 +240,18 @@ impl Peers {
 
 impl Snapshot for Peers {
     const KIND: &'static str = "peers";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
 
     fn check(&self) -> Result<()> {
         self.settings.check().map_err(|_| Error::Snapshot("has settings out of their ranges"))?;
-        let sound = |cells: &BTreeMap<u32, Cell>| {
-            cells.len() <= CLASSES
-                && cells.values().all(|cell| {
-                    cell.labels.is_finite()
-                        && (0.0..=cell.labels + 1e-6).contains(&cell.disagreed)
-                        && cell.labels >= 0.0
-                })
-        };
         let known = self.contributors.len() <= self.settings.remembered as usize
-            && self.contributors.values().all(|known| known.detector.check().is_ok() && sound(&known.cells));
-        let lengths = self.contributors.values().all(|known| known.detector.run_length() == self.settings.run_length);
-        match known && lengths && sound(&self.cells) {
+            && self
+                .contributors
+                .values()
+                .all(|known| known.levels.iter().all(|level| (0.0..=f64::MAX / MOST).contains(level)));
+        let open =
+            self.open.len() <= CLASSES && self.open.values().all(|block| block.len() < self.settings.block as usize);
+        match known && open {
             true => Ok(()),
             false => Err(Error::Snapshot("has contributors that can't be")),
         }

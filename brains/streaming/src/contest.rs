@@ -151,7 +151,8 @@ impl Contest {
         if !self.goes_on() {
             return None;
         }
-        let losses = [self.loss(champion, truth)?, self.loss(challenger, truth)?];
+        // Errors are measured by the champion's usual one before this label.
+        let losses = [loss(champion, truth, self.scale)?, loss(challenger, truth, self.scale)?];
         if let (Answer::Value(value), Truth::Number(number)) = (champion, truth) {
             let share = FRESH.max(1.0 / (self.labels as f64 + 1.0));
             self.scale += share * ((value - number).abs() - self.scale);
@@ -271,23 +272,23 @@ impl Contest {
             self.attempt
         )
     }
+}
 
-    /// What an answer lost, 0 … 1: half of the Brier score (Brier 1950) of probabilities; of a number its error e, as
-    /// e / (e + s) with s the champion's usual error before this label.
-    fn loss(&self, answer: &Answer, truth: Truth) -> Option<f64> {
-        match (answer, truth) {
-            (Answer::Probabilities(said), Truth::Class(class)) => {
-                let of = |(place, said): (usize, &f64)| (said - f64::from(u8::from(place == class))).powi(2);
-                let loss: f64 = said.iter().enumerate().map(of).sum::<f64>() / 2.0;
-                loss.is_finite().then(|| loss.clamp(0.0, 1.0))
-            }
-            (Answer::Value(value), Truth::Number(number)) => {
-                let error = (value - number).abs();
-                let scale = if self.scale > 0.0 { self.scale } else { 1.0 };
-                error.is_finite().then(|| error / (error + scale))
-            }
-            _ => None,
+/// What an answer lost, 0 … 1: half of the Brier score (Brier 1950) of probabilities; of a number its error e, as e / (e + s)
+/// with s the `scale`, 1 where that is 0. Nothing where it does not fit the truth, or is not finite.
+pub fn loss(answer: &Answer, truth: Truth, scale: f64) -> Option<f64> {
+    match (answer, truth) {
+        (Answer::Probabilities(said), Truth::Class(class)) => {
+            let of = |(place, said): (usize, &f64)| (said - f64::from(u8::from(place == class))).powi(2);
+            let loss: f64 = said.iter().enumerate().map(of).sum::<f64>() / 2.0;
+            loss.is_finite().then(|| loss.clamp(0.0, 1.0))
         }
+        (Answer::Value(value), Truth::Number(number)) => {
+            let error = (value - number).abs();
+            let scale = if scale > 0.0 { scale } else { 1.0 };
+            error.is_finite().then(|| error / (error + scale))
+        }
+        _ => None,
     }
 }
 

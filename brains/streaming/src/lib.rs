@@ -14,6 +14,6 @@ pub mod kept;
 mod model;
 mod row;
 
-pub use contest::{Contest, Seen, Verdict};
+pub use contest::{Contest, Seen, Verdict, loss};
 pub use model::{Answer, Model, Truth};
 pub use row::{Cell, Row, columns, row, slice};

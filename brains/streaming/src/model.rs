@@ -119,7 +119,7 @@ impl Model {
                 Learner::Regressor(Box::new(spec.build(schema, SEED).map_err(setting)?))
             }
         };
-        let state = State { encoder, learner, learnt: 0, offset: 0 };
+        let state = State { encoder, learner, learnt: 0, offset: online.from.unwrap_or(0) };
         Ok(Self { inputs, classes: task.classes.clone(), state })
     }
 

@@ -30,25 +30,25 @@ pub(crate) fn number(name: &str) -> u64 {
 }
 
 impl Contributors {
-    /// Takes an example in; whether its contributor is suspected from now on.
-    pub(crate) fn take(&mut self, example: &Example) -> bool {
+    /// Takes an example in; returns who is suspected from now on.
+    pub(crate) fn take(&mut self, example: &Example) -> Vec<String> {
         let (answer, class) = match (&example.answer, &example.truth) {
             (Said::Probabilities(said), Said::Class(class)) => (online::learner::greatest(said), *class),
             (Said::Class(said), Said::Class(class)) => (*said, *class),
             // Numbers have no classes that others labelled, too.
-            _ => return false,
+            _ => return Vec::new(),
         };
         let contributor = number(&example.contributor);
-        let Some(peers) = self.peers() else { return false };
+        let Some(peers) = self.peers() else { return Vec::new() };
         let class = u32::try_from(class).unwrap_or(u32::MAX);
-        let suspected = peers.observe(contributor, class, answer != class as usize) == Ok(true);
+        let suspected = peers.observe(contributor, class, answer != class as usize);
         self.names.entry(contributor).or_insert_with(|| example.contributor.clone());
         if let Some(peers) = &self.peers
             && self.names.len() > peers.len()
         {
             self.names.retain(|contributor, _| peers.standing(*contributor).is_some());
         }
-        suspected
+        suspected.iter().filter_map(|contributor| self.names.get(contributor).cloned()).collect()
     }
 
     fn peers(&mut self) -> Option<&mut Peers> {

@@ -1,5 +1,5 @@
-//! Jobs train new versions of models that do not learn by themselves: labelled examples go in, a model comes out, and has to
-//! prove itself like any other.
+//! Jobs make new versions: labelled examples go in, a model comes out, and has to prove itself like any other. For a model that
+//! learns by itself the job is built in: it looks for a better learner ([`tuner`]).
 //!
 //! A job is a program that the node's settings name ([`Kind`]). It runs when somebody says so, when a model errs more than
 //! before, or every so often, one at a time, confined ([`process`]). How far each is, is kept before the next step is taken:
@@ -9,6 +9,7 @@
 mod examples;
 mod kind;
 pub mod process;
+mod tuner;
 
 use std::{
     collections::BTreeMap,
@@ -32,7 +33,7 @@ use tokio::{
 };
 use types::{
     Code, Namespace, Refusal, Timestamp,
-    manifest::{Retrain, Train},
+    manifest::{Promote, Retrain, Source},
 };
 
 use crate::{Known, learn::Stores};
@@ -147,15 +148,17 @@ impl Jobs {
     async fn ask(&self, ask: Ask) -> Result<Job, Refusal> {
         let key = (ask.namespace, ask.model);
         let newest = self.newest(&key).await?.ok_or_else(|| Refusal::unknown_model(&key.0, &key.1))?;
-        let train = newest.manifest.spec.learning.train.as_ref().ok_or_else(|| {
-            Refusal::new(Code::RequestMalformed, format!("version {} of `{}` names no job", newest.version, key.1))
-                .hint("deploy it with spec.learning.train: docs/retraining.md")
+        let job = job_of(&newest).ok_or_else(|| {
+            let what = format!("version {} of `{}` names no job, and does not learn", newest.version, key.1);
+            Refusal::new(Code::RequestMalformed, what).hint(
+                "deploy it with spec.learning.train or, if it learns, with spec.learning.promote: docs/retraining.md",
+            )
         })?;
-        self.add(&key, train, format!("{}: {}", ask.actor, ask.reason)).await
+        self.add(&key, job, format!("{}: {}", ask.actor, ask.reason)).await
     }
 
     /// Adds a job, unless one of this model waits or runs.
-    async fn add(&self, (namespace, model): &ModelKey, train: &Train, why: String) -> Result<Job, Refusal> {
+    async fn add(&self, (namespace, model): &ModelKey, name: &str, why: String) -> Result<Job, Refusal> {
         let (waiting, same) = {
             let jobs = self.known.jobs.lock();
             let open = || jobs.values().filter(|job| matches!(job.state, JobState::Waiting | JobState::Running));
@@ -171,7 +174,7 @@ impl Jobs {
             id: uuid::Uuid::now_v7().to_string(),
             namespace: namespace.clone(),
             model: model.clone(),
-            job: train.job.clone(),
+            job: name.to_owned(),
             state: JobState::Waiting,
             why,
             asked: self.clock.now(),
@@ -232,7 +235,7 @@ impl Jobs {
         for key in self.known.streaming.models() {
             let Some(newest) = self.newest(&key).await? else { continue };
             let learning = &newest.manifest.spec.learning;
-            let Some(train) = &learning.train else { continue };
+            let Some(job) = job_of(&newest) else { continue };
             let last = {
                 let jobs = self.known.jobs.lock();
                 jobs.values().rev().find(|job| (&job.namespace, &job.model) == (&key.0, &key.1)).cloned()
@@ -252,7 +255,7 @@ impl Jobs {
                 }
             };
             if let Some(why) = why {
-                self.add(&key, train, why).await?;
+                self.add(&key, job, why).await?;
             }
         }
         Ok(())
@@ -298,6 +301,9 @@ impl Jobs {
     async fn attempt(&self, job: &mut Job) -> Result<(), Refusal> {
         let key = (job.namespace.clone(), job.model.clone());
         let newest = self.newest(&key).await?.ok_or_else(|| Refusal::unknown_model(&key.0, &key.1))?;
+        if newest.manifest.is_streaming() {
+            return self.tune(job, &key).await;
+        }
         let train = newest.manifest.spec.learning.train.clone();
         let train = train.ok_or_else(|| Refusal::new(Code::ManifestInvalid, "its newest version names no job"))?;
         let kind =
@@ -344,6 +350,39 @@ impl Jobs {
         Ok(())
     }
 
+    /// Looks for a better learner than that of the version that answers.
+    async fn tune(&self, job: &mut Job, key: &ModelKey) -> Result<(), Refusal> {
+        let select = Select { namespace: key.0.clone(), model: Some(key.1.clone()) };
+        let versions = self.stores.registry.versions(select).await?;
+        let current = self.stores.status(key).await?.and_then(|status| status.desired);
+        let current = versions.iter().find(|record| Some(record.version) == current);
+        let current = current.ok_or_else(|| Refusal::unknown_model(&key.0, &key.1))?;
+        let mut manifest = current.manifest.clone();
+        manifest.metadata.namespace = Some(key.0.clone());
+        let online = |record: &VersionRecord| match &record.manifest.spec.source {
+            Source::Online(online) => Some(online.clone()),
+            _ => None,
+        };
+        let others = versions.iter().rev().filter_map(online).collect();
+        (job.state, job.attempts, job.began) = (JobState::Running, job.attempts + 1, Some(self.clock.now()));
+        if job.attempts > ATTEMPTS {
+            return Err(Refusal::new(Code::Internal, format!("the node stopped {ATTEMPTS} times while it ran")));
+        }
+        self.keep(job).await?;
+        let drifts = self.as_before(key).into_iter().collect();
+        let search = tuner::Search::open(&*self.stores.streams, key, (manifest, others), drifts).await?;
+        let found = search.run().await?;
+        (job.metrics, job.examples, job.entries) = (Some(found.metrics), found.examples, found.entries);
+        let Some(learner) = found.learner else { return Ok(()) };
+        let newest = self.newest(key).await?.ok_or_else(|| Refusal::unknown_model(&key.0, &key.1))?;
+        let mut manifest = newest.manifest;
+        manifest.spec.source = Source::Online(learner);
+        let (actor, namespace) = ("trainer".to_owned(), key.0.clone());
+        let request = Deploy { actor, namespace, manifest, staged: None, signature: None };
+        job.version = Some(self.stores.registry.deploy(request).await?.version.version);
+        Ok(())
+    }
+
     /// Runs the program.
     async fn train(&self, kind: &Kind, folder: &Path) -> Result<(), Refusal> {
         for old in [process::MODEL, process::METRICS] {
@@ -376,6 +415,14 @@ impl Jobs {
         });
         Ok(self.stores.artefacts.stage(chunks.boxed(), LARGEST).await?.id)
     }
+}
+
+/// What trains the next version after this one: the job that it names; the tuner, where it learns and a next one may prove
+/// itself.
+fn job_of(version: &VersionRecord) -> Option<&str> {
+    let learning = &version.manifest.spec.learning;
+    let tuned = version.manifest.is_streaming() && learning.promote != Promote::Off;
+    learning.train.as_ref().map(|train| train.job.as_str()).or(tuned.then_some(tuner::NAME))
 }
 
 /// That there is no such job.

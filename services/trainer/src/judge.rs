@@ -61,9 +61,9 @@ enum Figures {
 }
 
 impl Judged {
-    /// Takes an example in; whether its contributor is suspected from now on. `manifest` is its version's, where it is known;
+    /// Takes an example in; returns who is suspected from now on. `manifest` is its version's, where it is known;
     /// only a version's first example needs it.
-    pub(crate) fn take(&mut self, example: &Example, manifest: Option<&Manifest>) -> bool {
+    pub(crate) fn take(&mut self, example: &Example, manifest: Option<&Manifest>) -> Vec<String> {
         let suspected = self.contributors.take(example);
         let slice = manifest.zip(example.features.as_ref()).and_then(|(manifest, row)| streaming::slice(manifest, row));
         let taken = match self.versions.entry(example.version) {
@@ -102,6 +102,11 @@ impl Judged {
                 [("namespace", namespace.to_string()), ("model", model.to_string()), ("outcome", what.clone())];
             counter!("mantlet_trainer_labels_total", &labels).absolute(count.count);
         }
+    }
+
+    /// Whether none of the versions that were judged is among these any more.
+    pub(crate) fn is_of_another(&self, versions: &[Version]) -> bool {
+        !self.versions.is_empty() && self.versions.keys().all(|version| !versions.contains(version))
     }
 
     /// Who found out what was right.

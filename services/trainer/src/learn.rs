@@ -31,6 +31,7 @@ use types::{Code, Refusal, Version};
 
 use crate::Known;
 use group::Group;
+pub(crate) use group::lesson;
 
 /// How often it is looked which versions there are, and which of them answer.
 const LOOK: Duration = Duration::from_secs(1);
@@ -52,7 +53,7 @@ pub(crate) struct Stores {
 
 impl Stores {
     /// What is wanted of a model; nothing where nobody wants it.
-    async fn status(&self, (namespace, model): &ModelKey) -> Result<Option<Status>, Refusal> {
+    pub(crate) async fn status(&self, (namespace, model): &ModelKey) -> Result<Option<Status>, Refusal> {
         let of = StatusOf { namespace: namespace.clone(), model: Some(model.clone()) };
         Ok(self.orchestrator.status(of).await?.into_iter().next())
     }

@@ -352,6 +352,11 @@ impl Work {
             return Ok(Some(known.clone()));
         }
         let records = self.versions(&version.0).await?;
+        let known: Vec<Version> = records.iter().map(|record| record.version).collect();
+        if self.known.models.lock().get(&version.0).is_some_and(|judged| judged.is_of_another(&known)) {
+            // It was deleted and deployed anew since: who labelled the one before is no judge of this one.
+            self.known.models.lock().remove(&version.0);
+        }
         if self.manifests.len() + records.len() > MANIFESTS {
             self.manifests.clear();
         }
@@ -399,8 +404,8 @@ impl Work {
                 let manifest = self.manifest((key.clone(), example.version)).await?;
                 let suspected =
                     self.known.models.lock().entry(key.clone()).or_default().take(example, manifest.as_deref());
-                if suspected {
-                    let Example { namespace, model, contributor, .. } = example;
+                for contributor in suspected {
+                    let Example { namespace, model, .. } = example;
                     tracing::warn!(%namespace, %model, contributor, "a contributor's labels are held back from now on");
                 }
                 self.changed.insert(key);

@@ -9,6 +9,12 @@ impl Manifest {
         if let Some(train) = &self.spec.learning.train {
             self.check_train(train)?;
         }
+        let learning = &self.spec.learning;
+        if self.is_streaming() && learning.retrain != Retrain::Never && learning.promote == Promote::Off {
+            return wrong(
+                "spec.learning.retrain: what is found has to prove itself: set promote to automatic or suggest".into(),
+            );
+        }
         if let Some(slice) = &self.spec.learning.slice
             && (self.slices().is_empty()
                 || self.slices().len() > MAX_SLICES
@@ -62,7 +68,7 @@ impl Manifest {
             "spec.scale.min: 0"
         } else if spec.rollout != Rollout::default() {
             "spec.rollout"
-        } else if spec.learning.retrain != Retrain::Never && spec.learning.train.is_none() {
+        } else if spec.learning.retrain != Retrain::Never && spec.learning.train.is_none() && !self.is_streaming() {
             "spec.learning.retrain without spec.learning.train"
         } else if (spec.learning.promote, spec.learning.season) != (Promote::Off, None) && !self.is_judged() {
             "spec.learning.promote of a model whose answers labels can't judge: see spec.task and spec.capture"

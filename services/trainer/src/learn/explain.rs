@@ -99,6 +99,9 @@ impl Again {
             None => group::compare(&mut self.contest, entry, (&self.model, &self.manifest)).flatten(),
             Some(learners) => group::lesson(entry, &self.model).and_then(|(example, row, truth)| {
                 let mut said = learners.iter_mut().map(|learner| {
+                    if entry.sequence < learner.offset() {
+                        return None;
+                    }
                     let answer = learner.predict(&row).ok()?;
                     // What can't be learnt teaches nothing, here as there.
                     let _ = learner.learn(&row, truth);

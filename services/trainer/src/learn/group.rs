@@ -560,7 +560,7 @@ fn example(entry: &Stored, (namespace, model): &ModelKey) -> Option<Example> {
 }
 
 /// What an entry of the joined log teaches this model: an example with what was asked and what was right.
-pub(super) fn lesson(entry: &Stored, model: &ModelKey) -> Option<(Example, Row, Truth)> {
+pub(crate) fn lesson(entry: &Stored, model: &ModelKey) -> Option<(Example, Row, Truth)> {
     let mut example = example(entry, model)?;
     let (row, truth) = (example.features.take()?, learner::truth(&example.truth)?);
     Some((example, row, truth))

@@ -395,13 +395,13 @@ pub(super) fn judge_of_numbers() -> [evaluate::Numbers; 1] {
 }
 
 pub(super) fn peers() -> [Peers; 2] {
-    let few = peers::Settings { least: 1.0, remembered: 3, ..peers::Settings::default() };
+    let few = peers::Settings { block: 8, remembered: 3, ..peers::Settings::default() };
     // The second finds who turns labels round at once, and forgets who labelled least recently.
     [peers::Settings::default(), peers::Settings { run_length: 10.0, ..few }].map(|settings| {
         let mut peers = Peers::new(settings).expect("peers");
         for (turn, [_, word]) in rows().enumerate() {
             let who = turn as u64 % 5;
-            peers.observe(who, word as u32, who == 4).expect("a label");
+            peers.observe(who, word as u32, who == 4);
         }
         peers.distrust(0);
         peers
