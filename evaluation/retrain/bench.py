@@ -30,6 +30,7 @@ from rig import Node, expect, figure, print_ratios, ratio  # noqa: E402 (the pat
 from environments import ROOT, say  # noqa: E402 (rig.py makes its folder known)
 import plot  # noqa: E402
 import poison  # noqa: E402
+import steady  # noqa: E402
 import synthetic  # noqa: E402
 
 TIMES = {"timestamp", "date", "date_time", "ts", "batch"}
@@ -169,6 +170,8 @@ def main() -> None:
     parser.add_argument("--learner", default="adaptive-random-forest")
     parser.add_argument("--catch-up", action="store_true", help="only how fast a new version goes through the joined log")
     parser.add_argument("--poison", action="store_true", help="only what one lying contributor of five does")
+    parser.add_argument("--steady", action="store_true", help="only whether it keeps up with a thousand examples a second beside other requests")
+    parser.add_argument("--minutes", type=float, default=6, help="how long --steady takes")
     options = parser.parse_args()
     options.out = options.out.resolve()
     load = os.getloadavg()[0]
@@ -186,6 +189,9 @@ def main() -> None:
     try:
         if options.catch_up:
             figures, ratios = catch_up(node, 5_000 if options.quick else CATCH_UP)
+            files = []
+        if options.steady:
+            figures, ratios = steady.measure(node, 1 if options.quick else options.minutes, options.learner, options.out)
             files = []
         for path in files[:2] if options.quick else files:
             stream = Stream(path, rows)
