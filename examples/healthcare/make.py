@@ -4,7 +4,7 @@ Run: python make.py OUT
 
 OUT then holds model.onnx, manifest.yaml, rows.npz (every row with its label, and whether it was kept
 out of training) and request.json (two rows kept out of training as an inference request); for retraining also
-retraining.yaml, train.py and jobs.toml, which names train.py as a job of a node.
+retraining.yaml, train.py, jobs.toml, which names train.py as a job of a node, and mantlet.toml, which names jobs.toml.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ def main() -> None:
     for name in ("manifest.yaml", "retraining.yaml", "train.py"):
         shutil.copyfile(HERE / name, out / name)
     (out / "jobs.toml").write_text(job())
+    (out / "mantlet.toml").write_text(f"[trainer]\njobs = {json.dumps(str(out.resolve() / 'jobs.toml'))}\n")
 
     features = table.data.astype(np.float32)
     labels = table.target.astype(np.int64)

@@ -10,6 +10,10 @@ import json
 import os
 from pathlib import Path
 
+# A job can make no semaphores, and joblib, which reads this as it is imported, need not warn of that.
+# ruff: noqa: E402
+os.environ["JOBLIB_MULTIPROCESSING"] = "0"
+
 import numpy as np
 import pandas as pd
 from skl2onnx import to_onnx
