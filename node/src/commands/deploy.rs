@@ -51,8 +51,8 @@ pub(crate) async fn run(client: &Client, arguments: &Deploy, format: Format) -> 
         if let Some(champion) = challenges {
             let digest = &digest[..12];
             return format!(
-                "{namespace}/{name} version {version} challenges version {champion}, which answers (bundle {digest})\nsee how \
-                 it stands: mantlet rollouts\n"
+                "{namespace}/{name} version {version} challenges version {champion}, which answers (bundle {digest})\nboth are compared \
+                 as labels come; how it stands: mantlet rollouts\n"
             );
         }
         let state = if arguments.wait { "answers" } else { "is deployed" };

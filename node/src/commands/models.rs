@@ -110,6 +110,14 @@ async fn metadata(client: &Client, name: &ModelName) -> Result<ModelMetadata, Re
 
 async fn sample(client: &Client, name: &ModelName) -> Result<(), Refusal> {
     let metadata = metadata(client, name).await?;
+    // A word that the manifest lists is one that is let in.
+    let shown: Value = client.get(&format!("/v1/models/{name}")).await?;
+    let listed = |input: &str| {
+        let inputs = shown["manifest"]["spec"]["inputs"].as_array().into_iter().flatten();
+        let mut words =
+            inputs.filter(|declared| declared["name"] == input).filter_map(|declared| declared["categories"].get(0));
+        words.next().cloned()
+    };
     let inputs: Vec<Value> = metadata
         .inputs
         .iter()
@@ -118,7 +126,7 @@ async fn sample(client: &Client, name: &ModelName) -> Result<(), Refusal> {
             let elements = shape.iter().fold(1_usize, |n, d| n.saturating_mul(usize::try_from(*d).unwrap_or(0)));
             let zero = match spec.datatype {
                 DataType::Bool => json!(false),
-                DataType::Bytes => json!("0"),
+                DataType::Bytes => listed(&spec.name).unwrap_or_else(|| json!("0")),
                 datatype if datatype.is_float() => json!(0.0),
                 _ => json!(0),
             };

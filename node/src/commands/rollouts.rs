@@ -111,7 +111,11 @@ fn describe(shown: &Value) -> String {
         .map(|rollout| {
             let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             let evidence = &rollout["evidence"];
-            let loss = |side: &str| evidence[side].as_f64().map_or_else(|| "-".into(), |loss| format!("{loss:.4}"));
+            let any = evidence["labels"].as_u64() > Some(0);
+            let loss = |side: &str| {
+                let loss = evidence[side].as_f64().filter(|_| any);
+                loss.map_or_else(|| "-".into(), |loss| format!("{loss:.4}"))
+            };
             let said = [&rollout["word"], &rollout["why"]].into_iter().find_map(Value::as_str).unwrap_or("");
             vec![
                 format!("{}/{}", text(&rollout["model"]), rollout["challenger"]),

@@ -45,6 +45,8 @@ pub use process::Confine;
 const LOOK: Duration = Duration::from_secs(5);
 /// The least time between two jobs of a model that nobody asked for.
 const PAUSE: Duration = Duration::from_secs(60);
+/// The wait after a job of a model has failed.
+const RETRY: Duration = Duration::from_secs(300);
 /// How often a job is begun that was cut short.
 const ATTEMPTS: u32 = 3;
 /// Jobs that wait, at most, and jobs of a model that are remembered.
@@ -236,22 +238,26 @@ impl Jobs {
             let Some(newest) = self.newest(&key).await? else { continue };
             let learning = &newest.manifest.spec.learning;
             let Some(job) = job_of(&newest) else { continue };
-            let last = {
+            let (last, done) = {
                 let jobs = self.known.jobs.lock();
-                jobs.values().rev().find(|job| (&job.namespace, &job.model) == (&key.0, &key.1)).cloned()
+                let of_model = || jobs.values().rev().filter(|job| (&job.namespace, &job.model) == (&key.0, &key.1));
+                (of_model().next().cloned(), of_model().find(|job| job.state == JobState::Done).map(|job| job.asked))
             };
             let now = self.clock.now();
             let since = last.as_ref().map_or(newest.created, |job| job.asked);
             // What takes long is not done again at once.
             let took = last.as_ref().and_then(|job| Some(job.ended?.since(job.began?))).unwrap_or_default();
-            if now.since(since) < PAUSE.max(took * 4) {
+            let failed = last.is_some_and(|job| job.state == JobState::Failed);
+            if now.since(since) < PAUSE.max(took * 4).max(if failed { RETRY } else { Duration::ZERO }) {
                 continue;
             }
+            // A drift that a failed job was to follow is still to be followed.
+            let followed = done.unwrap_or(newest.created);
             let why = match learning.retrain {
                 Retrain::Never => None,
                 Retrain::Every(every) => (now.since(since) >= every.0).then(|| format!("trainer: every {every}")),
                 Retrain::OnDrift => {
-                    self.drifted(&key).filter(|(at, _)| *at > since).map(|(_, what)| format!("trainer: {what}"))
+                    self.drifted(&key).filter(|(at, _)| *at > followed).map(|(_, what)| format!("trainer: {what}"))
                 }
             };
             if let Some(why) = why {
@@ -281,7 +287,7 @@ impl Jobs {
         let outcome = self.attempt(&mut job).await;
         let (state, failure) = match outcome {
             Ok(()) => (JobState::Done, None),
-            Err(refusal) => (JobState::Failed, Some(refusal.text())),
+            Err(refusal) => (JobState::Failed, Some(told(&refusal))),
         };
         (job.state, job.failure, job.ended) = (state, failure, Some(self.clock.now()));
         job.log = tail(&self.folder(&job).join(process::LOG));
@@ -328,7 +334,8 @@ impl Jobs {
         (job.entries, job.examples) = (entries, examples);
         if examples < train.least {
             let what = format!("there are {examples} examples, and spec.learning.train.least is {}", train.least);
-            return Err(Refusal::new(Code::RequestMalformed, what));
+            let hint = "only what versions were asked counts that capture features, and has a label: `mantlet models examples`";
+            return Err(Refusal::new(Code::RequestMalformed, what).hint(hint));
         }
         let parameters = serde_json::to_vec(&train.parameters).map_err(internal)?;
         tokio::fs::write(folder.join(process::PARAMETERS), parameters).await.map_err(internal)?;
@@ -423,6 +430,12 @@ fn job_of(version: &VersionRecord) -> Option<&str> {
     let learning = &version.manifest.spec.learning;
     let tuned = version.manifest.is_streaming() && learning.promote != Promote::Off;
     learning.train.as_ref().map(|train| train.job.as_str()).or(tuned.then_some(tuner::NAME))
+}
+
+/// Why a job failed, in words.
+fn told(refusal: &Refusal) -> String {
+    let hint = refusal.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+    format!("{}{hint}", refusal.message)
 }
 
 /// That there is no such job.

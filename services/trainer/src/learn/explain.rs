@@ -59,7 +59,9 @@ pub(crate) async fn explain(stores: &Stores, key: &ModelKey, challenger: Version
     }
     let (model, manifest) = (key.clone(), manifest.clone());
     let again = Again { model, manifest, contest: fresh, learners, verdicts: Vec::new(), end: recorded.offset };
-    let Again { contest: fresh, verdicts, .. } = again.run(stores, begin).await?;
+    let Again { contest: mut fresh, verdicts, .. } = again.run(stores, begin).await?;
+    // Entries that tell of neither side are done with, too.
+    fresh.advance(recorded.offset);
     let evidence = if verdicts.is_empty() { fresh.evidence() } else { fresh.decided_on() };
     let agrees = evidence == recorded;
     Ok(Explanation { rollout: group::report(&contest, key), verdicts, evidence, agrees })

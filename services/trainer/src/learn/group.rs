@@ -28,7 +28,7 @@ pub(super) const PAGE: u32 = 500;
 /// How long a version goes on learning after its last answer with a label, if nothing else keeps it.
 const QUIET: Duration = Duration::from_secs(600);
 /// How often it is kept how versions compare that do not learn.
-const KEEP: Duration = Duration::from_secs(5);
+const KEEP: Duration = Duration::from_secs(1);
 /// Where in the catalog it is kept how a challenger stands.
 const CONTEST: &str = "contest/";
 /// Who says that a challenger is to answer.
@@ -462,7 +462,14 @@ impl Group {
             Say::Undo => contest.stand == Stand::Promoted,
         };
         if !fits {
-            let what = format!("version {} stands otherwise: it is {:?}", word.challenger, contest.stand);
+            let stands = match contest.stand {
+                Stand::Judging => "it is compared still",
+                Stand::Proposed => "a person is asked whether it may answer",
+                Stand::Promoted => "it answers",
+                Stand::HandedBack => "it answered, and handed back",
+                Stand::Rejected => "a person has said no",
+            };
+            let what = format!("version {} stands otherwise: {stands}", word.challenger);
             return Err(Refusal::new(Code::Conflict, what).hint("see `mantlet rollouts`"));
         }
         let said = format!("{}: {}", word.actor, word.reason);
