@@ -6,6 +6,7 @@ use super::{Transformer, check_row};
 use crate::{
     Error, Feature, Kind, Result, Schema, Snapshot,
     error::within,
+    random::mixed,
     schema::{FEATURES, GREATEST},
 };
 
@@ -75,14 +76,6 @@ impl Hashing {
         let sign = if bits >> 63 == 0 { 1.0 } else { -1.0 };
         ((bits & ((1 << self.settings.bits) - 1)) as usize, sign)
     }
-}
-
-/// Spreads bits over all others: the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
-fn mixed(key: u64) -> u64 {
-    let key = key.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let key = (key ^ (key >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let key = (key ^ (key >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    key ^ (key >> 31)
 }
 
 impl Transformer for Hashing {
