@@ -35,7 +35,8 @@ def measure(options: argparse.Namespace, part: str) -> dict:
     out = options.out.with_name(f"training-{part}.json")
     command = [str(options.out.parents[1] / "release/examples" / EXAMPLE), "--data", str(options.data), "--part", part]
     load = os.getloadavg()[0]
-    subprocess.run([*command, "--out", str(out), *(["--quick"] if options.quick else [])], check=True)
+    kept = ["--runs", str(options.runs)] if options.runs and part == "search" else []
+    subprocess.run([*command, "--out", str(out), *kept, *(["--quick"] if options.quick else [])], check=True)
     said = json.loads(out.read_text())
     out.unlink()
     return {**said, "load_at_start": round(load, 2)}
@@ -66,6 +67,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("MANTLET_DATA", ROOT.parent / "shared/data")))
     parser.add_argument("--quick", action="store_true", help="one stream, one seed")
     parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS), help="only these; others stay as they were measured")
+    parser.add_argument("--runs", type=Path, help="what learners lose is read from this folder, where choose.py or an earlier run kept it")
     parser.add_argument("--docs", type=Path, help="write a page with tables into this folder")
     options = parser.parse_args()
     options.out = options.out.resolve()

@@ -1,7 +1,8 @@
 //! Measures the tuner beside a grid and random search, two workers beside one, and robust aggregation beside the mean.
 //!
 //! ```sh
-//! cargo run --release -p mantlet-online --example training_bench -- --data DIR --out training.json [--part search|attack|workers] [--quick]
+//! cargo run --release -p mantlet-online --example training_bench -- --data DIR --out training.json \
+//!     [--part search|attack|workers] [--runs DIR] [--seeds 10] [--settings FILE] [--quick]
 //! ```
 //!
 //! All but seconds is the same each time: every run has a seed. What each part does is told in its module.
@@ -15,6 +16,7 @@
 
 use std::path::PathBuf;
 
+use online::tune::Settings;
 use serde_json::{Value, json};
 
 #[path = "training/attack.rs"]
@@ -35,6 +37,8 @@ use table::Table;
 pub(crate) struct Report {
     figures: Vec<Value>,
     ratios: Vec<Value>,
+    /// By stream, seed and settings, where settings are to be chosen.
+    pub(crate) searches: Vec<Value>,
 }
 
 impl Report {
@@ -57,20 +61,31 @@ struct Arguments {
     data: PathBuf,
     out: Option<PathBuf>,
     parts: Vec<String>,
+    /// Where runs of the search are kept.
+    runs: Option<PathBuf>,
+    seeds: u64,
+    /// A file of the tuner's settings to choose among: a list of them in JSON.
+    settings: Option<PathBuf>,
     quick: bool,
 }
 
 fn arguments() -> Arguments {
     let data = std::env::var_os("MANTLET_DATA").map_or_else(|| "../shared/data".into(), PathBuf::from);
-    let mut arguments = Arguments { data, out: None, parts: Vec::new(), quick: false };
+    let mut arguments =
+        Arguments { data, out: None, parts: Vec::new(), runs: None, seeds: 10, settings: None, quick: false };
     let mut given = std::env::args().skip(1);
     while let Some(name) = given.next() {
         match name.as_str() {
             "--data" => arguments.data = given.next().unwrap().into(),
             "--out" => arguments.out = given.next().map(PathBuf::from),
             "--part" => arguments.parts.extend(given.next()),
+            "--runs" => arguments.runs = given.next().map(PathBuf::from),
+            "--seeds" => arguments.seeds = given.next().unwrap().parse().unwrap(),
+            "--settings" => arguments.settings = given.next().map(PathBuf::from),
             "--quick" => arguments.quick = true,
-            other => panic!("no argument is called {other}; there are --data, --out, --part, --quick"),
+            other => panic!(
+                "no argument is called {other}; there are --data, --out, --part, --runs, --seeds, --settings, --quick"
+            ),
         }
     }
     arguments
@@ -92,11 +107,17 @@ fn streams(arguments: &Arguments, least: usize) -> Vec<Table> {
 
 fn main() {
     let arguments = arguments();
-    let seeds = if arguments.quick { 1 } else { 10 };
-    let wants = |part: &str| arguments.parts.is_empty() || arguments.parts.iter().any(|other| other == part);
+    let seeds = if arguments.quick { 1 } else { arguments.seeds };
+    let all = arguments.parts.is_empty() && arguments.settings.is_none();
+    let wants = |part: &str| all || arguments.parts.iter().any(|other| other == part);
     let mut report = Report::default();
     if wants("search") {
-        search::measure(&streams(&arguments, search::LEAST), seeds, &mut report);
+        search::measure(&streams(&arguments, search::LEAST), seeds, arguments.runs.as_deref(), &mut report);
+    }
+    if let Some(settings) = &arguments.settings {
+        let settings: Vec<Settings> = serde_json::from_str(&std::fs::read_to_string(settings).unwrap()).unwrap();
+        let tables = streams(&arguments, search::LEAST);
+        search::choices(&tables, seeds, arguments.runs.as_deref(), &settings, &mut report);
     }
     if wants("attack") {
         attack::measure(&streams(&arguments, attack::LEAST), seeds, &mut report);
@@ -105,6 +126,10 @@ fn main() {
         workers::measure(&streams(&arguments, attack::LEAST), if arguments.quick { 1 } else { 9 }, &mut report);
     }
     if let Some(out) = arguments.out {
-        std::fs::write(out, json!({ "figures": report.figures, "ratios": report.ratios }).to_string()).unwrap();
+        std::fs::write(
+            out,
+            json!({ "figures": report.figures, "ratios": report.ratios, "searches": report.searches }).to_string(),
+        )
+        .unwrap();
     }
 }

@@ -7,12 +7,15 @@
 //! was, are made and counted once, by everybody.
 #![expect(clippy::unwrap_used, reason = "what can't be measured ends the bench")]
 
+use std::path::Path;
+
 use online::{
     Random,
     drift::{Adwin, Detector as _, State, adwin},
     registry::Spec,
     tune::{Candidate, Dial, Kind, Next, Settings, Space, Task, Tuner, Values, Window},
 };
+use serde_json::{Value, json};
 
 use crate::{Report, table::Table, traces::Traces};
 
@@ -20,6 +23,8 @@ use crate::{Report, table::Table, traces::Traces};
 pub(crate) const LEAST: usize = 10_000;
 /// Orders in which random search is tried for each run of the others.
 const ORDERS: usize = 100;
+/// Searches on one run where settings are to be chosen.
+const DRAWS: usize = 5;
 /// Share of runs that must have equal quality.
 const MOST: f64 = 0.9;
 
@@ -65,7 +70,20 @@ struct Run {
     grid: Vec<Whole>,
     /// The most that equal quality may lose.
     enough: f64,
-    tuner: Found,
+    /// By settings.
+    tuner: Vec<Found>,
+}
+
+impl Run {
+    /// What the grid takes, in lengths of the stream.
+    fn whole(&self, length: f64) -> f64 {
+        self.grid.iter().map(|whole| length - whole.begin as f64).sum::<f64>() / length
+    }
+
+    /// What was found at the defaults.
+    fn found(&self) -> &Found {
+        &self.tuner[0]
+    }
 }
 
 struct Found {
@@ -74,10 +92,10 @@ struct Found {
     seconds: f64,
 }
 
-pub(crate) fn measure(streams: &[Table], seeds: u64, report: &mut Report) {
+pub(crate) fn measure(streams: &[Table], seeds: u64, kept: Option<&Path>, report: &mut Report) {
     let mut all: Vec<Vec<Run>> = Vec::new();
     for table in streams {
-        let runs: Vec<Run> = (0..seeds).map(|seed| run(table, seed)).collect();
+        let runs: Vec<Run> = (0..seeds).map(|seed| run(table, seed, kept, &[Settings::default()])).collect();
         told(report, table.name(), &[&runs], &[table.len()]);
         all.push(runs);
     }
@@ -86,8 +104,29 @@ pub(crate) fn measure(streams: &[Table], seeds: u64, report: &mut Report) {
     told(report, "all streams", &runs, &lengths);
 }
 
-fn run(table: &Table, seed: u64) -> Run {
-    let mut traces = Traces::new(table, seed);
+/// What the tuner finds with each of these settings, by stream and seed: for who chooses among them. It draws several times
+/// on each run, for what it draws first matters more than what a forest draws.
+pub(crate) fn choices(streams: &[Table], seeds: u64, kept: Option<&Path>, settings: &[Settings], report: &mut Report) {
+    for (seed, table) in (0..seeds).flat_map(|seed| streams.iter().map(move |table| (seed, table))) {
+        let each: Vec<Settings> = settings.iter().flat_map(|settings| vec![settings.clone(); DRAWS]).collect();
+        let run = run(table, seed, kept, &each);
+        let length = table.len() as f64;
+        let mean_of = |part: &[Found]| {
+            let equal: Vec<f64> = part.iter().map(|found| f64::from(u8::from(found.loss <= run.enough))).collect();
+            let spent: Vec<f64> = part.iter().map(|found| found.examples / length).collect();
+            json!([mean(&equal), mean(&spent)])
+        };
+        let tuner: Vec<Value> = run.tuner.chunks_exact(DRAWS).map(mean_of).collect();
+        println!("{} {seed}", table.name());
+        report
+            .searches
+            .push(json!({ "stream": table.name(), "seed": seed, "grid": run.whole(length), "tuner": tuner }));
+    }
+}
+
+/// The grid, and the tuner with each of these settings.
+fn run(table: &Table, seed: u64, kept: Option<&Path>, settings: &[Settings]) -> Run {
+    let mut traces = Traces::new(table, seed, kept);
     let drifts = drifts(&mut traces, table.len());
     let end = table.len();
     let scored = end - end / 3;
@@ -107,7 +146,11 @@ fn run(table: &Table, seed: u64) -> Run {
         grid.push(Whole { spec: candidate.spec, begin, loss, seconds });
     }
     let enough = mean(&errors) + standard_error(&errors);
-    let tuner = tuned(&mut traces, table.len(), &drifts, seed);
+    let of = |(draw, settings): (usize, &Settings)| {
+        tuned(&mut traces, settings, table.len(), &drifts, seed + 1_000 * (draw % DRAWS) as u64)
+    };
+    let tuner = settings.iter().enumerate().map(of).collect();
+    traces.keep();
     Run { grid, enough, tuner }
 }
 
@@ -136,7 +179,7 @@ fn begin(window: Window, end: usize, drifts: &[u64]) -> usize {
     }
 }
 
-fn tuned(traces: &mut Traces<'_>, end: usize, drifts: &[u64], seed: u64) -> Found {
+fn tuned(traces: &mut Traces<'_>, settings: &Settings, end: usize, drifts: &[u64], seed: u64) -> Found {
     let drifts = drifts.to_vec();
     let task = Task {
         space: space(),
@@ -145,7 +188,7 @@ fn tuned(traces: &mut Traces<'_>, end: usize, drifts: &[u64], seed: u64) -> Foun
         champion: Some(champion()),
         hints: vec![],
     };
-    let mut tuner = Tuner::new(Settings::default(), task, seed).unwrap();
+    let mut tuner = Tuner::new(settings.clone(), task, seed).unwrap();
     let mut seconds = 0.0;
     while let Next::Work(job) = tuner.next_job().unwrap() {
         let (from, to) = (job.from as usize, job.to as usize);
@@ -177,10 +220,11 @@ fn told(report: &mut Report, case: &str, streams: &[&Vec<Run>], lengths: &[usize
         };
         mean(&streams.iter().zip(lengths).map(stream).collect::<Vec<_>>())
     };
-    let grid = each(&|run, length| run.grid.iter().map(|whole| length - whole.begin as f64).sum::<f64>() / length);
-    let tuner = each(&|run, length| run.tuner.examples / length);
-    let equal = each(&|run, _| f64::from(u8::from(run.tuner.loss <= run.enough)));
-    let apart = each(&|run, _| (run.tuner.loss - run.grid.iter().map(|whole| whole.loss).fold(1.0, f64::min)) * 100.0);
+    let grid = each(&Run::whole);
+    let tuner = each(&|run, length| run.found().examples / length);
+    let equal = each(&|run, _| f64::from(u8::from(run.found().loss <= run.enough)));
+    let apart =
+        each(&|run, _| (run.found().loss - run.grid.iter().map(|whole| whole.loss).fold(1.0, f64::min)) * 100.0);
     let good = each(&|run, _| run.grid.iter().filter(|whole| whole.loss <= run.enough).count() as f64);
     let (random, lucky) = random(streams, lengths);
     let unit = "streams' lengths";
@@ -193,12 +237,12 @@ fn told(report: &mut Report, case: &str, streams: &[&Vec<Run>], lengths: &[usize
         each(&|run, _| run.grid.iter().map(|whole| whole.seconds).sum()),
     );
     report.figure([case, "random", "seconds_to_quality", "s"], random.1);
-    report.figure([case, "tuner", "seconds_to_quality", "s"], each(&|run, _| run.tuner.seconds));
+    report.figure([case, "tuner", "seconds_to_quality", "s"], each(&|run, _| run.found().seconds));
     report.figure(
         [case, "grid", "accuracy", "share"],
         1.0 - each(&|run, _| run.grid.iter().map(|whole| whole.loss).fold(1.0, f64::min)),
     );
-    report.figure([case, "tuner", "accuracy", "share"], 1.0 - each(&|run, _| run.tuner.loss));
+    report.figure([case, "tuner", "accuracy", "share"], 1.0 - each(&|run, _| run.found().loss));
     report.figure([case, "tuner", "errors above the grid's winner", "points"], apart);
     report.figure([case, "grid", "runs of equal quality", "runs"], good);
     report.figure([case, "grid", "runs that differ", "runs"], each(&|run, _| run.grid.len() as f64));

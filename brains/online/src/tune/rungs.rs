@@ -9,6 +9,8 @@ use crate::{Result, error::within};
 const SCORED: u64 = 3;
 /// Of a rung's examples a tenth is what [`Window::Recent`] learns from before it is scored.
 const RECENT: u64 = 10;
+/// Part of a ratio of two rungs that whole numbers may make of it.
+const ROUNDED: f64 = 1.001;
 /// The most examples of a log.
 const EXAMPLES: u64 = 1 << 50;
 
@@ -87,11 +89,14 @@ impl Rungs {
         }
     }
 
-    /// What share of those at a rung may go on to the next: what the settings say, less where the next is longer than they
-    /// say.
+    /// What share of those at a rung may go on to the next: at the first what the settings say, later one in η; less where the
+    /// next rung is longer than η times this one.
     pub(super) fn share(&self, rung: usize, settings: &Settings) -> f64 {
+        let eta = f64::from(settings.eta);
+        let keep = if rung == 0 { settings.keep } else { 1.0 / eta };
         let times = self.end(rung + 1) as f64 / self.end(rung).max(1) as f64;
-        settings.keep * (f64::from(settings.eta) / times).min(1.0)
+        // Ends are whole numbers: what is a hair longer than η times is η times.
+        keep * (ROUNDED * eta / times).min(1.0)
     }
 
     /// Whether it is what these settings make of a log of its length.
@@ -121,6 +126,14 @@ mod tests {
             assert_eq!(rungs(examples, &[]).ends, ends, "{examples}");
         }
         assert!(Rungs::new(&Settings::default(), 1_999, &[]).is_err());
+    }
+
+    #[test]
+    fn the_first_rung_lets_more_go_on_and_a_longer_next_one_fewer() {
+        let share = |examples, rung| rungs(examples, &[]).share(rung, &Settings { keep: 0.6, ..Settings::default() });
+        assert_eq!([0, 1, 2].map(|rung| share(54_000, rung)), [0.6, 1.0 / 3.0, 1.0 / 3.0]);
+        assert_eq!(share(45_312, 2), 1.0 / 3.0, "15,104 is a hair less than a third");
+        assert!((share(18_000, 0) - 0.6).abs() < 1e-9 && (share(12_000, 0) - 0.45).abs() < 0.001);
     }
 
     #[test]
