@@ -10,7 +10,6 @@ so far, less the engine's age. Prints by how many weeks each was wrong on averag
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -57,7 +56,7 @@ def main() -> None:
             told = rng.permutation(reported(left, week))
             for name, client in clients.items():
                 if name == "learns" or week < TWIN_LEARNS:
-                    label(client, [fact(predictions[name][asked], int(engine), left[asked, engine]) for asked, engine in told])
+                    client.label([fact(predictions[name][asked], int(engine), left[asked, engine]) for asked, engine in told])
         if (week + 1) % PART == 0:
             part = slice(week + 1 - PART, week + 1)
             cells = [f"{errors[part].mean():.1f}" for errors in wrong.values()]
@@ -74,15 +73,6 @@ def reported(left: np.ndarray, week: int) -> np.ndarray:
 
 def fact(prediction: str, row: int, left: float) -> dict:
     return {"prediction": prediction, "row": row, "label": left}
-
-
-def label(client: RestClient, labels: list[dict]) -> None:
-    """Sends labels on the connection that asks."""
-    client.connection.request("POST", "/v1/feedback", json.dumps(labels), client.headers)
-    response = client.connection.getresponse()
-    content = response.read()
-    if response.status != 200:
-        raise SystemExit(f"feedback answered {response.status}: {content.decode(errors='replace')}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ right, and which share of the frauds it found.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -58,7 +57,7 @@ def main() -> None:
         predictions.append(prediction)
         if number % 10 == 9:
             due = range(max(0, number - 9 - LATE), max(0, number + 1 - LATE))
-            label(clients["learns"], [{"prediction": predictions[n], "label": CLASSES[truth[n]]} for n in due])
+            clients["learns"].label([{"prediction": predictions[n], "label": CLASSES[truth[n]]} for n in due])
         if number % PART == PART - 1:
             part = slice(number + 1 - PART, number + 1)
             cells = [cell(np.array(answers[name][part]), truth[part]) for name in clients]
@@ -68,17 +67,6 @@ def main() -> None:
 def cell(found: np.ndarray, truth: np.ndarray) -> str:
     caught = (found[truth == 1] == 1).mean() if (truth == 1).any() else float("nan")
     return f"{(found == truth).mean():.1%} right, {caught:.0%} found"
-
-
-def label(client: RestClient, labels: list[dict]) -> None:
-    """Sends labels on the connection that asks."""
-    if not labels:
-        return
-    client.connection.request("POST", "/v1/feedback", json.dumps(labels), client.headers)
-    response = client.connection.getresponse()
-    content = response.read()
-    if response.status != 200:
-        raise SystemExit(f"feedback answered {response.status}: {content.decode(errors='replace')}")
 
 
 if __name__ == "__main__":

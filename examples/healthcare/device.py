@@ -8,7 +8,6 @@ Sends every row, a little blurred, in each round; labels follow 50 rows later. P
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -45,18 +44,10 @@ def main() -> None:
             right += predicted_label(outputs) == truth
             waiting.append({"prediction": prediction, "label": CLASSES[truth]})
             if len(waiting) > LATE:
-                label(client, waiting[:LATE])
+                client.label(waiting[:LATE])
                 del waiting[:LATE]
-        label(client, waiting)
+        client.label(waiting)
         print(f"round {part + 1}: {right / len(order):.1%} of {len(order)} right", flush=True)
-
-
-def label(client: RestClient, labels: list[dict]) -> None:
-    client.connection.request("POST", "/v1/feedback", json.dumps(labels), client.headers)
-    response = client.connection.getresponse()
-    content = response.read()
-    if response.status != 200:
-        raise SystemExit(f"labels were refused: {content.decode(errors='replace')}")
 
 
 if __name__ == "__main__":

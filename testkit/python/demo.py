@@ -59,6 +59,16 @@ class RestClient:
         outputs = {item["name"]: from_json(item) for item in json.loads(content)["outputs"]}
         return outputs, response.getheader(PREDICTION_ID, "")
 
+    def label(self, labels: list[dict]) -> None:
+        """Says what was right for earlier predictions."""
+        if not labels:
+            return
+        self.connection.request("POST", "/v1/feedback", json.dumps(labels), self.headers)
+        response = self.connection.getresponse()
+        content = response.read()
+        if response.status != 200:
+            raise SystemExit(f"feedback answered {response.status}: {content.decode(errors='replace')}")
+
 
 class GrpcClient:
     """One HTTP/2 connection that carries raw tensors."""
