@@ -6,7 +6,7 @@ use std::{
 };
 
 use types::{
-    Manifest, PredictionId,
+    Manifest,
     event::{Feedback, Outcome, Prediction},
 };
 
@@ -18,20 +18,29 @@ use crate::{
 
 /// How long after its prediction a label may come, where no manifest says.
 pub(crate) const HORIZON: Duration = Duration::from_secs(7 * 86_400);
-/// Labelled rows that are remembered, so that a second label of a row is found. Some 80 MB, if ever so many come.
-const REMEMBERED: usize = 1_000_000;
+/// Labelled rows that are remembered, so that a second label of a row is found: as many as a table of a million places holds.
+/// Some 25 MB, if ever so many come.
+const REMEMBERED: usize = 900_000;
 
-/// The rows that have a label: the last ones.
+/// The rows that have a label: the last ones. A row is known by 64 bits of its prediction's id and its number, and its label by 32: of a
+/// million rows two share those once in some forty million nodes.
 #[derive(Debug, Default)]
 pub(crate) struct Labelled {
-    labels: HashMap<(PredictionId, u64), u64>,
-    order: VecDeque<(PredictionId, u64)>,
+    labels: HashMap<u64, u32>,
+    order: VecDeque<u64>,
+}
+
+/// A row in 64 bits: rows of one prediction all differ, and ids are made at random here.
+fn row(example: &Example) -> u64 {
+    let (high, low) = example.prediction.0.as_u64_pair();
+    let id = (high ^ low.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    id ^ example.row.wrapping_mul(0xff51_afd7_ed55_8ccd)
 }
 
 impl Labelled {
     /// Notes a row's label.
     pub(crate) fn note(&mut self, example: &Example) {
-        let key = (example.prediction, example.row);
+        let key = row(example);
         if self.labels.insert(key, fingerprint(&example.truth)).is_none() {
             self.order.push_back(key);
         }
@@ -44,18 +53,19 @@ impl Labelled {
 
     /// Whether a row has a label already, and whether it was this one.
     fn same(&self, example: &Example) -> Option<bool> {
-        let known = self.labels.get(&(example.prediction, example.row))?;
+        let known = self.labels.get(&row(example))?;
         Some(*known == fingerprint(&example.truth))
     }
 }
 
-/// A label in 64 bits: classes and numbers differ, and so do any two of them.
-fn fingerprint(truth: &crate::joined::Said) -> u64 {
-    match truth {
+/// A label in 32 bits: any two classes differ, and numbers but for one pair in four thousand million.
+fn fingerprint(truth: &crate::joined::Said) -> u32 {
+    let whole: u64 = match truth {
         crate::joined::Said::Number(number) => number.to_bits(),
         crate::joined::Said::Class(class) => *class as u64,
         crate::joined::Said::Probabilities(_) => u64::MAX,
-    }
+    };
+    (whole ^ (whole >> 32)) as u32
 }
 
 /// What becomes of a label. `found` is what its id names, of whatever namespace; `manifest` its version's.
