@@ -23,7 +23,7 @@ use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use rpc::{
     Clock,
     orchestrator::ModelKey,
-    registry::{Deploy, Select, VersionRecord},
+    registry::{Deploy, VersionRecord},
     trainer::{AlarmKind, Job, JobState, Retrain as Ask},
 };
 use store::{Collection, Expect, Write, read_all};
@@ -32,7 +32,7 @@ use tokio::{
     time::Instant,
 };
 use types::{
-    Code, Namespace, Refusal, Timestamp,
+    Code, Namespace, Refusal, Timestamp, Version,
     manifest::{Promote, Retrain, Source},
 };
 
@@ -224,12 +224,28 @@ impl Jobs {
     }
 
     /// The newest version of a model.
-    async fn newest(&self, (namespace, model): &ModelKey) -> Result<Option<VersionRecord>, Refusal> {
-        let select = Select { namespace: namespace.clone(), model: Some(model.clone()) };
-        match self.stores.registry.versions(select).await {
-            Err(refusal) if refusal.code == Code::ModelNotFound => Ok(None),
-            versions => Ok(versions?.pop()),
+    async fn newest(&self, key: &ModelKey) -> Result<Option<VersionRecord>, Refusal> {
+        Ok(self.stores.versions(key).await?.pop())
+    }
+
+    /// Notes that a job begins, or begins again, before anything of it is done.
+    async fn begin(&self, job: &mut Job) -> Result<(), Refusal> {
+        if job.attempts >= ATTEMPTS {
+            return Err(internal(format!("the node stopped {ATTEMPTS} times while it ran")));
         }
+        (job.state, job.attempts, job.began) = (JobState::Running, job.attempts + 1, Some(self.clock.now()));
+        self.keep(job).await
+    }
+
+    /// Makes what a job found the next version, in the trainer's name. The model may have been deployed anew meanwhile: what is
+    /// wanted of it now is what holds, but for a learner that was found.
+    async fn deploy(&self, key: &ModelKey, found: Option<Source>, staged: Option<String>) -> Result<Version, Refusal> {
+        let newest = self.newest(key).await?.ok_or_else(|| Refusal::unknown_model(&key.0, &key.1))?;
+        let mut manifest = newest.manifest;
+        manifest.spec.source = found.unwrap_or(manifest.spec.source);
+        let (actor, namespace) = ("trainer".to_owned(), key.0.clone());
+        let request = Deploy { actor, namespace, manifest, staged, signature: None };
+        Ok(self.stores.registry.deploy(request).await?.version.version)
     }
 
     /// Adds the jobs whose time has come.
@@ -314,12 +330,7 @@ impl Jobs {
         let train = train.ok_or_else(|| Refusal::new(Code::ManifestInvalid, "its newest version names no job"))?;
         let kind =
             self.settings.kinds.get(&train.job).cloned().ok_or_else(|| unknown(&train.job, &self.settings.kinds))?;
-        if job.attempts >= ATTEMPTS {
-            let what = format!("the node stopped {ATTEMPTS} times while it ran");
-            return Err(Refusal::new(Code::Internal, what));
-        }
-        (job.state, job.attempts, job.began) = (JobState::Running, job.attempts + 1, Some(self.clock.now()));
-        self.keep(job).await?;
+        self.begin(job).await?;
         let folder = self.folder(job);
         tokio::fs::create_dir_all(folder.join(process::STATE)).await.map_err(internal)?;
         let selection = Selection {
@@ -343,24 +354,13 @@ impl Jobs {
         self.train(&kind, &folder).await?;
         job.metrics = metrics(&folder).await?;
         let staged = self.stage(&folder.join(process::MODEL)).await?;
-        // It may have been deployed anew meanwhile: what is wanted now is what holds.
-        let newest = self.newest(&key).await?.ok_or_else(|| Refusal::unknown_model(&key.0, &key.1))?;
-        let request = Deploy {
-            actor: "trainer".into(),
-            namespace: key.0,
-            manifest: newest.manifest,
-            staged: Some(staged),
-            signature: None,
-        };
-        let deployed = self.stores.registry.deploy(request).await?;
-        job.version = Some(deployed.version.version);
+        job.version = Some(self.deploy(&key, None, Some(staged)).await?);
         Ok(())
     }
 
     /// Looks for a better learner than that of the version that answers.
     async fn tune(&self, job: &mut Job, key: &ModelKey) -> Result<(), Refusal> {
-        let select = Select { namespace: key.0.clone(), model: Some(key.1.clone()) };
-        let versions = self.stores.registry.versions(select).await?;
+        let versions = self.stores.versions(key).await?;
         let current = self.stores.status(key).await?.and_then(|status| status.desired);
         let current = versions.iter().find(|record| Some(record.version) == current);
         let current = current.ok_or_else(|| Refusal::unknown_model(&key.0, &key.1))?;
@@ -371,22 +371,13 @@ impl Jobs {
             _ => None,
         };
         let others = versions.iter().rev().filter_map(online).collect();
-        (job.state, job.attempts, job.began) = (JobState::Running, job.attempts + 1, Some(self.clock.now()));
-        if job.attempts > ATTEMPTS {
-            return Err(Refusal::new(Code::Internal, format!("the node stopped {ATTEMPTS} times while it ran")));
-        }
-        self.keep(job).await?;
+        self.begin(job).await?;
         let drifts = self.as_before(key).into_iter().collect();
         let search = tuner::Search::open(&*self.stores.streams, key, (manifest, others), drifts).await?;
         let found = search.run().await?;
         (job.metrics, job.examples, job.entries) = (Some(found.metrics), found.examples, found.entries);
         let Some(learner) = found.learner else { return Ok(()) };
-        let newest = self.newest(key).await?.ok_or_else(|| Refusal::unknown_model(&key.0, &key.1))?;
-        let mut manifest = newest.manifest;
-        manifest.spec.source = Source::Online(learner);
-        let (actor, namespace) = ("trainer".to_owned(), key.0.clone());
-        let request = Deploy { actor, namespace, manifest, staged: None, signature: None };
-        job.version = Some(self.stores.registry.deploy(request).await?.version.version);
+        job.version = Some(self.deploy(key, Some(Source::Online(learner)), None).await?);
         Ok(())
     }
 

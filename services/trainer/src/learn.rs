@@ -52,6 +52,15 @@ pub(crate) struct Stores {
 }
 
 impl Stores {
+    /// The versions of a model, the oldest first; none of one that is no more.
+    pub(crate) async fn versions(&self, (namespace, model): &ModelKey) -> Result<Vec<VersionRecord>, Refusal> {
+        let select = Select { namespace: namespace.clone(), model: Some(model.clone()) };
+        match self.registry.versions(select).await {
+            Err(refusal) if refusal.code == Code::ModelNotFound => Ok(Vec::new()),
+            versions => versions,
+        }
+    }
+
     /// What is wanted of a model; nothing where nobody wants it.
     pub(crate) async fn status(&self, (namespace, model): &ModelKey) -> Result<Option<Status>, Refusal> {
         let of = StatusOf { namespace: namespace.clone(), model: Some(model.clone()) };
@@ -162,7 +171,7 @@ impl Learn {
             if !all && answered.is_empty() && !self.groups.contains_key(&key) {
                 continue;
             }
-            let versions = self.versions(&key).await?;
+            let versions = self.stores.versions(&key).await?;
             if versions.is_empty() {
                 self.known.streaming.models.lock().remove(&key);
                 self.groups.remove(&key);
@@ -200,14 +209,6 @@ impl Learn {
         self.known.rollouts.lock().remove(key);
         self.known.copied.lock().remove(key);
         group::forget(&self.stores, key).await
-    }
-
-    async fn versions(&self, (namespace, model): &ModelKey) -> Result<Vec<VersionRecord>, Refusal> {
-        let select = Select { namespace: namespace.clone(), model: Some(model.clone()) };
-        match self.stores.registry.versions(select).await {
-            Err(refusal) if refusal.code == Code::ModelNotFound => Ok(Vec::new()),
-            versions => versions,
-        }
     }
 
     /// Has every model's versions take the next entries in, and those signed whose time has come; returns how long there

@@ -5,11 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use rpc::{
-    orchestrator::ModelKey,
-    registry::{Select, VersionRecord},
-    trainer::Explanation,
-};
+use rpc::{orchestrator::ModelKey, registry::VersionRecord, trainer::Explanation};
 use streaming::{Contest, Model, Verdict};
 use types::{Code, Manifest, Refusal, Version, event::JOINED};
 
@@ -67,16 +63,12 @@ pub(crate) async fn explain(stores: &Stores, key: &ModelKey, challenger: Version
     Ok(Explanation { rollout: group::report(&contest, key), verdicts, evidence, agrees })
 }
 
-async fn records(stores: &Stores, (namespace, model): &ModelKey) -> Result<BTreeMap<Version, VersionRecord>, Refusal> {
-    let select = Select { namespace: namespace.clone(), model: Some(model.clone()) };
-    let versions = stores.registry.versions(select).await?;
-    Ok(versions
-        .into_iter()
-        .map(|mut record| {
-            record.manifest.metadata.namespace = Some(namespace.clone());
-            (record.version, record)
-        })
-        .collect())
+async fn records(stores: &Stores, key: &ModelKey) -> Result<BTreeMap<Version, VersionRecord>, Refusal> {
+    let named = |mut record: VersionRecord| {
+        record.manifest.metadata.namespace = Some(key.0.clone());
+        (record.version, record)
+    };
+    Ok(stores.versions(key).await?.into_iter().map(named).collect())
 }
 
 impl Again {
