@@ -138,6 +138,9 @@ pub(crate) enum Verb {
     Undo(Challenge),
     /// Let a contributor's labels teach a model again, or hold them back.
     Contributors(Contributors),
+    /// Give a model that learns rows that no feedback can touch: what it learns may not fall far behind on them.
+    #[command(subcommand)]
+    Clean(Clean),
     /// Want another number of replicas of a model.
     Scale {
         /// The model.
@@ -403,6 +406,34 @@ pub(crate) struct Contributors {
     /// Why; it goes into the ledger.
     #[arg(long)]
     pub(crate) reason: String,
+}
+
+/// What to do with a model's clean set.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Clean {
+    /// Give it one, in place of the one before.
+    Set {
+        /// The model.
+        name: ModelName,
+        /// Rows, one a line: {"inputs": {"amount": 1.5, "country": "DE"}, "label": "ok"}.
+        file: PathBuf,
+        /// It holds while a drift alarm stands, too: the rows are right whatever happens.
+        #[arg(long)]
+        strict: bool,
+        /// Why; it goes into the ledger.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Say how many rows it has, who gave it and when.
+    Show {
+        /// The model.
+        name: ModelName,
+    },
+    /// Take it away.
+    Remove {
+        /// The model.
+        name: ModelName,
+    },
 }
 
 /// Whether a contributor's labels may teach.

@@ -3,6 +3,7 @@
 mod audit;
 mod backup;
 mod callers;
+mod clean;
 pub(crate) mod config;
 mod deploy;
 mod doctor;
@@ -48,6 +49,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Refusal> {
         Verb::Rollouts { verb: Some(RolloutsVerb::Explain { id }) } => {
             rollouts::explain(&Client::find(&node)?, &id, output).await
         }
+        Verb::Clean(verb) => clean::run(&Client::find(&node)?, &verb, output).await,
         Verb::Retrain { name, reason } => jobs::retrain(&Client::find(&node)?, &name, &reason, output).await,
         Verb::Jobs { name } => jobs::list(&Client::find(&node)?, name.as_ref(), output).await,
         Verb::Approve(word) => rollouts::decide(&Client::find(&node)?, "approve", &word, output).await,

@@ -92,6 +92,20 @@ async fn labels_are_joined_once_and_judged_through_a_kill() {
     let log_loss = -(27.0 * 0.625_f64.ln() + 3.0 * 0.125_f64.ln()) / 30.0;
     assert!((version["figures"]["short"]["log_loss"].as_f64().unwrap() - log_loss).abs() < 1e-6, "{version}");
 
+    // Of the rows that were asked, it is told how many have a label.
+    let until = tokio::time::Instant::now() + testkit::node::PATIENCE;
+    let covered = loop {
+        let (_, shown) = shop.get("/v1/models/letters/evaluation").await;
+        let covered = shown["versions"][0]["coverage"][0].clone();
+        // One more was asked to see whether it answers.
+        if covered["rows"] == 41 {
+            break covered;
+        }
+        assert!(tokio::time::Instant::now() < until, "{shown}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!((&covered["labelled"], &covered["from_ms"]), (&json!(30), &json!(0)), "{covered}");
+
     // Whatever is wrong with a label is counted with its reason, and changes no figure.
     let wrong = |label: Value| json!({ "prediction": ids[0], "label": label });
     label(&shop, &[named(0), wrong(json!("d")), json!({ "prediction": ids[1], "row": 1, "label": "a" })]).await;
@@ -149,4 +163,51 @@ async fn a_model_without_a_task_says_why_it_is_not_judged() {
     assert_eq!(shown["versions"], json!([]));
     let (status, refusal) = client.post("/v1/feedback", &json!({ "prediction": "7", "label": 1 })).await;
     assert_eq!((status, &refusal["code"]), (400, &json!("request_malformed")), "{refusal}");
+}
+
+#[tokio::test]
+async fn rows_that_lack_what_was_always_there_are_alarmed_about_and_teach_nobody() {
+    let mut node = Node::new(BINARY);
+    node.up().await;
+    let client = node.client();
+    let manifest = json!({
+        "apiVersion": "mantlet.dev/v1", "kind": "Model", "metadata": { "name": "sensors" },
+        "spec": {
+            "source": { "online": { "learner": "naive-bayes" } },
+            "inputs": [{ "name": "x", "type": "FP32", "shape": [-1, 2] }],
+            "task": { "kind": "classification", "classes": ["no", "yes"] },
+            "capture": { "input": "features" },
+        },
+    });
+    let (status, answer) = client.post("/v1/deploys", &json!({ "manifest": manifest })).await;
+    assert_eq!(status, 200, "{answer}");
+    let rows = |second: Value| {
+        let data: Vec<Value> = (0..20).flat_map(|n| [json!(n), second.clone()]).collect();
+        json!({ "inputs": [{ "name": "x", "shape": [20, 2], "datatype": "FP32", "data": data }] })
+    };
+    client.until_answers("sensors", &rows(json!(1))).await;
+    let ask = async |second: Value| {
+        let (status, answer) = client.infer("sensors", &rows(second)).await;
+        assert_eq!(status, 200, "{answer}");
+        answer["id"].as_str().unwrap().to_owned()
+    };
+    for _ in 0..40 {
+        ask(json!(1)).await;
+    }
+    // Predictions are looked at beside everything else: it is asked until that was seen.
+    let until = tokio::time::Instant::now() + testkit::node::PATIENCE;
+    let alarm = loop {
+        let id = ask(json!("NaN")).await;
+        label(&client, &[json!({ "prediction": id, "row": 3, "label": "no" })]).await;
+        let (_, shown) = client.get("/v1/models/sensors/evaluation").await;
+        if shown["labels"]["unfit"]["count"].as_u64() > Some(0) {
+            let last = shown["labels"]["unfit"]["last"].as_str().unwrap().to_owned();
+            assert!(last.contains("`x[1]` is missing"), "{last}");
+            let alarms = shown["alarms"].as_array().unwrap();
+            break alarms.iter().find(|alarm| alarm["kind"] == "quality").cloned();
+        }
+        assert!(tokio::time::Instant::now() < until, "{shown}");
+    };
+    let what = alarm.as_ref().and_then(|alarm| alarm["what"].as_str()).unwrap_or_default();
+    assert!(what.starts_with("rows with missing values: ") && what.contains("x[1] in "), "{alarm:?}");
 }

@@ -147,9 +147,14 @@ fn exported(node: &Node) -> Vec<Value> {
 
 /// Asks for many rows at once and labels them.
 async fn teach(client: &Client, from: usize, rows: usize) {
+    teach_turned(client, from, rows, usize::MAX).await;
+}
+
+/// As [`teach`], by a rule that turns round at a row.
+async fn teach_turned(client: &Client, from: usize, rows: usize, turn: usize) {
     let (mut amounts, mut countries, mut classes) = (Vec::new(), Vec::new(), Vec::new());
     for n in from..from + rows {
-        let (body, class) = example(n, usize::MAX);
+        let (body, class) = example(n, turn);
         amounts.extend(body["inputs"][0]["data"].as_array().unwrap().clone());
         countries.extend(body["inputs"][1]["data"].as_array().unwrap().clone());
         classes.push(CLASSES[class]);
@@ -341,6 +346,82 @@ async fn every_service_of_a_split_node_may_be_killed_while_it_learns() {
     let shown = learnt(&client, known as u64).await;
     let (accuracy, _) = refit(&manifest, &examples);
     assert_eq!(shown["learning"][0]["figures"]["since_start"]["accuracy"], json!(accuracy), "{shown}");
+}
+
+#[tokio::test]
+async fn what_its_owner_says_is_right_no_label_makes_it_forget() {
+    let Some(mut node) = node() else { return };
+    node.up().await;
+    let mut client = node.client();
+    deploy(&client, &manifest(&json!({ "learner": "hoeffding-tree", "settings": { "grace": 20 } }))).await;
+    client.until_answers("stream", &example(0, 0).0).await;
+    for round in 0..10 {
+        teach(&client, round * 100, 100).await;
+    }
+    learnt(&client, 1_000).await;
+    let row = |n: usize| {
+        let (body, class) = example(n, usize::MAX);
+        let given = |place: usize| body["inputs"][place]["data"].clone();
+        json!({ "inputs": { "amount": given(0), "country": given(1) }, "label": CLASSES[class] }).to_string()
+    };
+    let few = node.file("few.ndjson", (0..10).map(row).collect::<Vec<_>>().join("\n").as_bytes());
+    let refused = node.refused(&["clean", "set", "stream", few.to_str().unwrap(), "--reason", "x"]);
+    assert_eq!(refused, "request_malformed");
+    let file = node.file("clean.ndjson", (5_000..5_200).map(row).collect::<Vec<_>>().join("\n").as_bytes());
+    let set = node.json(&["clean", "set", "stream", file.to_str().unwrap(), "--strict", "--reason", "checked by hand"]);
+    assert_eq!((&set["rows"], &set["strict"]), (&json!(200), &json!(true)), "{set}");
+    until_in_ledger(&client, "model.clean").await;
+    teach(&client, 1_000, 100).await;
+    let worth = learnt(&client, 1_100).await["learning"][0]["clean"].as_f64().unwrap();
+    assert!(worth > 0.7, "{worth}");
+
+    // A kill takes predictions along that were not stored yet, and their labels are unknown then.
+    let labels = |shown: &Value| {
+        let count = |what: &str| shown["labels"][what]["count"].as_u64().unwrap_or(0);
+        count("joined") + count("unknown")
+    };
+    // Everybody is wrong from now on, through a kill too.
+    for round in 11..31 {
+        teach_turned(&client, round * 100, 100, 0).await;
+        if round == 20 {
+            node.kill();
+            node.up().await;
+            client = node.client();
+            client.until_answers("stream", &example(0, 0).0).await;
+        }
+    }
+    let until = Instant::now() + testkit::node::PATIENCE;
+    let shown = loop {
+        let (_, shown) = client.get("/v1/models/stream/evaluation").await;
+        let learning = &shown["learning"][0];
+        if learning["behind"] == 0 && learning["staleness_ms"] == 0 && labels(&shown) == 3_100 {
+            break shown;
+        }
+        assert!(Instant::now() < until, "{shown}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let learning = &shown["learning"][0];
+    assert!(learning["collapses"].as_u64() > Some(0), "{learning}");
+    assert!(learning["clean"].as_f64().unwrap() >= worth - 0.2, "{worth}: {learning}");
+
+    // Once it is taken away, the labels say what is right.
+    node.json(&["clean", "remove", "stream"]);
+    for round in 31..51 {
+        teach_turned(&client, round * 100, 100, 0).await;
+    }
+    let until = Instant::now() + testkit::node::PATIENCE;
+    loop {
+        let (_, shown) = client.get("/v1/models/stream/evaluation").await;
+        let again = &shown["learning"][0];
+        if again["behind"] == 0 && again["staleness_ms"] == 0 && labels(&shown) == 5_100 {
+            assert!(again["clean"].is_null(), "{shown}");
+            assert_eq!(again["collapses"], learning["collapses"], "{shown}");
+            break;
+        }
+        assert!(Instant::now() < until, "{shown}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(node.refused(&["clean", "show", "stream"]), "model_not_found");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 pub use types::rollout::{Evidence, Stand};
-use types::{ModelName, Namespace, Timestamp, Version};
+use types::{ModelName, Namespace, Timestamp, Version, clean::CleanRow};
 
 use crate::registry::Snapshot;
 
@@ -53,6 +53,56 @@ pub struct Contributor {
     pub level: f64,
 }
 
+/// Rows that were asked so long ago, and how many of them have a label: an even draw of them all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Covered {
+    /// Asked at least so many milliseconds ago.
+    pub from_ms: u64,
+    /// And less than so many.
+    pub to_ms: u64,
+    /// Rows that are followed.
+    pub rows: u64,
+    /// Those with a label.
+    pub labelled: u64,
+}
+
+/// A clean set for a model: rows that no feedback can touch, and that bound collapse.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PutClean {
+    /// Who gives it.
+    pub actor: String,
+    /// The model's namespace.
+    pub namespace: Namespace,
+    /// Its name.
+    pub model: ModelName,
+    /// The rows.
+    pub rows: Vec<CleanRow>,
+    /// Whether it holds while a drift alarm stands, too.
+    pub strict: bool,
+}
+
+/// Asks for a model's clean set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CleanOf {
+    /// The model's namespace.
+    pub namespace: Namespace,
+    /// Its name.
+    pub model: ModelName,
+}
+
+/// What is told of a clean set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CleanSet {
+    /// Its rows.
+    pub rows: u64,
+    /// Whether it holds while a drift alarm stands, too.
+    pub strict: bool,
+    /// Who gave it.
+    pub by: String,
+    /// When.
+    pub given: Timestamp,
+}
+
 /// A person's word on a contributor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Look {
@@ -80,6 +130,8 @@ pub enum AlarmKind {
     Answers,
     /// How often it is wrong.
     Errors,
+    /// How well kept what it is asked is: missing values, requests that are refused for their inputs.
+    Quality,
 }
 
 /// A column that moved.
@@ -141,6 +193,9 @@ pub struct Learning {
     pub memory: u64,
     /// How right it was with each example before it learnt it: the figures of an evaluation.
     pub figures: Option<Value>,
+    /// What the state that answers is worth on the clean set: the share that it is right about, or its mean absolute error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clean: Option<f64>,
 }
 
 /// Asks for examples: predictions with their labels, as versions learn them.
@@ -179,6 +234,9 @@ pub struct VersionEvaluation {
     pub labelled: u64,
     /// How long labels took to come: the median of the last ones, in milliseconds.
     pub label_age_ms: Option<u64>,
+    /// Which share of its rows has a label, by how long ago they were asked; the youngest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub coverage: Vec<Covered>,
     /// The figures: since the start, of the short and of the long window, and faded.
     pub figures: Value,
     /// The same for each slice of the traffic, where the manifest names slices.
@@ -387,6 +445,12 @@ service! {
         fn retrain(Retrain) -> Job;
         /// The jobs of a namespace, the newest first.
         fn jobs(Namespace) -> Vec<Job>;
+        /// Gives a model that learns a clean set, in place of the one before.
+        fn put_clean(PutClean) -> CleanSet;
+        /// A model's clean set, where there is one.
+        fn clean(CleanOf) -> Option<CleanSet>;
+        /// Takes a model's clean set away.
+        fn remove_clean(CleanOf) -> ();
         /// The names of jobs that models may be trained by.
         fn job_names(()) -> Vec<String>;
     }

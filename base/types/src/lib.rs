@@ -3,6 +3,7 @@
 //! Does not know about: I/O, clocks, services, or how anything is stored. Read [`manifest`] for what a user
 //! writes, [`tensor`] for what travels, [`event`] for what is recorded, [`refusal`] for how Mantlet says no.
 
+pub mod clean;
 pub mod event;
 pub mod id;
 pub mod infer;

@@ -1,11 +1,11 @@
 //! `mantlet feedback`, `models evaluation` and `models examples`: labels go in, how right each version was comes out, and
 //! what it was asked.
 
-use std::{fs, io::Read as _, path::Path};
+use std::{fs, io::Read as _, path::Path, time::Duration};
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use types::{Code, ModelName, Refusal, Timestamp};
+use types::{Code, ModelName, Refusal, Timestamp, quantity::Span};
 
 use crate::{
     cli::Format,
@@ -87,6 +87,20 @@ const CLASSES: [(&str, &str); 6] = [
 const NUMBERS: [(&str, &str); 5] =
     [("mae", "MAE"), ("rmse", "RMSE"), ("bias", "BIAS"), ("pinball", "PINBALL"), ("of_last", "OF LAST")];
 
+/// Alarms that are told, the newest; programs get all.
+const ALARMS: usize = 5;
+
+/// Which share of the rows has a label, by how long ago they were asked.
+fn covered(coverage: &Value) -> String {
+    let share = |covered: &Value| {
+        let (rows, labelled) = (covered["rows"].as_f64()?, covered["labelled"].as_f64()?);
+        let to = Span(Duration::from_millis(covered["to_ms"].as_u64()?));
+        Some(format!("{:.0}% of those asked up to {to} ago", 100.0 * labelled / rows))
+    };
+    let shares: Vec<String> = coverage.as_array().into_iter().flatten().filter_map(share).collect();
+    if shares.is_empty() { String::new() } else { format!("of all rows have a label: {}\n", shares.join(", ")) }
+}
+
 fn describe(name: &ModelName, shown: &Value) -> String {
     let mut out = String::new();
     for learning in shown["learning"].as_array().into_iter().flatten() {
@@ -99,6 +113,10 @@ fn describe(name: &ModelName, shown: &Value) -> String {
             learning["version"], learning["learnt"]
         ));
         let regression = learning["figures"]["long"].get("mae").is_some();
+        if let Some(clean) = learning["clean"].as_f64() {
+            let what = if regression { "an error of" } else { "a share right of" };
+            out.push_str(&format!("on the clean set it has {what} {clean:.4}\n"));
+        }
         out.push_str("each judged before it was learnt:\n");
         out.push_str(&figures(&learning["figures"], regression));
         out.push('\n');
@@ -112,10 +130,12 @@ fn describe(name: &ModelName, shown: &Value) -> String {
             version["kind"].as_str().unwrap_or("-"),
             version["labelled"],
         ));
+        out.push_str(&covered(&version["coverage"]));
         out.push_str(&figures(&version["figures"], version["kind"] == "regression"));
         out.push('\n');
     }
-    for alarm in shown["alarms"].as_array().into_iter().flatten() {
+    let alarms = shown["alarms"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for alarm in alarms.iter().take(ALARMS) {
         let at = alarm["at"].as_u64().map_or_else(String::new, |at| output::date(Timestamp(at)));
         let since =
             alarm["since"].as_u64().map_or_else(String::new, |at| format!(", since {}", output::date(Timestamp(at))));
@@ -125,6 +145,9 @@ fn describe(name: &ModelName, shown: &Value) -> String {
             alarm["version"],
             alarm["what"].as_str().unwrap_or("-"),
         ));
+    }
+    if alarms.len() > ALARMS {
+        out.push_str(&format!("and {} earlier ones: --output json\n", alarms.len() - ALARMS));
     }
     if out.is_empty() {
         out.push_str("no label has met a prediction of this model yet: `mantlet feedback FILE`\n\n");
@@ -194,6 +217,7 @@ mod tests {
         let shown = json!({
             "versions": [{
                 "version": 2, "kind": "classification", "labelled": 3, "label_age_ms": 1500,
+                "coverage": [{ "from_ms": 0, "to_ms": 60_000, "rows": 200, "labelled": 50 }],
                 "figures": { "since_start": { "rows": 3, "accuracy": 0.6667, "auc": null }, "short": {}, "long": {} },
             }],
             "labels": { "no_row": { "count": 1, "last": "prediction p, row 9: it has 1 row" } },
@@ -204,6 +228,7 @@ mod tests {
             text.contains("fraud version 2: classification of 3 labelled rows, a label comes after 1.5 s"),
             "{text}"
         );
+        assert!(text.contains("have a label: 25% of those asked up to 1m ago"), "{text}");
         assert!(text.contains("0.6667") && text.contains("no row") && text.contains("it has 1 row"), "{text}");
     }
 }

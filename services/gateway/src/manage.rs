@@ -2,6 +2,7 @@
 
 mod audit;
 mod callers;
+mod clean;
 mod evaluation;
 mod examples;
 mod feedback;
@@ -48,6 +49,7 @@ pub(crate) fn routes() -> Router<Arc<Ring>> {
         .route("/v1/models/{model}/evaluation", get(evaluation::show))
         .route("/v1/models/{model}/examples", get(examples::list))
         .route("/v1/models/{model}/contributors/{say}", post(rollouts::look_at))
+        .route("/v1/models/{model}/clean", get(clean::show).put(clean::put).delete(clean::remove))
         .route("/v1/models/{model}/retrain", post(jobs::retrain))
         .route("/v1/models/{model}/revert", post(rollouts::revert))
         .route("/v1/models/{model}/jobs", get(jobs::list))

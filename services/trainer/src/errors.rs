@@ -1,6 +1,6 @@
 //! Whether a version errs more than before, by its labels.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use online::drift::{Adwin, State, adwin::Settings};
 use rpc::trainer::{Alarm, AlarmKind};
@@ -11,6 +11,8 @@ use crate::joined::{Example, Said};
 
 /// Alarms that are remembered.
 const ALARMS: usize = 20;
+/// How soon a rise is told again.
+const AGAIN: Duration = Duration::from_secs(10);
 /// The share of a new error in the scale of errors.
 const FRESH: f64 = 0.01;
 /// How many times the usual error counts as the whole.
@@ -45,6 +47,10 @@ impl Errors {
         };
         let before = adwin.mean();
         if adwin.update_rising(loss) == Ok(State::Drift) {
+            // Labels come in bunches: what is told of is not told again at once.
+            if self.alarms.back().is_some_and(|told| example.received.since(told.at) < AGAIN) {
+                return;
+            }
             let what = format!("the loss rose from {before:.3} to {:.3} a label", adwin.mean());
             let alarm =
                 Alarm { at: example.received, kind: AlarmKind::Errors, what, since: self.well, moved: Vec::new() };

@@ -6,7 +6,7 @@ use std::{
 };
 
 use types::{
-    Manifest,
+    Manifest, PredictionId,
     event::{Feedback, Outcome, Prediction},
 };
 
@@ -31,10 +31,14 @@ pub(crate) struct Labelled {
 }
 
 /// A row in 64 bits: rows of one prediction all differ, and ids are made at random here.
-fn row(example: &Example) -> u64 {
-    let (high, low) = example.prediction.0.as_u64_pair();
+pub(crate) fn row_key(prediction: PredictionId, row: u64) -> u64 {
+    let (high, low) = prediction.0.as_u64_pair();
     let id = (high ^ low.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    id ^ example.row.wrapping_mul(0xff51_afd7_ed55_8ccd)
+    id ^ row.wrapping_mul(0xff51_afd7_ed55_8ccd)
+}
+
+fn row(example: &Example) -> u64 {
+    row_key(example.prediction, example.row)
 }
 
 impl Labelled {
@@ -49,6 +53,11 @@ impl Labelled {
                 self.labels.remove(&oldest);
             }
         }
+    }
+
+    /// Whether the row with this key has a label.
+    pub(crate) fn has(&self, key: u64) -> bool {
+        self.labels.contains_key(&key)
     }
 
     /// Whether a row has a label already, and whether it was this one.

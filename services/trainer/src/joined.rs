@@ -143,6 +143,8 @@ pub(crate) enum Reason {
     NotCaptured,
     /// Its contributor's labels are held back.
     HeldBack,
+    /// The row lacks what rows always had: whoever sends it is not well.
+    Unfit,
 }
 
 impl Reason {
@@ -159,6 +161,7 @@ impl Reason {
             Self::NoTask => "no_task",
             Self::NotCaptured => "not_captured",
             Self::HeldBack => "held_back",
+            Self::Unfit => "unfit",
         }
     }
 }

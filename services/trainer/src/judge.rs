@@ -227,6 +227,7 @@ impl Judge {
             classes: self.classes.clone(),
             labelled: self.labelled,
             label_age_ms: ages.get(ages.len() / 2).copied(),
+            coverage: Vec::new(),
             figures: self.figures.report(),
             slices: self.slices.iter().map(slice).collect(),
         }

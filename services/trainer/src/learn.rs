@@ -17,7 +17,7 @@ use std::{
 
 use metrics::gauge;
 use rpc::{
-    Orchestrator, Registry,
+    Clock, Orchestrator, Registry,
     orchestrator::{ModelKey, Status, StatusOf},
     registry::{Select, VersionKey, VersionRecord},
     trainer::{Learning, Revert, Rollout, Word},
@@ -49,6 +49,8 @@ pub(crate) struct Stores {
     pub(crate) artefacts: Arc<dyn Artefacts>,
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) orchestrator: Arc<dyn Orchestrator>,
+    pub(crate) known: Arc<Known>,
+    pub(crate) clock: Clock,
 }
 
 impl Stores {
@@ -208,6 +210,7 @@ impl Learn {
         self.known.learning.lock().retain(|(namespace, model, _), _| (namespace, model) != (&key.0, &key.1));
         self.known.rollouts.lock().remove(key);
         self.known.copied.lock().remove(key);
+        self.known.cleans.remove(&*self.stores.catalog, key).await?;
         group::forget(&self.stores, key).await
     }
 

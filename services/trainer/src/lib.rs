@@ -8,6 +8,7 @@
 //! Does not know about: HTTP, model servers, which version answers.
 
 mod answer;
+mod clean;
 mod contributors;
 mod errors;
 mod find;
@@ -33,8 +34,8 @@ use rpc::{
     orchestrator::ModelKey,
     registry::VersionKey,
     trainer::{
-        Alarm, Evaluation, EvaluationOf, Examples, ExamplesOf, Explain, Explanation, Job, LabelCount, Learning, Look,
-        Retrain, Revert, Rollout, VersionAlarm, Word,
+        Alarm, CleanOf, CleanSet, Covered, Evaluation, EvaluationOf, Examples, ExamplesOf, Explain, Explanation, Job,
+        LabelCount, Learning, Look, PutClean, Retrain, Revert, Rollout, VersionAlarm, Word,
     },
 };
 use store::{Artefacts, Catalog, Streams};
@@ -73,6 +74,7 @@ pub struct Parts {
 pub struct Trainer {
     known: Arc<Known>,
     streams: Arc<dyn Streams>,
+    clock: Clock,
     said: mpsc::Sender<learn::Said>,
     looks: mpsc::Sender<work::Looked>,
     asks: mpsc::Sender<jobs::Asked>,
@@ -102,12 +104,38 @@ struct Known {
     jobs: Mutex<jobs::Table>,
     /// What drifted without labels, by version.
     alarms: Mutex<BTreeMap<VersionKey, Vec<Alarm>>>,
+    /// The rows that have a label.
+    labelled: Mutex<join::Labelled>,
+    /// Rows that owners of models give, which nothing that is learnt may fall far behind on.
+    cleans: clean::Cleans,
+    /// Columns whose rows teach nobody where they are missing, by version.
+    unfit: Mutex<BTreeMap<VersionKey, Vec<watch::Held>>>,
+    /// Rows that are followed, labelled or not, by version.
+    coverage: Mutex<BTreeMap<VersionKey, watch::Coverage>>,
 }
 
 impl Known {
     /// Whether versions of such a model are compared by copies of predictions.
     fn is_contested(&self, which: impl Fn(&ModelKey) -> bool) -> bool {
         self.copied.lock().iter().any(which)
+    }
+
+    /// Which share of a version's rows has a label, by how long ago they were asked.
+    fn covered(&self, version: &VersionKey, now: Timestamp) -> Vec<Covered> {
+        let mut coverage = self.coverage.lock();
+        let Some(coverage) = coverage.get_mut(version) else { return Vec::new() };
+        let labelled = self.labelled.lock();
+        coverage.settle(now, |row| labelled.has(row));
+        coverage.report()
+    }
+
+    /// The column that a row lacks while such rows are held back.
+    fn lacking(&self, example: &joined::Example) -> Option<String> {
+        let row = example.features.as_ref()?;
+        let unfit = self.unfit.lock();
+        let columns = unfit.get(&(example.namespace.clone(), example.model.clone(), example.version))?;
+        let lacks = |held: &&watch::Held| matches!(row.get(held.place), Some(streaming::Cell::Missing(())));
+        columns.iter().find(lacks).map(|held| held.name.clone())
     }
 
     /// Counts a label that is about no model.
@@ -123,20 +151,23 @@ impl Trainer {
     /// # Errors
     /// When what is kept can't be read.
     pub async fn open(parts: Parts) -> Result<(Self, Work), Refusal> {
-        let (known, streams) = (Arc::new(Known::default()), parts.streams.clone());
+        let (known, streams, clock) = (Arc::new(Known::default()), parts.streams.clone(), parts.clock.clone());
         let stores = Arc::new(learn::Stores {
             streams: parts.streams.clone(),
             catalog: parts.catalog.clone(),
             artefacts: parts.artefacts.clone(),
             registry: parts.registry.clone(),
             orchestrator: parts.orchestrator.clone(),
+            known: known.clone(),
+            clock: parts.clock.clone(),
         });
+        known.cleans.load(&*parts.catalog).await?;
         let ((said, words), (looks, looked)) = (mpsc::channel(WORDS), mpsc::channel(WORDS));
         let (asks, asked) = mpsc::channel(WORDS);
         let kinds = parts.jobs.kinds.keys().cloned().collect();
         let work = Work::open(parts, stores.clone(), known.clone(), (words, looked, asked)).await?;
         let explaining = tokio::sync::Semaphore::new(1);
-        Ok((Self { known, streams, said, looks, asks, stores, explaining, kinds }, work))
+        Ok((Self { known, streams, clock, said, looks, asks, stores, explaining, kinds }, work))
     }
 }
 
@@ -151,6 +182,10 @@ impl Trainer {
         };
         of_model.flat_map(of).collect()
     }
+}
+
+fn no_model((_, model): &ModelKey) -> Refusal {
+    Refusal::new(Code::ModelNotFound, format!("there is no model `{model}`")).hint("see `mantlet models`")
 }
 
 fn busy() -> Refusal {
@@ -173,13 +208,18 @@ impl rpc::Trainer for Trainer {
         let learning = of_model.map(|(_, learning)| learning.clone()).collect();
         let mut alarms = self.alarms(&namespace, &model);
         let models = self.known.models.lock();
-        let judged = models.get(&(namespace, model));
+        let judged = models.get(&(namespace.clone(), model.clone()));
         alarms.extend(judged.map(Judged::alarms).unwrap_or_default());
         alarms.sort_by_key(|alarm| std::cmp::Reverse(alarm.alarm.at));
         let mut labels = judged.map(|judged| judged.labels().clone()).unwrap_or_default();
         labels.extend(strays);
-        let versions = judged.map(Judged::report).unwrap_or_default();
+        let mut versions = judged.map(Judged::report).unwrap_or_default();
         let contributors = judged.map(Judged::standings).unwrap_or_default();
+        drop(models);
+        for version in &mut versions {
+            version.coverage =
+                self.known.covered(&(namespace.clone(), model.clone(), version.version), self.clock.now());
+        }
         Ok(Evaluation { versions, labels, watermark: *self.known.watermark.lock(), learning, alarms, contributors })
     }
 
@@ -220,6 +260,27 @@ impl rpc::Trainer for Trainer {
     async fn jobs(&self, namespace: Namespace) -> Result<Vec<Job>, Refusal> {
         let jobs = self.known.jobs.lock();
         Ok(jobs.values().rev().filter(|job| job.namespace == namespace).cloned().collect())
+    }
+
+    async fn put_clean(&self, put: PutClean) -> Result<CleanSet, Refusal> {
+        let key = (put.namespace.clone(), put.model.clone());
+        let record = self.stores.versions(&key).await?.pop().ok_or_else(|| no_model(&key))?;
+        if !record.manifest.is_streaming() {
+            let what =
+                format!("`{}` does not learn by itself: a clean set bounds what models learn from labels", key.1);
+            return Err(Refusal::new(Code::RequestMalformed, what)
+                .hint("a version from a file has to prove itself on live traffic: docs/retraining.md"));
+        }
+        let clean = clean::Clean::read(put, &record.manifest, self.clock.now())?;
+        self.known.cleans.put(&*self.stores.catalog, key, clean).await
+    }
+
+    async fn clean(&self, CleanOf { namespace, model }: CleanOf) -> Result<Option<CleanSet>, Refusal> {
+        Ok(self.known.cleans.of(&(namespace, model)).map(|clean| clean.set.clone()))
+    }
+
+    async fn remove_clean(&self, CleanOf { namespace, model }: CleanOf) -> Result<(), Refusal> {
+        self.known.cleans.remove(&*self.stores.catalog, &(namespace, model)).await
     }
 
     async fn job_names(&self, (): ()) -> Result<Vec<String>, Refusal> {

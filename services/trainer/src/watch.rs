@@ -3,6 +3,8 @@
 //! A part of the predictions is looked at, as many as there is time for: a detector needs thousands of rows, not every one.
 //! Alarms say what moved most, how far, and since when; they are told with the model's evaluation and noted in the log.
 
+mod coverage;
+mod quality;
 mod watched;
 
 use std::{
@@ -25,7 +27,9 @@ use types::{
     event::{Event, Outcome, Prediction},
 };
 
-use crate::Known;
+use crate::{Known, join};
+pub(crate) use coverage::Coverage;
+pub(crate) use watched::Held;
 use watched::Watched;
 
 /// Predictions of a gateway that are looked at in one round; what is more is passed over.
@@ -36,6 +40,8 @@ const REST: Duration = Duration::from_millis(250);
 const AGAIN: Duration = Duration::from_secs(2);
 /// How often what is known is kept.
 const KEEP: Duration = Duration::from_secs(30);
+/// Rows of one prediction that are followed, to see whether they get a label.
+const FOLLOWED: u64 = 20;
 /// Versions that are watched at a time; of more, the oldest are not.
 const VERSIONS: usize = 256;
 /// Where in the catalog it is kept what a version's rows were like.
@@ -49,6 +55,8 @@ pub(crate) struct Watch {
     known: Arc<Known>,
     /// The next event of each gateway to look at.
     offsets: BTreeMap<String, u64>,
+    /// Whether it was looked which streams there are.
+    begun: bool,
     /// What is watched; nothing of versions of which there is nothing to watch.
     versions: HashMap<VersionKey, Option<Watched>>,
     changed: bool,
@@ -78,9 +86,21 @@ impl Watch {
         for document in read_all(&*catalog, Collection::Evaluation, WATCH).await? {
             let kept: Kept = document.read()?;
             known.alarms.lock().insert(kept.version.clone(), kept.watched.alarms());
+            known.coverage.lock().insert(kept.version.clone(), kept.coverage);
+            known.hold_back(&kept.version, kept.watched.held());
             versions.insert(kept.version, Some(kept.watched));
         }
-        Ok(Self { streams, catalog, registry, clock, known, offsets: BTreeMap::new(), versions, changed: false })
+        Ok(Self {
+            streams,
+            catalog,
+            registry,
+            clock,
+            known,
+            offsets: BTreeMap::new(),
+            begun: false,
+            versions,
+            changed: false,
+        })
     }
 
     /// Runs until `stop` resolves.
@@ -106,9 +126,11 @@ impl Watch {
     }
 
     async fn round(&mut self) -> Result<(), Refusal> {
+        let begun = std::mem::replace(&mut self.begun, true);
         for stream in self.streams.names(types::event::PREDICTIONS).await? {
             let next = self.streams.next(&stream).await?;
-            let from = *self.offsets.entry(stream.clone()).or_insert(next);
+            // A stream that was not there before is read from its first event.
+            let from = *self.offsets.entry(stream.clone()).or_insert(if begun { 0 } else { next });
             // Of many, the newest.
             let from = from.max(next.saturating_sub(u64::from(PAGE)));
             let entries = self.streams.read(&stream, from, PAGE).await?;
@@ -124,11 +146,13 @@ impl Watch {
     }
 
     async fn look(&mut self, prediction: &Prediction) -> Result<(), Refusal> {
-        let (Some(namespace), Some(model), Some(version)) =
-            (&prediction.namespace, &prediction.model, prediction.version)
-        else {
-            return Ok(());
+        let (Some(namespace), Some(model)) = (&prediction.namespace, &prediction.model) else { return Ok(()) };
+        // One that was refused is its newest version's.
+        let newest = || {
+            let of_model = |key: &&VersionKey| (&key.0, &key.1) == (namespace, model);
+            self.versions.keys().filter(of_model).map(|key| key.2).max()
         };
+        let Some(version) = prediction.version.or_else(newest) else { return Ok(()) };
         let key = (namespace.clone(), model.clone(), version);
         if !self.versions.contains_key(&key) {
             let manifest = self.manifest(&key).await?;
@@ -138,11 +162,15 @@ impl Watch {
         }
         let Some(Some(watched)) = self.versions.get_mut(&key) else { return Ok(()) };
         self.changed = true;
+        if prediction.outcome == Outcome::Answered {
+            self.known.follow(&key, prediction);
+        }
         for alarm in watched.take(prediction, self.clock.now()) {
             let Alarm { kind, what, .. } = &alarm;
             tracing::warn!(%namespace, %model, %version, ?kind, what, "drift");
             self.known.alarms.lock().insert(key.clone(), watched.alarms());
         }
+        self.known.hold_back(&key, watched.held());
         Ok(())
     }
 
@@ -150,6 +178,7 @@ impl Watch {
         while self.versions.len() >= VERSIONS {
             let Some(oldest) = self.versions.keys().min_by_key(|(_, _, version)| *version).cloned() else { return };
             self.versions.remove(&oldest);
+            self.known.unwatch(&oldest);
         }
     }
 
@@ -184,15 +213,47 @@ impl Watch {
                 gone.push(key.clone());
                 continue;
             }
-            let kept = Kept { version: key.clone(), watched: watched.clone() };
+            self.known.covered(key, self.clock.now());
+            let coverage = self.known.coverage.lock().get(key).cloned().unwrap_or_default();
+            let kept = Kept { version: key.clone(), watched: watched.clone(), coverage };
             let write = Write::put(Collection::Evaluation, place, Expect::Any, &kept)?;
             self.catalog.commit(vec![write], Vec::new()).await?;
         }
         for key in gone {
             self.versions.remove(&key);
             self.known.alarms.lock().remove(&key);
+            self.known.unwatch(&key);
         }
         Ok(())
+    }
+}
+
+impl Known {
+    /// Notes which columns' rows teach nobody where they are missing.
+    fn hold_back(&self, version: &VersionKey, columns: Vec<Held>) {
+        let mut unfit = self.unfit.lock();
+        if columns.is_empty() {
+            unfit.remove(version)
+        } else {
+            unfit.insert(version.clone(), columns)
+        };
+    }
+
+    /// Forgets what is told of a version.
+    fn unwatch(&self, version: &VersionKey) {
+        self.coverage.lock().remove(version);
+        self.unfit.lock().remove(version);
+    }
+
+    /// Follows rows of an answered prediction, to see whether they get a label.
+    fn follow(&self, version: &VersionKey, prediction: &Prediction) {
+        let mut known = self.coverage.lock();
+        let coverage = known.entry(version.clone()).or_default();
+        // A copy is judged by the label of what it is a copy of.
+        let labelled = prediction.shadow_of.unwrap_or(prediction.prediction);
+        for row in 0..prediction.rows.min(FOLLOWED) {
+            coverage.asked(join::row_key(labelled, row), prediction.at);
+        }
     }
 }
 
@@ -201,13 +262,18 @@ impl Watch {
 struct Kept {
     version: VersionKey,
     watched: Watched,
+    #[serde(default)]
+    coverage: Coverage,
 }
 
-/// An answered prediction, read as far as that needs.
+/// A prediction that was answered, or refused for its inputs.
 fn prediction(envelope: &[u8]) -> Option<Box<Prediction>> {
     let event = batch::event(envelope)?;
     let glance: Glance = serde_json::from_slice(event).ok()?;
-    if glance.kind != "prediction" || glance.outcome != Some(Outcome::Answered) {
+    let of_its_inputs = [Code::InputMismatch, Code::InputValueRefused].map(|code| Some(Outcome::Refused(code)));
+    if glance.kind != "prediction"
+        || !(glance.outcome == Some(Outcome::Answered) || of_its_inputs.contains(&glance.outcome))
+    {
         return None;
     }
     match serde_json::from_slice(event) {

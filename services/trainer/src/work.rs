@@ -70,7 +70,6 @@ pub struct Work {
     offsets: BTreeMap<String, u64>,
     /// The next entry of the joined log to judge.
     judged: u64,
-    labelled: Labelled,
     manifests: HashMap<(ModelKey, Version), Arc<Manifest>>,
     /// Models that changed since they were kept.
     changed: HashSet<ModelKey>,
@@ -128,7 +127,6 @@ impl Work {
             known,
             offsets: progress.offsets,
             judged: progress.judged.max(1),
-            labelled: Labelled::default(),
             manifests: HashMap::new(),
             changed: HashSet::new(),
             dirty: false,
@@ -152,7 +150,7 @@ impl Work {
                 // An erased one teaches nobody any more; what it taught stays.
                 let Ok(read) = serde_json::from_slice::<Entry>(&entry.data) else { continue };
                 if let Entry::Example(example) = &read {
-                    self.labelled.note(example);
+                    self.known.labelled.lock().note(example);
                     self.note_answered(example);
                 }
                 if entry.sequence >= self.judged {
@@ -285,7 +283,7 @@ impl Work {
                     Some(version) => self.manifest(version).await?,
                     None => None,
                 };
-                let entry = join(&label, found, manifest.as_deref(), [&self.labelled, &batch]);
+                let entry = join(&label, found, manifest.as_deref(), [&self.known.labelled.lock(), &batch]);
                 let entry = self.held_back(entry);
                 if let Entry::Example(example) = &entry {
                     batch.note(example);
@@ -298,23 +296,24 @@ impl Work {
         Ok((entries, next))
     }
 
-    /// A label of a contributor whose labels are held back teaches nobody.
+    /// A label of a contributor whose labels are held back teaches nobody, nor does a row that lacks what rows always had.
     fn held_back(&self, entry: Entry) -> Entry {
         let Entry::Example(example) = entry else { return entry };
-        let models = self.known.models.lock();
-        let judged = models.get(&(example.namespace.clone(), example.model.clone()));
-        if !judged.is_some_and(|judged| judged.is_suspect(&example.contributor)) {
+        let suspect = {
+            let models = self.known.models.lock();
+            let judged = models.get(&(example.namespace.clone(), example.model.clone()));
+            judged.is_some_and(|judged| judged.is_suspect(&example.contributor))
+        };
+        let (reason, why) = if suspect {
+            let why = format!("`{}` disagrees with the model far more than others do", example.contributor);
+            (Reason::HeldBack, why)
+        } else if let Some(column) = self.known.lacking(&example) {
+            (Reason::Unfit, format!("`{column}` is missing, which it never was before"))
+        } else {
             return Entry::Example(example);
-        }
-        Entry::Refused(Refused {
-            prediction: example.prediction,
-            row: example.row,
-            namespace: example.namespace,
-            model: Some(example.model),
-            reason: Reason::HeldBack,
-            why: format!("`{}` disagrees with the model far more than others do", example.contributor),
-            received: example.received,
-        })
+        };
+        let Example { prediction, row, namespace, model, received, .. } = example;
+        Entry::Refused(Refused { prediction, row, namespace, model: Some(model), reason, why, received })
     }
 
     /// Takes a person's word on a contributor in: it stands in the joined log, after the labels that came before it.
@@ -382,7 +381,7 @@ impl Work {
         let first = self.streams.append(JOINED, self.clock.now(), bytes).await?;
         for entry in &entries {
             if let Entry::Example(example) = entry {
-                self.labelled.note(example);
+                self.known.labelled.lock().note(example);
                 self.note_answered(example);
             }
             // Its manifest is known: it was just joined.

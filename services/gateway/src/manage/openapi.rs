@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     callers::{AddBody, CertificateBody},
+    clean::CleanBody,
     feedback::FeedbackBody,
     models::DeployBody,
     models::RollbackBody,
@@ -62,6 +63,9 @@ const PATHS: &[Entry] = &[
         true,
         Some("LookBody"),
     ),
+    ("get", "/v1/models/{model}/clean", "the clean set of a model that learns", true, None),
+    ("put", "/v1/models/{model}/clean", "gives a model rows that no feedback can touch", true, Some("CleanBody")),
+    ("delete", "/v1/models/{model}/clean", "takes a model's clean set away", true, None),
     (
         "post",
         "/v1/models/{model}/retrain",
@@ -150,6 +154,7 @@ pub(crate) fn describe() -> Value {
     generator.subschema_for::<RollbackBody>();
     generator.subschema_for::<ScaleBody>();
     generator.subschema_for::<WordBody>();
+    generator.subschema_for::<CleanBody>();
     generator.subschema_for::<LookBody>();
     generator.subschema_for::<RevertBody>();
     generator.subschema_for::<PlanBody>();

@@ -390,6 +390,17 @@ impl Group {
         let (Some(verdict), Some(contest), Some(status)) = (self.kept.verdict, &self.kept.contest, status) else {
             return Ok(());
         };
+        let sides = [contest.champion, contest.challenger].map(|side| self.learners.get(&side).map(Learner::model));
+        if verdict == Verdict::Promote
+            && let Some(why) = stores.known.behind_on_clean(&self.model, sides, stores.clock.now()).await?
+        {
+            if let Some(contest) = &mut self.kept.contest {
+                contest.reject(why);
+            }
+            self.kept.verdict = None;
+            self.dirty = true;
+            return self.keep(stores).await;
+        }
         let (from, to, action) = match verdict {
             Verdict::Promote => (contest.champion, contest.challenger, "model.promote"),
             Verdict::HandBack => (contest.challenger, contest.champion, "model.hand_back"),

@@ -6,6 +6,7 @@ use access::signing::{self, MANIFEST_FILE, STATE_FILE};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use rpc::{
+    orchestrator::ModelKey,
     registry::{Snapshot, TakeSnapshot, VersionKey},
     trainer::Learning,
 };
@@ -13,10 +14,11 @@ use serde::{Deserialize, Serialize};
 use store::{Collection, Expect, Write};
 use streaming::{Answer, Model, Row, Truth};
 use tokio::time::Instant;
-use types::{Code, Digest, Manifest, Refusal};
+use types::{Code, Digest, Manifest, Refusal, Timestamp};
 
 use super::Stores;
 use crate::{
+    Known,
     joined::{Example, Said},
     judge::{Judged, Kept},
 };
@@ -55,6 +57,17 @@ pub(super) struct Learner {
     recent: VecDeque<(Row, Truth)>,
     /// How often a state was thrown away.
     collapses: u64,
+    /// What the last good state is worth on the clean set, the most that one was worth since the set was given or the world
+    /// changed, and when the set was given.
+    clean: Option<Worth>,
+}
+
+/// What states are worth on the clean set that was given at a time.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Worth {
+    given: Timestamp,
+    pub(super) now: f64,
+    best: f64,
 }
 
 /// How right a learner was, as it is kept.
@@ -63,6 +76,8 @@ struct Progress {
     offset: u64,
     collapses: u64,
     judged: Kept,
+    #[serde(default)]
+    clean: Option<Worth>,
 }
 
 impl Learner {
@@ -92,9 +107,9 @@ impl Learner {
         };
         let kept = stores.catalog.get(Collection::Evaluation, &place(&version)).await?;
         let progress = kept.map(|kept| kept.read::<Progress>()).transpose()?;
-        let (judged, judged_to, collapses) = match progress {
-            Some(progress) => (progress.judged.judged()?, progress.offset, progress.collapses),
-            None => (Judged::default(), 0, 0),
+        let (judged, judged_to, collapses, clean) = match progress {
+            Some(progress) => (progress.judged.judged()?, progress.offset, progress.collapses, progress.clean),
+            None => (Judged::default(), 0, 0, None),
         };
         Ok(Self {
             good: Arc::new(model.clone()),
@@ -109,6 +124,7 @@ impl Learner {
             took: Duration::ZERO,
             recent: VecDeque::with_capacity(RECENT),
             collapses,
+            clean,
         })
     }
 
@@ -161,8 +177,14 @@ impl Learner {
         }
         let started = Instant::now();
         let (model, good, recent) = (self.model.clone(), self.good.clone(), self.recent.clone());
-        let work = tokio::task::spawn_blocking(move || (collapsed(&model, &good, &recent), model.save(), model));
-        let (collapsed, bytes, model) = work.await.map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
+        let key = (self.version.0.clone(), self.version.1.clone());
+        let (known, now, before) = (stores.known.clone(), stores.clock.now(), self.clean);
+        let work = tokio::task::spawn_blocking(move || {
+            let (clean, fallen) = on_clean(&known, &key, now, &model, before);
+            (collapsed(&model, &good, &recent).or(fallen), clean, model.save(), model)
+        });
+        let (collapsed, clean, bytes, model) =
+            work.await.map_err(|error| Refusal::new(Code::Internal, error.to_string()))?;
         if let Some(why) = collapsed {
             let (namespace, name, version) = &self.version;
             tracing::warn!(%namespace, model = %name, %version, why, "what was learnt last is thrown away");
@@ -174,6 +196,7 @@ impl Learner {
             self.recent.clear();
             return self.keep(stores).await;
         }
+        self.clean = clean;
         self.put(stores, model, bytes).await?;
         self.took = started.elapsed();
         Ok(())
@@ -229,10 +252,16 @@ impl Learner {
     }
 
     async fn keep(&self, stores: &Stores) -> Result<(), Refusal> {
-        let progress = Progress { offset: self.judged_to, collapses: self.collapses, judged: Kept::of(&self.judged) };
+        let (judged, clean) = (Kept::of(&self.judged), self.clean);
+        let progress = Progress { offset: self.judged_to, collapses: self.collapses, judged, clean };
         let write = Write::put(Collection::Evaluation, place(&self.version), Expect::Any, &progress)?;
         stores.catalog.commit(vec![write], Vec::new()).await?;
         Ok(())
+    }
+
+    /// What it knows.
+    pub(super) fn model(&self) -> Model {
+        self.model.clone()
     }
 
     /// What is told of it; `end` is the next entry of the joined log.
@@ -248,8 +277,28 @@ impl Learner {
             collapses: self.collapses,
             memory: self.model.memory() as u64,
             figures: self.judged.report().into_iter().next().map(|version| version.figures),
+            clean: self.clean.map(|clean| clean.now),
         }
     }
+}
+
+/// What a state is worth on the clean set of its model, and why that is a collapse, if it is one.
+fn on_clean(
+    known: &Known,
+    key: &ModelKey,
+    now: Timestamp,
+    model: &Model,
+    before: Option<Worth>,
+) -> (Option<Worth>, Option<String>) {
+    let Some(clean) = known.cleans.of(key) else { return (None, None) };
+    let (given, worth) = (clean.set.given, clean.worth(model));
+    let before = before.filter(|before| before.given == given);
+    let Some(Worth { best, .. }) = before else { return (Some(Worth { given, now: worth, best: worth }), None) };
+    if !clean.set.strict && known.drifts(key, now) {
+        // The world may have changed since the set was made.
+        return (Some(Worth { given, now: worth, best: worth }), None);
+    }
+    (Some(Worth { given, now: worth, best: clean.better(worth, best) }), clean.fall(worth, best))
 }
 
 fn place((namespace, model, version): &VersionKey) -> String {

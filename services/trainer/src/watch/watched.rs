@@ -1,6 +1,6 @@
 //! One version's rows: what they were like at first, and whether they still are.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use online::{
     Feature, Schema,
@@ -10,10 +10,11 @@ use rpc::trainer::{Alarm, AlarmKind, Shift};
 use serde::{Deserialize, Serialize};
 use types::{
     DataType, Manifest, Tensor, Timestamp,
-    event::Prediction,
+    event::{Outcome, Prediction},
     manifest::{CaptureInput, Input},
 };
 
+use super::quality::Quality;
 use crate::answer::{Answer, answer};
 
 /// Columns that are watched, at most: the first ones.
@@ -22,6 +23,8 @@ const COLUMNS: usize = 1_000;
 const WORDS: u32 = 64;
 /// Alarms of a version that are remembered.
 const ALARMS: usize = 20;
+/// How soon something of a kind is told again.
+const AGAIN: Duration = Duration::from_secs(60);
 /// Rows of one prediction that are looked at.
 const ROWS: usize = 20;
 
@@ -33,6 +36,9 @@ pub(super) struct Watched {
     inputs: Option<Inputs>,
     #[serde(with = "streaming::kept::maybe")]
     answers: Option<Inputs>,
+    /// How well kept what is asked is.
+    #[serde(default)]
+    quality: Quality,
     /// When the last test of each found nothing.
     well: [Option<Timestamp>; 2],
     alarms: VecDeque<Alarm>,
@@ -44,8 +50,8 @@ impl Watched {
         let names = columns(&manifest.spec.inputs);
         let kept = manifest.spec.capture.input == CaptureInput::Features && !names.is_empty();
         let inputs = kept.then(|| detector(names)).flatten();
-        let watched =
-            Self { manifest: manifest.clone(), inputs, answers: None, well: [None; 2], alarms: VecDeque::new() };
+        let (quality, well, alarms) = (Quality::default(), [None; 2], VecDeque::new());
+        let watched = Self { manifest: manifest.clone(), inputs, answers: None, quality, well, alarms };
         (watched.inputs.is_some() || manifest.spec.task.is_some()).then_some(watched)
     }
 
@@ -56,15 +62,17 @@ impl Watched {
     /// Takes a prediction in; what it alarms about.
     pub(super) fn take(&mut self, prediction: &Prediction, now: Timestamp) -> Vec<Alarm> {
         let mut found = Vec::new();
+        found.extend(self.quality.request(prediction.outcome != Outcome::Answered, now));
         let rows = usize::try_from(prediction.rows).unwrap_or(usize::MAX).min(ROWS);
         let tensors = prediction.input.kept();
         let outputs = prediction.output.kept();
         for row in 0..rows {
             if let Some(inputs) = &mut self.inputs
                 && let Some(values) = values(&self.manifest.spec.inputs, &tensors, row, inputs.width())
-                && let Some(alarm) = observe(inputs, &values, now, AlarmKind::Inputs, &mut self.well[0])
             {
-                found.push(alarm);
+                let name = |place: usize| named(inputs, place);
+                found.extend(self.quality.row(&values, name, now));
+                found.extend(observe(inputs, &values, now, AlarmKind::Inputs, &mut self.well[0]));
             }
             let said = self.manifest.spec.task.as_ref().and_then(|task| answer(task, &outputs, row).ok());
             if let Some(values) = said.map(|said| as_row(&said))
@@ -76,14 +84,41 @@ impl Watched {
                 found.push(alarm);
             }
         }
-        for alarm in &found {
-            self.alarms.push_back(alarm.clone());
-            if self.alarms.len() > ALARMS {
-                self.alarms.pop_front();
+        // Rows come in bunches: what is told of is not told again at once.
+        let told = |alarm: &Alarm, of: &VecDeque<Alarm>| {
+            of.iter().any(|told| told.kind == alarm.kind && alarm.at.since(told.at) < AGAIN)
+        };
+        found.retain(|alarm| {
+            let new = alarm.kind != AlarmKind::Quality || !told(alarm, &self.alarms);
+            if new {
+                self.alarms.push_back(alarm.clone());
             }
+            new
+        });
+        while self.alarms.len() > ALARMS {
+            self.alarms.pop_front();
         }
         found
     }
+}
+
+impl Watched {
+    /// Columns whose rows are held back from learning where they are missing.
+    pub(super) fn held(&self) -> Vec<Held> {
+        let name = |place| self.inputs.as_ref().map(|inputs| named(inputs, place)).unwrap_or_default();
+        self.quality.held().map(|place| Held { place, name: name(place) }).collect()
+    }
+}
+
+/// A column that lately goes missing, and never did before.
+#[derive(Debug, Clone)]
+pub(crate) struct Held {
+    pub(crate) place: usize,
+    pub(crate) name: String,
+}
+
+fn named(inputs: &Inputs, place: usize) -> String {
+    inputs.schema().features().get(place).map(|feature| feature.name.clone()).unwrap_or_default()
 }
 
 /// As [`Option::get_or_insert_with`], where there may be nothing to insert.
@@ -179,9 +214,8 @@ fn observe(
         }
         return None;
     }
-    let names = detector.schema().features();
     let moved = detector.report().moved.iter().flatten().map(|moved| Shift {
-        column: names.get(moved.feature).map(|feature| feature.name.clone()).unwrap_or_default(),
+        column: named(detector, moved.feature),
         effect: moved.effect,
         evidence: moved.evidence,
     });
@@ -196,7 +230,7 @@ fn observe(
 
 #[cfg(test)]
 mod tests {
-    use types::event::{Captured, Features, Kept, Outcome};
+    use types::event::{Captured, Features, Kept};
 
     use super::*;
 
