@@ -2,7 +2,7 @@
 //!
 //! [`node`] starts the real binary on a directory of its own and talks to it, [`onnx`] makes small models without
 //! any other tool, [`issuer`] signs JSON Web Tokens, [`remote`] opens a service's door for contract tests, [`reference`] keeps generated pages true,
-//! [`setup`] finds what `cargo xtask` has set up and says plainly what is skipped without it, [`collector`] takes spans, [`load`] asks for predictions while
+//! [`setup`] finds what `cargo xtask` has set up and says plainly what is skipped without it, [`collector`] takes spans, [`receiver`] webhooks, [`load`] asks for predictions while
 //! something else happens, [`proxy`] makes a bad network before a model server, [`disk`] bad disks, [`sim`] simulates load on replicas. With the feature `fuzz`, `fuzz` holds what must be true of every parser of untrusted bytes.
 #![expect(
     clippy::unwrap_used,
@@ -23,6 +23,7 @@ pub mod load;
 pub mod node;
 pub mod onnx;
 pub mod proxy;
+pub mod receiver;
 pub mod reference;
 pub mod remote;
 pub mod setup;
