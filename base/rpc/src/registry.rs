@@ -320,7 +320,7 @@ pub struct Publisher {
     pub revoked: Option<Timestamp>,
 }
 
-/// A secret of a namespace, which models of other servers are asked with.
+/// A secret of a namespace, which models of other servers are asked with, or webhooks are signed with.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Secret {
     /// Whose.

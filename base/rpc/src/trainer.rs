@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-pub use types::rollout::{Evidence, Stand};
-use types::{ModelName, Namespace, Timestamp, Version, clean::CleanRow};
+use types::{ModelName, Namespace, Timestamp, Version, clean::CleanRow, manifest::Webhook};
+pub use types::{
+    manifest::AlarmKind,
+    rollout::{Evidence, Stand},
+};
 
 use crate::registry::Snapshot;
 
@@ -120,20 +123,6 @@ pub struct Look {
     pub reason: String,
 }
 
-/// What drifted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AlarmKind {
-    /// What a version is asked.
-    Inputs,
-    /// What it answers.
-    Answers,
-    /// How often it is wrong.
-    Errors,
-    /// How well kept what it is asked is: missing values, requests that are refused for their inputs.
-    Quality,
-}
-
 /// A column that moved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Shift {
@@ -170,6 +159,48 @@ pub struct VersionAlarm {
     /// What happened.
     #[serde(flatten)]
     pub alarm: Alarm,
+    /// Whether whom the manifest names knows of it; nothing where it names nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<Told>,
+}
+
+/// How far the news of an alarm has got.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Told {
+    /// It is still to be taken.
+    Waiting {
+        /// How often it was sent.
+        attempts: u32,
+        /// When it is sent next.
+        next: Timestamp,
+        /// Why it was not taken the last time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+    },
+    /// It was taken.
+    Delivered {
+        /// How often it was sent.
+        attempts: u32,
+        /// When it was taken.
+        at: Timestamp,
+    },
+    /// It is not sent again.
+    Dropped {
+        /// How often it was sent.
+        attempts: u32,
+        /// Why.
+        why: String,
+    },
+}
+
+/// Asks whether a webhook can be called here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckWebhook {
+    /// Whose secret it names.
+    pub namespace: Namespace,
+    /// The webhook.
+    pub webhook: Webhook,
 }
 
 /// What a streaming version has learnt.
@@ -453,5 +484,7 @@ service! {
         fn remove_clean(CleanOf) -> ();
         /// The names of jobs that models may be trained by.
         fn job_names(()) -> Vec<String>;
+        /// Refuses a webhook that can't be called: `webhook_not_allowed`, `secret_not_found`, `manifest_invalid`.
+        fn check_webhook(CheckWebhook) -> ();
     }
 }

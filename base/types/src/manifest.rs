@@ -5,6 +5,7 @@
 //! manifest never promises what nobody does.
 
 mod check;
+mod drift;
 mod learning;
 mod upstream;
 
@@ -17,6 +18,7 @@ use crate::{
     Code, DataType, ModelName, Namespace, Refusal,
     quantity::{ByteCount, Rate, Share, Span},
 };
+pub use drift::{AlarmKind, Drift, Webhook};
 pub use learning::{Learning, Promote, Retrain, Train, Window};
 pub use upstream::{Upstream, origin};
 

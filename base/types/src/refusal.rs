@@ -100,6 +100,7 @@ codes! {
     PublisherNotFound = "publisher_not_found", NOT_FOUND, NotFound, Client, false, "no such publisher in this namespace";
     SecretNotFound = "secret_not_found", NOT_FOUND, NotFound, Client, false, "no such secret in this namespace";
     UpstreamNotAllowed = "upstream_not_allowed", FORBIDDEN, PermissionDenied, Client, false, "the node does not let models be asked at this address";
+    WebhookNotAllowed = "webhook_not_allowed", FORBIDDEN, PermissionDenied, Client, false, "the node does not send webhooks to this address";
     AlreadyExists = "already_exists", CONFLICT, AlreadyExists, Client, false, "the name is taken";
     Conflict = "conflict", CONFLICT, Aborted, Client, true, "somebody else changed it first";
     NameInvalid = "name_invalid", BAD_REQUEST, InvalidArgument, Client, false, "the name does not match the pattern";

@@ -109,6 +109,12 @@ pub const KEYS: &[Key] = &[
         "addresses that models of other servers may be asked at, like https://triton:8000, separated by commas",
     ),
     key("trainer", "jobs", "", "file that names the jobs that train new versions; there are none when empty"),
+    key(
+        "trainer",
+        "webhooks",
+        "",
+        "addresses that webhooks may be sent to, like https://ops.example, separated by commas; none are when empty",
+    ),
     key("trainer", "snapshot-every", "1s", "the least time between two states of a streaming model that answer"),
 ];
 
@@ -171,6 +177,8 @@ pub struct Settings {
     pub shared_memory: u64,
     /// Origins that models of other servers may be asked at.
     pub upstreams: Vec<String>,
+    /// Origins that webhooks may be sent to.
+    pub webhooks: Vec<String>,
     /// How long certificates of services last, 3 s to 1 h.
     pub life: Duration,
     /// The least time between two states of a streaming model that answer.
@@ -328,14 +336,14 @@ impl Resolved {
         })
     }
 
-    /// Origins that models of other servers may be asked at.
-    fn upstreams(&self) -> Result<Vec<String>, Refusal> {
-        let text: String = self.get("orchestrator", "upstreams")?;
+    /// Origins that may be called.
+    fn origins(&self, table: &'static str, name: &'static str) -> Result<Vec<String>, Refusal> {
+        let text: String = self.get(table, name)?;
         let addresses = text.split(',').map(str::trim).filter(|address| !address.is_empty());
         addresses
             .map(|address| {
                 manifest::origin(address).map_err(|why| {
-                    let what = format!("orchestrator.upstreams holds `{address}`: {why}");
+                    let what = format!("{table}.{name} holds `{address}`: {why}");
                     invalid(what, "write it like `https://triton:8000`".into())
                 })
             })
@@ -394,7 +402,8 @@ impl Resolved {
             snapshot_every: self.get::<Span>("trainer", "snapshot-every")?.0,
             life: self.get::<Span>("node", "certificates")?.0.clamp(Duration::from_secs(3), SERVICE_LIFE),
             sandbox,
-            upstreams: self.upstreams()?,
+            upstreams: self.origins("orchestrator", "upstreams")?,
+            webhooks: self.origins("trainer", "webhooks")?,
             alone: self.get("orchestrator", "alone")?,
             shared_memory: self.get::<ByteCount>("orchestrator", "shared-memory")?.0.max(1 << 20),
             log: self.get("node", "log")?,

@@ -101,6 +101,19 @@ fn covered(coverage: &Value) -> String {
     if shares.is_empty() { String::new() } else { format!("of all rows have a label: {}\n", shares.join(", ")) }
 }
 
+/// How far the news of an alarm has got.
+fn told(told: &Value) -> String {
+    let why = told["why"].as_str().unwrap_or("it is to be sent");
+    match told["state"].as_str() {
+        Some("delivered") => {
+            format!("; told {}", told["at"].as_u64().map_or_else(String::new, |at| output::date(Timestamp(at))))
+        }
+        Some("waiting") => format!("; not told yet, {} attempts: {why}", told["attempts"]),
+        Some(_) => format!("; not told: {why}"),
+        None => String::new(),
+    }
+}
+
 fn describe(name: &ModelName, shown: &Value) -> String {
     let mut out = String::new();
     for learning in shown["learning"].as_array().into_iter().flatten() {
@@ -140,10 +153,11 @@ fn describe(name: &ModelName, shown: &Value) -> String {
         let since =
             alarm["since"].as_u64().map_or_else(String::new, |at| format!(", since {}", output::date(Timestamp(at))));
         out.push_str(&format!(
-            "drift of {} of version {}, found {at}{since}: {}\n",
+            "drift of {} of version {}, found {at}{since}: {}{}\n",
             alarm["kind"].as_str().unwrap_or("-"),
             alarm["version"],
             alarm["what"].as_str().unwrap_or("-"),
+            told(&alarm["told"]),
         ));
     }
     if alarms.len() > ALARMS {

@@ -28,6 +28,7 @@ use super::{
     badges::Badges,
     harden, log,
     services::{self, GRACE, Gateway, Shared, age, socket},
+    split::CERTIFICATES,
     stop::Stop,
 };
 use crate::output;
@@ -123,7 +124,10 @@ impl Order {
                 let folder = self.root.join(services::JOBS);
                 std::fs::create_dir_all(&folder).map_err(|error| output::internal(&error))?;
                 let write = vec![artefacts.join("staging"), folder, "/dev/null".into()];
-                (vec![run, artefacts], write, start)
+                let certificates = CERTIFICATES.iter().filter_map(std::env::var_os).map(PathBuf::from);
+                let outward = sandbox::OUTWARD.iter().filter(|_| !settings.webhooks.is_empty()).map(PathBuf::from);
+                let outward = outward.chain(certificates);
+                (outward.chain([run, artefacts]).collect(), write, start)
             }
             Service::Gateway(_) => {
                 let mut read: Vec<PathBuf> = sandbox::OUTWARD.iter().map(PathBuf::from).chain([run]).collect();

@@ -117,6 +117,7 @@ pub(super) async fn trainer(
         keep,
         keep_bytes,
         snapshot_every: settings.snapshot_every,
+        webhooks: settings.webhooks.clone(),
         jobs: trainer::jobs::Settings {
             kinds: settings.jobs.clone(),
             binary: std::env::current_exe().map_err(|error| output::internal(&error))?,

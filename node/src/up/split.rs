@@ -34,7 +34,8 @@ const FIRST: Duration = Duration::from_millis(50);
 const MOST: Duration = Duration::from_secs(5);
 /// What a service may take to end beyond what its requests may.
 const SPARE: Duration = Duration::from_secs(5);
-/// Variables that a gateway needs to fetch an issuer's keys: certificates of the system, proxies.
+/// Variables that a gateway needs to fetch an issuer's keys: certificates of the system, proxies. Who sends webhooks needs the former.
+pub(super) const CERTIFICATES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 const OUTWARD: [&str; 6] = ["SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"];
 
 /// The services of a split node, running.
@@ -102,7 +103,11 @@ struct Kept {
 
 impl Kept {
     fn new(plan: &Plan, service: Service, listener: OwnedFd, keeper: Arc<Keeper>) -> Result<Self, Refusal> {
-        let outward = OUTWARD.iter().filter(|_| matches!(service, Service::Gateway(_)));
+        let outward = OUTWARD.iter().filter(|name| match service {
+            Service::Gateway(_) => true,
+            Service::Trainer => CERTIFICATES.contains(name) && !plan.settings.webhooks.is_empty(),
+            _ => false,
+        });
         let environment = outward.filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)));
         Ok(Self {
             binary: std::env::current_exe().map_err(|error| output::internal(&error))?,

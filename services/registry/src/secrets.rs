@@ -1,4 +1,4 @@
-//! Secrets: what models of other servers are asked with. They are set, replaced and taken away, and never shown.
+//! Secrets: what models of other servers are asked with, and webhooks are signed with. They are set, replaced and taken away, and never shown.
 
 use rpc::registry::{Receipt, Secret, SecretInfo, SetSecret};
 use store::{Collection, Expect, Write, read_all};

@@ -113,14 +113,7 @@ impl Known {
         let stands = |kind: AlarmKind, at: Timestamp| {
             matches!(kind, AlarmKind::Inputs | AlarmKind::Errors) && now.since(at) < STANDS
         };
-        let alarms = self.alarms.lock();
-        let of_model = alarms.iter().filter(|(key, _)| (&key.0, &key.1) == (&model.0, &model.1));
-        if of_model.flat_map(|(_, alarms)| alarms).any(|alarm| stands(alarm.kind, alarm.at)) {
-            return true;
-        }
-        let models = self.models.lock();
-        let labelled = models.get(model).map(|judged| judged.alarms()).unwrap_or_default();
-        labelled.iter().any(|alarm| stands(alarm.alarm.kind, alarm.alarm.at))
+        self.alarms_of(model).iter().any(|alarm| stands(alarm.alarm.kind, alarm.alarm.at))
     }
 }
 

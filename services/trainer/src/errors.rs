@@ -33,24 +33,24 @@ pub(crate) struct Errors {
 }
 
 impl Errors {
-    /// Takes in what an answer was worth.
-    pub(crate) fn take(&mut self, example: &Example) {
-        let Some(loss) = self.loss(example) else { return };
+    /// Takes in what an answer was worth; whether the version errs more than before.
+    pub(crate) fn take(&mut self, example: &Example) -> bool {
+        let Some(loss) = self.loss(example) else { return false };
         self.taken += 1;
         let adwin = match &mut self.adwin {
             Some(adwin) => adwin,
             // The settings are the published ones.
             none => match Adwin::new(Settings::default()) {
                 Ok(adwin) => none.insert(adwin),
-                Err(_) => return,
+                Err(_) => return false,
             },
         };
         let before = adwin.mean();
-        if adwin.update_rising(loss) == Ok(State::Drift) {
-            // Labels come in bunches: what is told of is not told again at once.
-            if self.alarms.back().is_some_and(|told| example.received.since(told.at) < AGAIN) {
-                return;
-            }
+        let rises = adwin.update_rising(loss) == Ok(State::Drift);
+        // Labels come in bunches: what is told of is not told again at once.
+        let told = |alarm: &Alarm| example.received.since(alarm.at) < AGAIN;
+        let drifts = rises && !self.alarms.back().is_some_and(told);
+        if drifts {
             let what = format!("the loss rose from {before:.3} to {:.3} a label", adwin.mean());
             let alarm =
                 Alarm { at: example.received, kind: AlarmKind::Errors, what, since: self.well, moved: Vec::new() };
@@ -58,9 +58,10 @@ impl Errors {
             if self.alarms.len() > ALARMS {
                 self.alarms.pop_front();
             }
-        } else {
+        } else if !rises {
             self.well = Some(example.received);
         }
+        drifts
     }
 
     /// What was found, the newest first.

@@ -1,8 +1,8 @@
 //! Jobs make new versions: labelled examples go in, a model comes out, and has to prove itself like any other. For a model that
 //! learns by itself the job is built in: it looks for a better learner ([`tuner`]).
 //!
-//! A job is a program that the node's settings name ([`Kind`]). It runs when somebody says so, when a model errs more than
-//! before, or every so often, one at a time, confined ([`process`]). How far each is, is kept before the next step is taken:
+//! A job is a program that the node's settings name ([`Kind`]). It runs when somebody says so, when a model drifts, or every
+//! so often, one at a time, confined ([`process`]). How far each is, is kept before the next step is taken:
 //! a start takes up what a crash left. What it made is deployed in the trainer's name; `spec.learning.promote` decides
 //! what follows ([`learn`](crate::learn)).
 
@@ -24,7 +24,7 @@ use rpc::{
     Clock,
     orchestrator::ModelKey,
     registry::{Deploy, VersionRecord},
-    trainer::{AlarmKind, Job, JobState, Retrain as Ask},
+    trainer::{Alarm, Job, JobState, Retrain as Ask, VersionAlarm},
 };
 use store::{Collection, Expect, Write, read_all};
 use tokio::{
@@ -33,7 +33,7 @@ use tokio::{
 };
 use types::{
     Code, Namespace, Refusal, Timestamp, Version,
-    manifest::{Promote, Retrain, Source},
+    manifest::{Learning, Promote, Retrain, Source},
 };
 
 use crate::{Known, learn::Stores};
@@ -90,6 +90,12 @@ pub(crate) struct Jobs {
 
 fn place(job: &Job) -> String {
     format!("{PLACE}{}/{}/{}", job.namespace, job.model, job.id)
+}
+
+/// The first of these alarms that is to begin a job.
+pub(crate) fn last(alarms: Vec<VersionAlarm>, learning: &Learning) -> Option<Alarm> {
+    let mut alarms = alarms.into_iter().map(|alarm| alarm.alarm);
+    alarms.find(|alarm| learning.drift.retrain.contains(&alarm.kind))
 }
 
 fn internal(error: impl std::fmt::Display) -> Refusal {
@@ -273,7 +279,8 @@ impl Jobs {
                 Retrain::Never => None,
                 Retrain::Every(every) => (now.since(since) >= every.0).then(|| format!("trainer: every {every}")),
                 Retrain::OnDrift => {
-                    self.drifted(&key).filter(|(at, _)| *at > followed).map(|(_, what)| format!("trainer: {what}"))
+                    let alarm = self.drifted(&key, learning).filter(|alarm| alarm.at > followed);
+                    alarm.map(|Alarm { kind, what, .. }| format!("trainer: drift of {kind}: {what}"))
                 }
             };
             if let Some(why) = why {
@@ -283,19 +290,14 @@ impl Jobs {
         Ok(())
     }
 
-    /// When a model began to err more than before the last time, and how much.
-    fn drifted(&self, key: &ModelKey) -> Option<(Timestamp, String)> {
-        let models = self.known.models.lock();
-        let alarms = models.get(key)?.alarms();
-        let errors = alarms.into_iter().map(|alarm| alarm.alarm).filter(|alarm| alarm.kind == AlarmKind::Errors);
-        errors.max_by_key(|alarm| alarm.at).map(|alarm| (alarm.at, alarm.what))
+    /// The last drift of a model that is to begin a job.
+    fn drifted(&self, key: &ModelKey, learning: &Learning) -> Option<Alarm> {
+        last(self.known.alarms_of(key), learning)
     }
 
     /// When all was still as before the last drift.
-    fn as_before(&self, key: &ModelKey) -> Option<Timestamp> {
-        let models = self.known.models.lock();
-        let alarms = models.get(key)?.alarms();
-        alarms.into_iter().max_by_key(|alarm| alarm.alarm.at).and_then(|alarm| alarm.alarm.since)
+    fn as_before(&self, key: &ModelKey, learning: &Learning) -> Option<Timestamp> {
+        self.drifted(key, learning)?.since
     }
 
     /// Takes a job to its end, whatever that is.
@@ -337,7 +339,7 @@ impl Jobs {
             model: &key,
             manifest: &newest.manifest,
             train: &train,
-            drifted: self.as_before(&key),
+            drifted: self.as_before(&key, &newest.manifest.spec.learning),
             now: self.clock.now(),
         };
         let Selected { entries, examples } =
@@ -372,7 +374,7 @@ impl Jobs {
         };
         let others = versions.iter().rev().filter_map(online).collect();
         self.begin(job).await?;
-        let drifts = self.as_before(key).into_iter().collect();
+        let drifts = self.as_before(key, &manifest.spec.learning).into_iter().collect();
         let search = tuner::Search::open(&*self.stores.streams, key, (manifest, others), drifts).await?;
         let found = search.run().await?;
         (job.metrics, job.examples, job.entries) = (Some(found.metrics), found.examples, found.entries);

@@ -61,9 +61,9 @@ enum Figures {
 }
 
 impl Judged {
-    /// Takes an example in; returns who is suspected from now on. `manifest` is its version's, where it is known;
+    /// Takes an example in; returns who is suspected from now on, and whether its version errs more than before. `manifest` is its version's, where it is known;
     /// only a version's first example needs it.
-    pub(crate) fn take(&mut self, example: &Example, manifest: Option<&Manifest>) -> Vec<String> {
+    pub(crate) fn take(&mut self, example: &Example, manifest: Option<&Manifest>) -> (Vec<String>, bool) {
         let suspected = self.contributors.take(example);
         let slice = manifest.zip(example.features.as_ref()).and_then(|(manifest, row)| streaming::slice(manifest, row));
         let taken = match self.versions.entry(example.version) {
@@ -75,11 +75,11 @@ impl Judged {
         while self.versions.len() > VERSIONS {
             self.versions.pop_first();
         }
-        match taken {
-            Ok(()) => count(&mut self.labels, "joined", None),
-            Err(why) => count(&mut self.labels, Reason::WrongType.as_str(), Some(why)),
+        match &taken {
+            Ok(_) => count(&mut self.labels, "joined", None),
+            Err(why) => count(&mut self.labels, Reason::WrongType.as_str(), Some(why.clone())),
         }
-        suspected
+        (suspected, taken == Ok(true))
     }
 
     /// Shows how right each version was over the short window, and what became of the labels, as metrics.
@@ -138,7 +138,7 @@ impl Judged {
     pub(crate) fn alarms(&self) -> Vec<VersionAlarm> {
         let of = |(version, judge): (&Version, &Judge)| {
             let version = *version;
-            judge.errors.alarms().map(move |alarm| VersionAlarm { version, alarm }).collect::<Vec<_>>()
+            judge.errors.alarms().map(move |alarm| VersionAlarm { version, alarm, told: None }).collect::<Vec<_>>()
         };
         self.versions.iter().flat_map(of).collect()
     }
@@ -188,7 +188,7 @@ impl Judge {
         Ok(Self { figures, classes, labelled: 0, ages: VecDeque::new(), errors, slices, names })
     }
 
-    fn take(&mut self, example: &Example, slice: Option<u16>) -> Result<(), String> {
+    fn take(&mut self, example: &Example, slice: Option<u16>) -> Result<bool, String> {
         self.figures.take(example)?;
         if let Some(slice) = slice {
             let fresh = || self.figures.fresh().map(|figures| (0, figures));
@@ -199,14 +199,14 @@ impl Judge {
             known.0 += 1;
             known.1.take(example)?;
         }
-        self.errors.take(example);
+        let drifts = self.errors.take(example);
         self.labelled += 1;
         let age = example.received.since(example.at).as_millis();
         self.ages.push_back(u64::try_from(age).unwrap_or(u64::MAX));
         if self.ages.len() > AGES {
             self.ages.pop_front();
         }
-        Ok(())
+        Ok(drifts)
     }
 
     fn report(&self, version: Version) -> VersionEvaluation {

@@ -5,8 +5,11 @@
 //! the labels were read. [`judge`] adds up what the joined log says; what it knows is kept in the catalog with its place
 //! in that log. Streaming versions [`learn`] from that log, and their states are signed by the registry.
 //!
-//! Does not know about: HTTP, model servers, which version answers.
+//! What drifts is noted, and told by webhooks ([`alarms`]).
+//!
+//! Does not know about: HTTP but for webhooks, model servers, which version answers.
 
+mod alarms;
 mod answer;
 mod clean;
 mod contributors;
@@ -34,12 +37,12 @@ use rpc::{
     orchestrator::ModelKey,
     registry::VersionKey,
     trainer::{
-        Alarm, CleanOf, CleanSet, Covered, Evaluation, EvaluationOf, Examples, ExamplesOf, Explain, Explanation, Job,
-        LabelCount, Learning, Look, PutClean, Retrain, Revert, Rollout, VersionAlarm, Word,
+        Alarm, CheckWebhook, CleanOf, CleanSet, Covered, Evaluation, EvaluationOf, Examples, ExamplesOf, Explain,
+        Explanation, Job, LabelCount, Learning, Look, PutClean, Retrain, Revert, Rollout, Told, Word,
     },
 };
 use store::{Artefacts, Catalog, Streams};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use types::{Code, Namespace, Refusal, Timestamp, event::JOINED};
 
 use joined::{Entry, Refused};
@@ -68,6 +71,8 @@ pub struct Parts {
     pub snapshot_every: std::time::Duration,
     /// How jobs are run.
     pub jobs: jobs::Settings,
+    /// Origins that webhooks may go to.
+    pub webhooks: Vec<String>,
 }
 
 /// The trainer's door.
@@ -79,6 +84,7 @@ pub struct Trainer {
     looks: mpsc::Sender<work::Looked>,
     asks: mpsc::Sender<jobs::Asked>,
     stores: Arc<learn::Stores>,
+    teller: Arc<alarms::Teller>,
     /// One decision is come to again at a time: that may take long.
     explaining: tokio::sync::Semaphore,
     /// Names of the jobs that there are.
@@ -112,6 +118,10 @@ struct Known {
     unfit: Mutex<BTreeMap<VersionKey, Vec<watch::Held>>>,
     /// Rows that are followed, labelled or not, by version.
     coverage: Mutex<BTreeMap<VersionKey, watch::Coverage>>,
+    /// There is a new alarm.
+    alarmed: Notify,
+    /// How far the news of alarms has got, by their ids.
+    told: Mutex<BTreeMap<String, Told>>,
 }
 
 impl Known {
@@ -165,22 +175,11 @@ impl Trainer {
         let ((said, words), (looks, looked)) = (mpsc::channel(WORDS), mpsc::channel(WORDS));
         let (asks, asked) = mpsc::channel(WORDS);
         let kinds = parts.jobs.kinds.keys().cloned().collect();
-        let work = Work::open(parts, stores.clone(), known.clone(), (words, looked, asked)).await?;
+        let teller = Arc::new(alarms::Teller::new(stores.clone(), parts.webhooks.clone()));
+        let shared = (stores.clone(), teller.clone(), known.clone());
+        let work = Work::open(parts, shared, (words, looked, asked)).await?;
         let explaining = tokio::sync::Semaphore::new(1);
-        Ok((Self { known, streams, clock, said, looks, asks, stores, explaining, kinds }, work))
-    }
-}
-
-impl Trainer {
-    /// What drifted of a model's versions without labels.
-    fn alarms(&self, namespace: &Namespace, model: &types::ModelName) -> Vec<VersionAlarm> {
-        let alarms = self.known.alarms.lock();
-        let of_model = alarms.iter().filter(|(key, _)| (&key.0, &key.1) == (namespace, model));
-        let of = |(key, alarms): (&VersionKey, &Vec<Alarm>)| {
-            let version = key.2;
-            alarms.iter().map(move |alarm| VersionAlarm { version, alarm: alarm.clone() }).collect::<Vec<_>>()
-        };
-        of_model.flat_map(of).collect()
+        Ok((Self { known, streams, clock, said, looks, asks, stores, teller, explaining, kinds }, work))
     }
 }
 
@@ -206,19 +205,18 @@ impl rpc::Trainer for Trainer {
         let learning = self.known.learning.lock();
         let of_model = learning.iter().rev().filter(|(key, _)| (&key.0, &key.1) == (&namespace, &model));
         let learning = of_model.map(|(_, learning)| learning.clone()).collect();
-        let mut alarms = self.alarms(&namespace, &model);
+        let key = (namespace, model);
+        let alarms = self.known.alarms_of(&key);
         let models = self.known.models.lock();
-        let judged = models.get(&(namespace.clone(), model.clone()));
-        alarms.extend(judged.map(Judged::alarms).unwrap_or_default());
-        alarms.sort_by_key(|alarm| std::cmp::Reverse(alarm.alarm.at));
+        let judged = models.get(&key);
         let mut labels = judged.map(|judged| judged.labels().clone()).unwrap_or_default();
         labels.extend(strays);
         let mut versions = judged.map(Judged::report).unwrap_or_default();
         let contributors = judged.map(Judged::standings).unwrap_or_default();
         drop(models);
         for version in &mut versions {
-            version.coverage =
-                self.known.covered(&(namespace.clone(), model.clone(), version.version), self.clock.now());
+            let version_key = (key.0.clone(), key.1.clone(), version.version);
+            version.coverage = self.known.covered(&version_key, self.clock.now());
         }
         Ok(Evaluation { versions, labels, watermark: *self.known.watermark.lock(), learning, alarms, contributors })
     }
@@ -285,6 +283,10 @@ impl rpc::Trainer for Trainer {
 
     async fn job_names(&self, (): ()) -> Result<Vec<String>, Refusal> {
         Ok(self.kinds.clone())
+    }
+
+    async fn check_webhook(&self, request: CheckWebhook) -> Result<(), Refusal> {
+        self.teller.check(request).await
     }
 
     async fn examples(&self, request: ExamplesOf) -> Result<Examples, Refusal> {

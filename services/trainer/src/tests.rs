@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rpc::trainer::{Alarm, AlarmKind, Told};
 use types::{
     DataType, Manifest, PredictionId, Timestamp, Version,
     event::{Captured, Features, Feedback, Kept, Label, Outcome, Prediction},
@@ -188,4 +189,26 @@ fn what_is_kept_is_what_was_known() {
     judged.take(&more, Some(&manifest));
     loaded.take(&more, None);
     assert_eq!(loaded.report(), judged.report());
+}
+
+#[test]
+fn of_what_drifts_that_begins_a_job_which_the_manifest_names() {
+    let known = crate::Known::default();
+    let key = ("bank".parse().unwrap(), "fraud".parse().unwrap());
+    let alarm = |at: u64, kind| Alarm { at: Timestamp(at), kind, what: String::new(), since: None, moved: Vec::new() };
+    let version = (key.0, key.1, Version(2));
+    let alarms = vec![alarm(3, AlarmKind::Answers), alarm(9, AlarmKind::Inputs)];
+    known.alarms.lock().insert(version.clone(), alarms.clone());
+    let told = Told::Delivered { attempts: 1, at: Timestamp(4) };
+    known.told.lock().insert(crate::alarms::id(&version, &alarms[0]), told.clone());
+    let key = (version.0, version.1);
+    let shown: Vec<_> = known.alarms_of(&key).into_iter().map(|alarm| (alarm.alarm.at.0, alarm.told)).collect();
+    assert_eq!(shown, [(9, None), (3, Some(told))], "the newest first");
+    let mut learning = types::manifest::Learning::default();
+    let last = |learning: &types::manifest::Learning| crate::jobs::last(known.alarms_of(&key), learning);
+    assert_eq!(last(&learning), None, "errors alone, by default");
+    learning.drift.retrain = vec![AlarmKind::Errors, AlarmKind::Answers];
+    assert_eq!(last(&learning).map(|alarm| alarm.at), Some(Timestamp(3)));
+    learning.drift.retrain.push(AlarmKind::Inputs);
+    assert_eq!(last(&learning).map(|alarm| alarm.at), Some(Timestamp(9)));
 }

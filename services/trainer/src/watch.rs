@@ -1,7 +1,8 @@
 //! Drift without labels: whether what a version is asked, and what it answers, is still like its first rows.
 //!
 //! A part of the predictions is looked at, as many as there is time for: a detector needs thousands of rows, not every one.
-//! Alarms say what moved most, how far, and since when; they are told with the model's evaluation and noted in the log.
+//! Alarms say what moved most, how far, and since when; they are told with the model's evaluation, and noted
+//! ([`alarms`](crate::alarms)).
 
 mod coverage;
 mod quality;
@@ -17,7 +18,6 @@ use ledger::batch;
 use rpc::{
     Clock, Registry,
     registry::{Select, VersionKey},
-    trainer::Alarm,
 };
 use serde::{Deserialize, Serialize};
 use store::{Catalog, Collection, Expect, Streams, Write, read_all};
@@ -60,6 +60,8 @@ pub(crate) struct Watch {
     /// What is watched; nothing of versions of which there is nothing to watch.
     versions: HashMap<VersionKey, Option<Watched>>,
     changed: bool,
+    /// Whether something drifted that is not kept.
+    alarmed: bool,
 }
 
 /// Enough of an event to know whether the rest is worth reading.
@@ -100,6 +102,7 @@ impl Watch {
             begun: false,
             versions,
             changed: false,
+            alarmed: false,
         })
     }
 
@@ -113,7 +116,8 @@ impl Watch {
                 tracing::warn!(%refusal, "predictions can't be watched for drift right now");
                 rest = AGAIN;
             }
-            if kept.elapsed() >= KEEP {
+            // What is new is what is compared with from then on.
+            if std::mem::take(&mut self.alarmed) || kept.elapsed() >= KEEP {
                 self.keep().await;
                 kept = Instant::now();
             }
@@ -165,10 +169,10 @@ impl Watch {
         if prediction.outcome == Outcome::Answered {
             self.known.follow(&key, prediction);
         }
-        for alarm in watched.take(prediction, self.clock.now()) {
-            let Alarm { kind, what, .. } = &alarm;
-            tracing::warn!(%namespace, %model, %version, ?kind, what, "drift");
+        if !watched.take(prediction, self.clock.now()).is_empty() {
             self.known.alarms.lock().insert(key.clone(), watched.alarms());
+            self.known.alarmed.notify_one();
+            self.alarmed = true;
         }
         self.known.hold_back(&key, watched.held());
         Ok(())

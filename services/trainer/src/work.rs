@@ -24,7 +24,9 @@ use types::{
 };
 
 use crate::{
-    Known, Parts, Strays, find,
+    Known, Parts, Strays,
+    alarms::{Alarms, Teller},
+    find,
     jobs::{Asked, Jobs},
     join::{HORIZON, Labelled, join},
     joined::{Entry, Example, Reason, Refused},
@@ -87,6 +89,7 @@ struct Beside {
     learn: Learn,
     watch: Watch,
     jobs: (Jobs, mpsc::Receiver<Asked>),
+    alarms: Alarms,
 }
 
 /// How far the joined log was judged, and the labels read, when evaluations were kept.
@@ -100,14 +103,14 @@ struct Progress {
 impl Work {
     pub(crate) async fn open(
         parts: Parts,
-        stores: Arc<Stores>,
-        known: Arc<Known>,
+        (stores, teller, known): (Arc<Stores>, Arc<Teller>, Arc<Known>),
         (words, looks, asked): (mpsc::Receiver<Said>, mpsc::Receiver<Looked>, mpsc::Receiver<Asked>),
     ) -> Result<Self, Refusal> {
         let Parts { streams, catalog, registry, clock, .. } = parts;
         let jobs = Jobs::open(parts.jobs, stores.clone(), clock.clone(), known.clone()).await?;
         let watch =
             Watch::open(streams.clone(), catalog.clone(), registry.clone(), clock.clone(), known.clone()).await?;
+        let alarms = Alarms::open(teller, clock.clone(), known.clone()).await?;
         let learn = Learn::new(stores, known.clone(), parts.snapshot_every, words);
         for document in read_all(&*catalog, Collection::Evaluation, MODEL).await? {
             let Some((namespace, model)) = document.key.trim_start_matches(MODEL).split_once('/') else { continue };
@@ -132,7 +135,7 @@ impl Work {
             dirty: false,
             waited: BTreeMap::new(),
             looks,
-            beside: Some(Beside { learn, watch, jobs: (jobs, asked) }),
+            beside: Some(Beside { learn, watch, jobs: (jobs, asked), alarms }),
         };
         work.resume().await?;
         Ok(work)
@@ -176,8 +179,13 @@ impl Work {
             // That it was dropped is what is waited for.
             async move { while ended.changed().await.is_ok() {} }
         };
-        let beside = self.beside.take().map(|Beside { learn, watch, jobs: (jobs, asked) }| {
-            [tokio::spawn(learn.run(told())), tokio::spawn(watch.run(told())), tokio::spawn(jobs.run(asked, told()))]
+        let beside = self.beside.take().map(|Beside { learn, watch, jobs: (jobs, asked), alarms }| {
+            [
+                tokio::spawn(learn.run(told())),
+                tokio::spawn(watch.run(told())),
+                tokio::spawn(jobs.run(asked, told())),
+                tokio::spawn(alarms.run(told())),
+            ]
         });
         self.labels(stop).await;
         drop(end);
@@ -401,8 +409,11 @@ impl Work {
             Entry::Example(example) => {
                 let key = (example.namespace.clone(), example.model.clone());
                 let manifest = self.manifest((key.clone(), example.version)).await?;
-                let suspected =
+                let (suspected, drifts) =
                     self.known.models.lock().entry(key.clone()).or_default().take(example, manifest.as_deref());
+                if drifts {
+                    self.known.alarmed.notify_one();
+                }
                 for contributor in suspected {
                     let Example { namespace, model, .. } = example;
                     tracing::warn!(%namespace, %model, contributor, "a contributor's labels are held back from now on");

@@ -1,6 +1,6 @@
 //! What a manifest may not say: what contradicts itself, and what this release does not do.
 
-use super::{CaptureInput, MAX_SLICES, Manifest, Promote, Protection, Retrain, Rollout, Source, Train};
+use super::{CaptureInput, Drift, MAX_SLICES, Manifest, Promote, Protection, Retrain, Rollout, Source, Train};
 use crate::{Code, Refusal};
 
 impl Manifest {
@@ -26,6 +26,23 @@ impl Manifest {
         }
         if self.spec.learning.horizon.is_some_and(|horizon| horizon.0.is_zero()) {
             return wrong("spec.learning.horizon is more than 0s: no label comes sooner than its prediction".into());
+        }
+        self.check_drift()
+    }
+
+    fn check_drift(&self) -> Result<(), Refusal> {
+        let wrong = |what: String| Err(Refusal::new(Code::ManifestInvalid, format!("spec.learning.drift.{what}")));
+        let (learning, drift) = (&self.spec.learning, &self.spec.learning.drift);
+        if drift.retrain != Drift::default().retrain && learning.retrain != Retrain::OnDrift {
+            return wrong("retrain: it acts where spec.learning.retrain is on-drift alone".into());
+        }
+        if drift.retrain.is_empty() {
+            return wrong("retrain: it names no kind of drift, so nothing would begin a job".into());
+        }
+        if let Some(webhook) = &drift.webhook
+            && let Err(why) = webhook.origin()
+        {
+            return wrong(format!("webhook.url `{}`: {why}", webhook.url));
         }
         Ok(())
     }

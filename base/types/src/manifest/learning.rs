@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap, fmt, str::FromStr};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use super::{day, week};
+use super::{Drift, day, is_default, week};
 use crate::quantity::{Span, as_text};
 
 /// How a model learns.
@@ -31,6 +31,10 @@ pub struct Learning {
     /// How a new version is made of what labels taught.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train: Option<Train>,
+    /// What follows when a version drifts; drift of errors begins a job where `retrain` is `on-drift`, and nobody is told, by
+    /// default.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub drift: Drift,
 }
 
 /// How a new version of a model that does not learn by itself is trained.
@@ -123,7 +127,7 @@ pub enum Retrain {
     /// When somebody says so.
     #[default]
     Never,
-    /// When it errs more than before.
+    /// When it drifts: errs more than before, or whatever `drift.retrain` says.
     OnDrift,
     /// This often.
     Every(Span),

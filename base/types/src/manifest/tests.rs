@@ -65,6 +65,13 @@ fn nonsense_is_refused_with_its_place() {
         (", limits: {concurrency: 0}", "concurrency"),
         (", limits: {body: 4mb}", "4mb"),
         (", task: {kind: classification, classes: [a], positive: b}", "positive"),
+        (", learning: {drift: {retrain: [inputs]}}", "on-drift alone"),
+        (", learning: {retrain: on-drift, drift: {retrain: []}}", "names no kind"),
+        (", learning: {drift: {retrain: [weather]}}", "weather"),
+        (", learning: {drift: {webhook: {url: https://a, secret: s, of: [mood]}}}", "mood"),
+        (", learning: {drift: {webhook: {url: https://a}}}", "secret"),
+        (", learning: {drift: {webhook: {url: 'ftp://a', secret: s}}}", "no scheme"),
+        (", learning: {drift: {webhook: {url: 'https://u:p@a', secret: s}}}", "a password"),
     ] {
         let refusal = smallest(value).unwrap_err();
         assert_eq!(refusal.code, Code::ManifestInvalid);
@@ -105,4 +112,20 @@ fn a_range_has_two_numbers() {
     for bad in ["[-.inf, 1]", "[0, .inf]", "[.nan, 1]", "[2, 1]"] {
         assert_eq!(with(bad).unwrap_err().code, Code::ManifestInvalid, "{bad}");
     }
+}
+
+#[test]
+fn drift_of_errors_begins_a_job_and_of_all_is_told_unless_a_manifest_says_otherwise() {
+    let plain = smallest("").unwrap().spec.learning.drift;
+    assert_eq!((plain.retrain.as_slice(), &plain.webhook), ([AlarmKind::Errors].as_slice(), &None));
+    let with = |of: &str| {
+        let text = format!(", learning: {{drift: {{webhook: {{url: 'https://a/b', secret: s{of}}}}}}}");
+        smallest(&text).unwrap().spec.learning.drift.webhook.unwrap()
+    };
+    let tells = |webhook: &Webhook| [AlarmKind::Inputs, AlarmKind::Errors].map(|kind| webhook.tells(kind));
+    assert_eq!(tells(&with("")), [true, true]);
+    assert_eq!(tells(&with(", of: [errors]")), [false, true]);
+    assert_eq!(with("").origin().unwrap(), "https://a");
+    // What says nothing new is written as it was: a bundle's digest is over it.
+    assert!(!serde_json::to_string(&smallest("").unwrap()).unwrap().contains("drift"));
 }

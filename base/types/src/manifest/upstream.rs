@@ -35,7 +35,7 @@ impl Upstream {
     }
 }
 
-/// Scheme, host and port of an address that models may be asked at.
+/// Scheme, host and port of an address that a node may call.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -45,7 +45,7 @@ pub fn origin(address: &str) -> Result<String, String> {
         return Err(format!("`{}` is no scheme for it: http or https", url.scheme()));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("a password has no place in an address: name a secret (`credential`)".into());
+        return Err("a password has no place in an address: name a secret of the namespace".into());
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err("it has a query or a fragment".into());

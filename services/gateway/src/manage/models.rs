@@ -9,6 +9,7 @@ use http::{HeaderValue, header};
 use rpc::{
     orchestrator::{Desired, Status, StatusOf, Submit},
     registry::{Deploy, Receipt, Remove, Select, VersionRecord},
+    trainer::CheckWebhook,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -89,6 +90,9 @@ pub(crate) async fn deploy(State(ring): Shared, sender: Sender, mut body: Body) 
         manifest.check()?;
         if let Some(train) = &manifest.spec.learning.train {
             has_job(&ring, &train.job).await?;
+        }
+        if let Some(webhook) = manifest.spec.learning.drift.webhook.clone() {
+            ring.trainer.check_webhook(CheckWebhook { namespace: namespace.clone(), webhook }).await?;
         }
         let request = Deploy { actor: actor.clone(), namespace, manifest, staged: upload, signature };
         let deployed = ring.registry.deploy(request).await?;
