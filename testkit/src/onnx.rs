@@ -151,8 +151,13 @@ pub fn scale(factor: f32) -> Vec<u8> {
 /// A model with an INT64 input `x` and an FP32 output `y` of shape `[-1]`: 0 to 3 become 0, 10, 20, 30, and anything
 /// beyond fails.
 pub fn look_up() -> Vec<u8> {
+    look_up_in(&[0.0, 10.0, 20.0, 30.0])
+}
+
+/// As [`look_up`], in this table.
+pub fn look_up_in(table: &[f32]) -> Vec<u8> {
     let nodes = vec![operation("Gather", &["table", "x"], "y")];
-    model(nodes, vec![floats("table", &[0.0, 10.0, 20.0, 30.0])], value("x", INT64, &[-1]), value("y", FLOAT, &[-1]))
+    model(nodes, vec![floats("table", table)], value("x", INT64, &[-1]), value("y", FLOAT, &[-1]))
 }
 
 /// The request that [`add`] answers with `offset + 1 … offset + 4`.

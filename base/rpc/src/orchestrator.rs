@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use types::{Digest, Manifest, ModelName, Namespace, Timestamp, Version, infer::ModelMetadata};
+use types::{Digest, Manifest, ModelName, Namespace, Timestamp, Version, infer::ModelMetadata, quantity::Share};
 
 use crate::{Changes, Since, registry::Receipt};
 
@@ -29,7 +29,7 @@ pub struct Desired {
     pub shadow: Option<Shadow>,
 }
 
-/// A version whose answers nobody gets: it is asked what another one answers.
+/// A version that stands beside the one that is wanted: nobody gets its answers, or a share of the requests does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Shadow {
     /// Which.
@@ -38,6 +38,9 @@ pub struct Shadow {
     pub digest: Digest,
     /// Its manifest.
     pub manifest: Manifest,
+    /// The share of the requests that it answers itself; with none, it is asked copies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<Share>,
 }
 
 /// Submits a wish.
@@ -99,6 +102,9 @@ pub struct ModelRoute {
     /// A version that is to be asked the same once it has a replica.
     #[serde(default)]
     pub shadow: Option<Version>,
+    /// A version that answers a share of the requests that name none, once it has a replica.
+    #[serde(default)]
+    pub canary: Option<(Version, Share)>,
     /// Why there is none, when there is none.
     pub waiting: Option<String>,
 }
@@ -128,6 +134,9 @@ pub struct Status {
     /// The version that is asked the same, to be compared.
     #[serde(default)]
     pub shadow: Option<Version>,
+    /// The share of the requests that it answers itself.
+    #[serde(default)]
+    pub share: Option<Share>,
     /// The version that answers, once a replica of it is ready.
     pub ready: Option<Version>,
     /// Ready replicas of the version wanted.

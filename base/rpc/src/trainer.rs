@@ -318,6 +318,9 @@ pub struct Rollout {
     /// What a person said of it, and who.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub word: Option<String>,
+    /// How it stands while it answers a share of the requests, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<String>,
 }
 
 /// What a person says of a challenger.

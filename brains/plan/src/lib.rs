@@ -7,6 +7,7 @@
 //! Does not know about: processes, sockets, where state is kept, clocks (`now` is an argument).
 
 mod backoff;
+pub mod canary;
 pub mod check;
 mod foresee;
 mod planner;
@@ -54,8 +55,17 @@ pub struct Wish {
     pub replicas: u32,
     /// What each of them needs.
     pub needs: Needs,
-    /// A version that is asked the same, and whose answers nobody gets: it has one replica.
-    pub shadow: Option<Current>,
+    /// A version that stands beside it: it is asked copies, or a share of the requests.
+    pub shadow: Option<Beside>,
+}
+
+/// A version that stands beside the one that is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beside {
+    /// Which.
+    pub of: Current,
+    /// How many replicas it has, and no more than the other.
+    pub replicas: u32,
 }
 
 /// What a replica needs.
@@ -232,7 +242,7 @@ pub enum Why {
         /// The version wanted.
         wanted: Version,
     },
-    /// It is compared with the version that answers.
+    /// It stands beside the version that answers: it is compared with it, or answers a share of the requests.
     Shadow {
         /// Which answers.
         of: Version,
@@ -267,7 +277,7 @@ impl fmt::Display for Why {
         match self {
             Self::Missing { there, wanted } => write!(f, "{there} of {wanted} replicas are there"),
             Self::Holding { wanted } => write!(f, "it answers until {wanted} is ready"),
-            Self::Shadow { of } => write!(f, "it is compared with {of}, which answers"),
+            Self::Shadow { of } => write!(f, "it stands beside {of}, which answers"),
             Self::First => write!(f, "nothing answers yet"),
             Self::Enough { ready: 1 } => write!(f, "1 replica is ready, as many as answer now"),
             Self::Enough { ready } => write!(f, "{ready} replicas are ready, as many as answer now"),

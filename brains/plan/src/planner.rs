@@ -70,15 +70,15 @@ impl<'a> Planner<'a> {
         let before = current.filter(|current| current.version != wish.version);
         let answering = before.map_or(0, |before| self.count(model, before.version, State::Ready));
         let enough = ready >= wish.replicas.min(answering.max(1));
-        let shadow = wish.shadow.filter(|shadow| shadow.version != wish.version);
+        let shadow = wish.shadow.filter(|shadow| shadow.of.version != wish.version);
         if let Some(shadow) =
-            shadow.filter(|shadow| enough || before.is_none_or(|before| before.version != shadow.version))
+            shadow.filter(|shadow| enough || before.is_none_or(|before| before.version != shadow.of.version))
         {
             // Whether it is ready makes no difference to who asks the model.
-            let replicas = wish.replicas.min(1);
-            self.keep_up(model, shadow, replicas, |_| Why::Shadow { of: wish.version });
+            let replicas = wish.replicas.min(shadow.replicas.max(1));
+            self.keep_up(model, shadow.of, replicas, |_| Why::Shadow { of: wish.version });
         }
-        let shadows = |version| shadow.is_some_and(|shadow| shadow.version == version);
+        let shadows = |version| shadow.is_some_and(|shadow| shadow.of.version == version);
         if let Some(before) = before.filter(|_| !enough) {
             // Whoever answers now keeps answering.
             self.keep_up(model, before, wish.replicas, |_| Why::Holding { wanted: wish.version });

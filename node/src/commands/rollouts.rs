@@ -116,7 +116,10 @@ fn describe(shown: &Value) -> String {
                 let loss = evidence[side].as_f64().filter(|_| any);
                 loss.map_or_else(|| "-".into(), |loss| format!("{loss:.4}"))
             };
-            let said = [&rollout["word"], &rollout["why"]].into_iter().find_map(Value::as_str).unwrap_or("");
+            let said = [&rollout["canary"], &rollout["word"], &rollout["why"]]
+                .into_iter()
+                .find_map(Value::as_str)
+                .unwrap_or("");
             vec![
                 format!("{}/{}", text(&rollout["model"]), rollout["challenger"]),
                 rollout["champion"].to_string(),

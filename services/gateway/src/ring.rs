@@ -170,6 +170,18 @@ impl Model {
     pub(crate) fn has_replica(&self, version: Version) -> bool {
         self.replicas.iter().any(|door| door.replica.version == version)
     }
+
+    /// The version that answers a share of the requests, if there is one and it can.
+    pub(crate) fn canary(&self) -> Option<Version> {
+        let (version, _) = self.route.canary?;
+        (version != self.route.current && self.has_replica(version)).then_some(version)
+    }
+
+    /// The same, where a draw of that share says that it answers this request.
+    pub(crate) fn draw(&self) -> Option<Version> {
+        let (_, share) = self.route.canary?;
+        self.canary().filter(|_| rand::random::<f64>() < share.get())
+    }
 }
 
 /// A replica with its connection.

@@ -128,11 +128,12 @@ impl World {
         let wish = |(model, (desired, _)): (&ModelId, &(Desired, u64))| {
             let replicas = self.replicas(model, &desired.manifest);
             let Desired { version, digest, manifest, shadow, .. } = desired;
-            let shadow = shadow.as_ref().map(|Shadow { version, digest, manifest }| plan::Current {
-                version: *version,
-                digest: *digest,
-                needs: needs(manifest),
-            });
+            let beside = |Shadow { version, digest, manifest, share }: &Shadow| {
+                let of = plan::Current { version: *version, digest: *digest, needs: needs(manifest) };
+                let share = share.map_or(0.0, |share| share.get());
+                plan::Beside { of, replicas: ((f64::from(replicas) * share).ceil() as u32).max(1) }
+            };
+            let shadow = shadow.as_ref().map(beside);
             (model.clone(), Wish { version: *version, digest: *digest, replicas, needs: needs(manifest), shadow })
         };
         let current = |Current { version, digest, manifest, .. }: &Current| plan::Current {
@@ -247,12 +248,15 @@ impl World {
             Some(current) => (current.version, &current.manifest),
             None => (desired.version, &desired.manifest),
         };
+        let shadow = desired.shadow.as_ref();
         ModelRoute {
             current,
             manifest: manifest.clone(),
             metadata: self.known.get(&Replica { model: model.clone(), version: current }).cloned(),
             replicas,
-            shadow: desired.shadow.as_ref().map(|shadow| shadow.version),
+            // What learns is compared by the trainer itself.
+            shadow: shadow.filter(|shadow| !shadow.manifest.is_streaming()).map(|shadow| shadow.version),
+            canary: shadow.and_then(|shadow| Some((shadow.version, shadow.share?))),
             waiting: self
                 .away(model)
                 .cloned()
@@ -287,6 +291,7 @@ impl World {
             model: model.name.clone(),
             desired: Some(desired.version),
             shadow: desired.shadow.as_ref().map(|shadow| shadow.version),
+            share: desired.shadow.as_ref().and_then(|shadow| shadow.share),
             ready: answering,
             replicas: ready(desired.version),
             wanted,

@@ -210,6 +210,7 @@ impl Learn {
         self.known.learning.lock().retain(|(namespace, model, _), _| (namespace, model) != (&key.0, &key.1));
         self.known.rollouts.lock().remove(key);
         self.known.copied.lock().remove(key);
+        self.known.canaries.leave(key);
         self.known.cleans.remove(&*self.stores.catalog, key).await?;
         group::forget(&self.stores, key).await
     }
@@ -267,7 +268,7 @@ impl Learn {
             self.known.copied.lock().remove(key);
         }
         let mut rollouts = self.known.rollouts.lock();
-        match group.rollout() {
+        match group.rollout(self.stores.clock.now()) {
             Some(rollout) => rollouts.insert(key.clone(), rollout),
             None => rollouts.remove(key),
         };

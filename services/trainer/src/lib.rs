@@ -11,6 +11,7 @@
 
 mod alarms;
 mod answer;
+mod canary;
 mod clean;
 mod contributors;
 mod errors;
@@ -112,6 +113,8 @@ struct Known {
     alarms: Mutex<BTreeMap<VersionKey, Vec<Alarm>>>,
     /// The rows that have a label.
     labelled: Mutex<join::Labelled>,
+    /// Versions that answer a share of the requests.
+    canaries: canary::Canaries,
     /// Rows that owners of models give, which nothing that is learnt may fall far behind on.
     cleans: clean::Cleans,
     /// Columns whose rows teach nobody where they are missing, by version.

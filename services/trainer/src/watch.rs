@@ -131,6 +131,7 @@ impl Watch {
 
     async fn round(&mut self) -> Result<(), Refusal> {
         let begun = std::mem::replace(&mut self.begun, true);
+        let canaries = !self.known.canaries.is_empty();
         for stream in self.streams.names(types::event::PREDICTIONS).await? {
             let next = self.streams.next(&stream).await?;
             // A stream that was not there before is read from its first event.
@@ -139,8 +140,11 @@ impl Watch {
             let from = from.max(next.saturating_sub(u64::from(PAGE)));
             let entries = self.streams.read(&stream, from, PAGE).await?;
             for entry in &entries {
-                if let Some(prediction) = prediction(&entry.data) {
-                    self.look(&prediction).await?;
+                if let Some(prediction) = prediction(&entry.data, canaries) {
+                    self.known.canaries.see(&prediction);
+                    if answered_or_unfit(Some(prediction.outcome)) {
+                        self.look(&prediction).await?;
+                    }
                 }
             }
             let end = entries.last().map_or(from, |entry| entry.sequence + 1);
@@ -270,14 +274,16 @@ struct Kept {
     coverage: Coverage,
 }
 
-/// A prediction that was answered, or refused for its inputs.
-fn prediction(envelope: &[u8]) -> Option<Box<Prediction>> {
+/// Whether a prediction tells what the model is asked.
+fn answered_or_unfit(outcome: Option<Outcome>) -> bool {
+    matches!(outcome, Some(Outcome::Answered | Outcome::Refused(Code::InputMismatch | Code::InputValueRefused)))
+}
+
+/// A prediction that was answered, or refused for its inputs; or any.
+fn prediction(envelope: &[u8], all: bool) -> Option<Box<Prediction>> {
     let event = batch::event(envelope)?;
     let glance: Glance = serde_json::from_slice(event).ok()?;
-    let of_its_inputs = [Code::InputMismatch, Code::InputValueRefused].map(|code| Some(Outcome::Refused(code)));
-    if glance.kind != "prediction"
-        || !(glance.outcome == Some(Outcome::Answered) || of_its_inputs.contains(&glance.outcome))
-    {
+    if glance.kind != "prediction" || !(all || answered_or_unfit(glance.outcome)) {
         return None;
     }
     match serde_json::from_slice(event) {

@@ -83,8 +83,8 @@ impl Manifest {
             "spec.slo.availability"
         } else if spec.scale.min == 0 {
             "spec.scale.min: 0"
-        } else if spec.rollout != Rollout::default() {
-            "spec.rollout"
+        } else if spec.rollout != Rollout::default() && spec.learning.promote == Promote::Off {
+            "spec.rollout of a model whose versions take over at once: see spec.learning.promote"
         } else if spec.learning.retrain != Retrain::Never && spec.learning.train.is_none() && !self.is_streaming() {
             "spec.learning.retrain without spec.learning.train"
         } else if (spec.learning.promote, spec.learning.season) != (Promote::Off, None) && !self.is_judged() {

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use types::{Code, Digest, Refusal, Version};
 
 use super::*;
-use crate::{Crashes, Server, Spread, Trouble, check::check, foresee, foresee::carry_out};
+use crate::{Beside, Crashes, Server, Spread, Trouble, check::check, foresee, foresee::carry_out};
 
 fn model(name: &str) -> ModelId {
     ModelId { namespace: "default".parse().unwrap(), name: name.parse().unwrap() }
@@ -240,7 +240,7 @@ fn a_shadow_has_one_replica_beside_who_answers_and_takes_over_without_a_gap() {
     let mut world = World::default();
     world.inputs.wishes.insert(model("a"), wish(1, 2));
     world.settle(0);
-    world.inputs.wishes.insert(model("a"), Wish { shadow: Some(current(2)), ..wish(1, 2) });
+    world.inputs.wishes.insert(model("a"), Wish { shadow: Some(Beside { of: current(2), replicas: 1 }), ..wish(1, 2) });
     world.settle(1);
     let count = |world: &World, version| {
         let held = world.inputs.servers.values().flat_map(|server| server.replicas.keys());
@@ -249,7 +249,7 @@ fn a_shadow_has_one_replica_beside_who_answers_and_takes_over_without_a_gap() {
     assert_eq!((count(&world, 1), count(&world, 2)), (2, 1));
     assert_eq!(world.inputs.current[&model("a")].version, Version(1), "nobody gets its answers");
     // It is promoted, and the one before shadows it from now on.
-    world.inputs.wishes.insert(model("a"), Wish { shadow: Some(current(1)), ..wish(2, 2) });
+    world.inputs.wishes.insert(model("a"), Wish { shadow: Some(Beside { of: current(1), replicas: 1 }), ..wish(2, 2) });
     let (steps, _) = world.step(2, true);
     let lost = |step: &Step| matches!(step, Step::Drain { .. } | Step::Unload { .. });
     assert!(!steps.iter().any(lost), "who answers keeps answering: {steps:?}");
@@ -276,7 +276,7 @@ fn inputs() -> impl Strategy<Value = Inputs> {
             .into_iter()
             .map(|(name, (version, n, pinned, shadow))| {
                 let needs = Needs { memory: 0, pinned, outward: false };
-                let shadow = (shadow > 0).then(|| current(shadow));
+                let shadow = (shadow > 0).then(|| Beside { of: current(shadow), replicas: 1 + shadow as u32 % 3 });
                 (model(name), Wish { needs, shadow, ..wish(version, n) })
             })
             .collect(),
@@ -316,10 +316,12 @@ proptest! {
         for (model, wish) in &world.inputs.wishes {
             let of = world.inputs.servers.values().flat_map(|s| s.replicas.keys()).filter(|r| r.model == *model);
             let of: Vec<_> = of.collect();
-            let shadow = wish.shadow.map(|shadow| shadow.version).filter(|shadow| *shadow != wish.version);
+            let beside = wish.shadow.filter(|shadow| shadow.of.version != wish.version);
+            let shadow = beside.map(|shadow| shadow.of.version);
+            let most = beside.map_or(0, |shadow| shadow.replicas);
             let (answer, rest): (Vec<_>, Vec<_>) = of.into_iter().partition(|of| of.version == wish.version);
             prop_assert_eq!(answer.len(), wish.replicas as usize);
-            prop_assert_eq!(rest.len() as u32, if shadow.is_some() { wish.replicas.min(1) } else { 0 });
+            prop_assert_eq!(rest.len() as u32, wish.replicas.min(most));
             prop_assert!(rest.iter().all(|replica| Some(replica.version) == shadow));
         }
     }

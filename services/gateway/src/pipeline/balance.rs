@@ -87,8 +87,8 @@ pub(crate) async fn again(ring: &Ring, route: &Route, tried: &[u64]) -> Result<L
     let mut tried = tried;
     loop {
         let model = ring.model(&key)?;
-        let version = route.version_of(&model);
-        if let Some(lease) = claim(&model, version, tried) {
+        let [first, version] = route.versions_of(&model);
+        if let Some(lease) = claim_first(&model, [first, version], tried) {
             return Ok(lease);
         }
         // Whatever changes from here on is seen; what changed before is looked at once more.
@@ -123,7 +123,12 @@ pub(crate) async fn again(ring: &Ring, route: &Route, tried: &[u64]) -> Result<L
 /// Claims a replica that was not tried yet, if there is one right now.
 pub(crate) fn other(ring: &Ring, route: &Route, tried: &[u64]) -> Option<Lease> {
     let model = ring.model(&route.key()).ok()?;
-    claim(&model, route.version_of(&model), tried)
+    claim_first(&model, route.versions_of(&model), tried)
+}
+
+/// A replica of the first of these versions that has one.
+fn claim_first(model: &crate::ring::Model, [first, second]: [Version; 2], tried: &[u64]) -> Option<Lease> {
+    claim(model, first, tried).or_else(|| (first != second).then(|| claim(model, second, tried)).flatten())
 }
 
 fn claim(model: &crate::ring::Model, version: Version, tried: &[u64]) -> Option<Lease> {

@@ -15,6 +15,8 @@ pub struct Route {
     version: Version,
     /// Whether the caller named it.
     named: bool,
+    /// Whether it was drawn: it answers a share of the requests.
+    canary: bool,
 }
 
 impl Route {
@@ -28,9 +30,11 @@ impl Route {
         self.named
     }
 
-    /// The version to ask now: who named none is not held to one that has stopped answering since.
-    pub(crate) fn version_of(&self, model: &Model) -> Version {
-        if self.named { self.version } else { model.route.current }
+    /// The versions to ask now, the first that can be: who named none is not held to one that has stopped answering since.
+    pub(crate) fn versions_of(&self, model: &Model) -> [Version; 2] {
+        let current = if self.named { self.version } else { model.route.current };
+        let still = self.canary && model.canary() == Some(self.version);
+        [if still { self.version } else { current }, current]
     }
 
     /// The request.
@@ -58,15 +62,17 @@ impl Route {
     }
 }
 
-/// Chooses the version: the one named, for callers who may pin, or the one that answers now.
+/// Chooses the version: the one named, for callers who may pin, or the one that answers now; of some requests, by a draw, the one
+/// that is to take over.
 ///
 /// # Errors
 /// `not_allowed` without the grant `pin`, `version_not_found` for a version that has no replica.
 pub fn route(ring: &Ring, cleared: Cleared, named: Option<Version>) -> Result<Route, Refusal> {
     let model = cleared.model().clone();
     let named = named.or(cleared.request().version);
+    let canary = named.is_none().then(|| model.draw()).flatten();
     let version = match named {
-        None => model.route.current,
+        None => canary.unwrap_or(model.route.current),
         Some(version) => {
             let permit = cleared.permit();
             ring.authorizer.authorize(permit.principal().clone(), Action::Pin, permit.resource().clone())?;
@@ -80,5 +86,5 @@ pub fn route(ring: &Ring, cleared: Cleared, named: Option<Version>) -> Result<Ro
             version
         }
     };
-    Ok(Route { cleared, version, named: named.is_some() })
+    Ok(Route { cleared, version, named: named.is_some(), canary: canary.is_some() })
 }

@@ -1,18 +1,21 @@
 //! The versions of one model that learn. Those that are up to date go through the log together, so that what they say of an
 //! example can be compared; who is behind catches up by itself.
 
+mod promote;
+
 use std::{collections::BTreeMap, time::Duration};
 
+use plan::canary::Canary;
 use rpc::{
-    orchestrator::{Desired, ModelKey, Shadow, Status, Submit},
+    orchestrator::{ModelKey, Status},
     registry::VersionRecord,
-    trainer::{Learning, Rollout, Say, Stand, Word},
+    trainer::{Learning, Rollout, Stand, Word},
 };
 use serde::{Deserialize, Serialize};
 use store::{Collection, Entry as Stored, Expect, Write};
 use streaming::{Contest, Row, Seen, Truth, Verdict};
 use tokio::time::Instant;
-use types::{Code, Manifest, Refusal, Version, event::JOINED, manifest::Promote};
+use types::{Code, Manifest, Refusal, Timestamp, Version, event::JOINED, manifest::Promote};
 
 use super::{
     Stores,
@@ -53,6 +56,9 @@ struct Kept {
     contest: Option<Contest>,
     /// What is to be done about it and was not yet.
     verdict: Option<Verdict>,
+    /// It answers a share of the requests, before it answers all.
+    #[serde(default)]
+    canary: Option<Canary>,
 }
 
 /// Whether a version of a model is a reason to look at it: it learns, or is to prove itself.
@@ -151,24 +157,6 @@ impl Group {
         self.records.get(&shadow?)
     }
 
-    /// Has the other side of a comparison asked, too, and no version for longer than that.
-    async fn shadow(&self, stores: &Stores, status: Option<&Status>) -> Result<(), Refusal> {
-        let Some((status, current)) = status.and_then(|status| Some((status, status.desired?))) else { return Ok(()) };
-        let shadow = self.shadow_of(current).map(|record| record.version);
-        if self.kept.contest.is_none() || status.shadow == shadow {
-            return Ok(());
-        }
-        let (action, reason) = match shadow {
-            Some(shadow) => ("model.compare", format!("version {shadow} is compared with version {current}")),
-            None => ("model.compared", "no version is compared with it any more".to_owned()),
-        };
-        match self.want(stores, current, action, AUTHOR, reason, status.generation).await {
-            // Somebody else was faster; the next look sees what is wanted now.
-            Err(refusal) if refusal.code == Code::Conflict => Ok(()),
-            wanted => wanted,
-        }
-    }
-
     /// Whatever people did about the versions holds.
     fn note_current(&mut self, current: Option<Version>) {
         let pending = self.kept.verdict.is_some();
@@ -176,6 +164,7 @@ impl Group {
         if !self.records.contains_key(&contest.champion) || !self.records.contains_key(&contest.challenger) {
             self.kept.contest = None;
             self.kept.verdict = None;
+            self.kept.canary = None;
             self.dirty = true;
             return;
         }
@@ -208,7 +197,7 @@ impl Group {
         let attempt = self.kept.attempts + 1;
         let contest = Contest::new([current, *newest], attempt, from, (&learning, slices(&record.manifest)))?;
         tracing::info!(model = %self.model.1, champion = %current, challenger = %newest, "a challenger is compared");
-        self.kept = Kept { attempts: attempt, contest: Some(contest), verdict: None };
+        self.kept = Kept { attempts: attempt, contest: Some(contest), verdict: None, canary: None };
         self.dirty = true;
         Ok(())
     }
@@ -334,7 +323,8 @@ impl Group {
     }
 
     async fn finish(&mut self, stores: &Stores, every: Duration) -> Result<Duration, Refusal> {
-        if self.kept.verdict.is_some() {
+        // A canary is looked at now and then.
+        if self.kept.verdict.is_some() && self.kept.canary.is_none() {
             self.keep(stores).await?;
             let status = stores.status(&self.model).await?;
             self.carry_out(stores, status.as_ref()).await?;
@@ -385,134 +375,16 @@ impl Group {
         Ok(())
     }
 
-    /// Does what was decided, unless somebody wants another version by now.
-    async fn carry_out(&mut self, stores: &Stores, status: Option<&Status>) -> Result<(), Refusal> {
-        let (Some(verdict), Some(contest), Some(status)) = (self.kept.verdict, &self.kept.contest, status) else {
-            return Ok(());
-        };
-        let sides = [contest.champion, contest.challenger].map(|side| self.learners.get(&side).map(Learner::model));
-        if verdict == Verdict::Promote
-            && let Some(why) = stores.known.behind_on_clean(&self.model, sides, stores.clock.now()).await?
-        {
-            if let Some(contest) = &mut self.kept.contest {
-                contest.reject(why);
-            }
-            self.kept.verdict = None;
-            self.dirty = true;
-            return self.keep(stores).await;
-        }
-        let (from, to, action) = match verdict {
-            Verdict::Promote => (contest.champion, contest.challenger, "model.promote"),
-            Verdict::HandBack => (contest.challenger, contest.champion, "model.hand_back"),
-            Verdict::Propose => {
-                tracing::info!(model = %self.model.1, challenger = %contest.challenger, "a person is asked: mantlet rollouts");
-                self.kept.verdict = None;
-                self.dirty = true;
-                return self.keep(stores).await;
-            }
-        };
-        if status.desired == Some(from) {
-            self.want(stores, to, action, AUTHOR, contest.reason(), status.generation).await?;
-            tracing::info!(model = %self.model.1, version = %to, action, "another version is to answer");
-        }
-        self.kept.verdict = None;
-        self.dirty = true;
-        self.keep(stores).await
-    }
-
-    async fn want(
-        &self,
-        stores: &Stores,
-        version: Version,
-        action: &str,
-        actor: &str,
-        reason: String,
-        expect: u64,
-    ) -> Result<(), Refusal> {
-        let record = self.records.get(&version).ok_or_else(|| {
-            Refusal::new(Code::VersionNotFound, format!("`{}` has no version {version}", self.model.1))
-        })?;
-        stores.registry.may_answer(record.clone()).await?;
-        let shadow = self.shadow_of(version).map(|record| Shadow {
-            version: record.version,
-            digest: record.digest,
-            manifest: record.manifest.clone(),
-        });
-        let desired = Desired {
-            namespace: self.model.0.clone(),
-            model: self.model.1.clone(),
-            version,
-            digest: record.digest,
-            manifest: record.manifest.clone(),
-            author: actor.to_owned(),
-            reason,
-            shadow,
-        };
-        let submit = Submit {
-            desired: Some(desired),
-            namespace: self.model.0.clone(),
-            model: self.model.1.clone(),
-            actor: actor.to_owned(),
-            expect: Some(expect),
-            action: action.to_owned(),
-        };
-        stores.orchestrator.submit(submit).await?;
-        Ok(())
-    }
-
-    /// Takes a person's word on the challenger.
-    ///
-    /// # Errors
-    /// `version_not_found` where it is none, `conflict` where it stands otherwise than the word supposes.
-    pub(super) async fn decide(&mut self, stores: &Stores, word: Word) -> Result<Rollout, Refusal> {
-        let contest = self.kept.contest.as_mut().filter(|contest| contest.challenger == word.challenger);
-        let contest = contest.ok_or_else(|| no_challenger(&word))?;
-        let fits = match word.say {
-            Say::Approve => matches!(contest.stand, Stand::Judging | Stand::Proposed),
-            Say::Reject => matches!(contest.stand, Stand::Judging | Stand::Proposed),
-            Say::Undo => contest.stand == Stand::Promoted,
-        };
-        if !fits {
-            let stands = match contest.stand {
-                Stand::Judging => "it is compared still",
-                Stand::Proposed => "a person is asked whether it may answer",
-                Stand::Promoted => "it answers",
-                Stand::HandedBack => "it answered, and handed back",
-                Stand::Rejected => "a person has said no",
-            };
-            let what = format!("version {} stands otherwise: {stands}", word.challenger);
-            return Err(Refusal::new(Code::Conflict, what).hint("see `mantlet rollouts`"));
-        }
-        let said = format!("{}: {}", word.actor, word.reason);
-        let (to, action) = match word.say {
-            Say::Approve => (Some(contest.challenger), "model.approve"),
-            Say::Undo => (Some(contest.champion), "model.undo"),
-            Say::Reject => (None, "model.reject"),
-        };
-        match word.say {
-            Say::Approve => contest.approve(said),
-            Say::Reject | Say::Undo => contest.reject(said),
-        }
-        let reason = format!("{}; {}", word.reason, contest.reason());
-        let rollout = report(contest, &self.model);
-        if let Some(to) = to {
-            let generation = stores.status(&self.model).await?.map_or(0, |status| status.generation);
-            self.want(stores, to, action, &word.actor, reason, generation).await?;
-        }
-        self.kept.verdict = None;
-        self.dirty = true;
-        self.keep(stores).await?;
-        Ok(rollout)
-    }
-
     /// What is told of the versions that learn, the newest first; `end` is the next entry of the joined log.
     pub(super) fn reports(&self, end: u64) -> Vec<Learning> {
         self.learners.values().rev().map(|learner| learner.report(end)).collect()
     }
 
     /// How the challenger stands, if there is one.
-    pub(super) fn rollout(&self) -> Option<Rollout> {
-        self.kept.contest.as_ref().map(|contest| report(contest, &self.model))
+    pub(super) fn rollout(&self, now: Timestamp) -> Option<Rollout> {
+        let contest = self.kept.contest.as_ref()?;
+        let canary = self.kept.canary.as_ref().map(|canary| canary.words(now));
+        Some(Rollout { canary, ..report(contest, &self.model) })
     }
 }
 
@@ -568,6 +440,7 @@ pub(super) fn report(contest: &Contest, (_, model): &ModelKey) -> Rollout {
         decided: contest.decided().cloned(),
         why: contest.why(),
         word: contest.word().map(str::to_owned),
+        canary: None,
     }
 }
 
