@@ -257,6 +257,26 @@ impl Model {
         }
     }
 
+    /// Its trees, where the learner is a forest and nothing is before it: steps of several that learnt apart would differ.
+    pub fn trees(&self) -> Option<&Ensemble> {
+        match Pipeline::model(self) {
+            Learner::Basic(Basic::Ensemble(forest)) if self.steps().is_empty() => Some(forest),
+            _ => None,
+        }
+    }
+
+    /// Puts a forest in the place of its own.
+    ///
+    /// # Errors
+    /// [`Error::Snapshot`] where it has none, or that is of other settings, columns or classes.
+    pub fn put_trees(&mut self, forest: Ensemble) -> Result<()> {
+        if !self.trees().is_some_and(|own| own.is_like(&forest)) {
+            return Err(Error::Snapshot("is of a forest that was made otherwise"));
+        }
+        *self.model_mut() = Learner::Basic(Basic::Ensemble(forest));
+        Ok(())
+    }
+
     /// Learns as [`learn`](Classifier::learn) does, but for what the steps know, and the scale of a linear learner: see
     /// [`Logistic::learn_held`]. Other learners have no scale to hold.
     ///

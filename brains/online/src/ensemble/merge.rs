@@ -100,16 +100,25 @@ pub fn merge_forests(forests: &[&Ensemble], clean: &[(&[f64], usize)], seed: u64
     Ok((merged, MergeReport { median: middle, least, workers }))
 }
 
+impl Ensemble {
+    /// Whether another one was made likewise: of the same columns, classes and settings, but for how many trees there are.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let settings = super::Settings { trees: self.settings.trees, ..other.settings.clone() };
+        other.schema == self.schema && other.plan == self.plan && settings == self.settings
+    }
+
+    /// How many trees it has.
+    pub fn trees(&self) -> usize {
+        self.members.len()
+    }
+}
+
 /// The first forest, where the others are like it.
 fn check<'a>(forests: &[&'a Ensemble], clean: &[(&[f64], usize)]) -> Result<&'a Ensemble> {
     within("the number of clean rows", clean.len() as f64, (1.0, f64::INFINITY), "at least 1")?;
     let none = Error::Range { what: "the number of forests", value: 0.0, range: "at least 1" };
     let first = *forests.first().ok_or(none)?;
-    let alike = |forest: &&Ensemble| {
-        let settings = super::Settings { trees: first.settings.trees, ..forest.settings.clone() };
-        forest.schema == first.schema && forest.plan == first.plan && settings == first.settings
-    };
-    if !forests.iter().all(alike) {
+    if !forests.iter().all(|forest| first.is_like(forest)) {
         return Err(Error::Snapshot("is of a forest that was made otherwise than the first"));
     }
     clean.iter().try_for_each(|(row, class)| check_example(&first.schema, first.classes(), row, *class, 1.0))?;
