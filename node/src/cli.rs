@@ -237,6 +237,15 @@ pub(crate) enum Verb {
         /// The process that starts it.
         parent: u32,
     },
+
+    /// A worker that learns a share of a job's examples; the trainer starts it.
+    #[command(hide = true)]
+    Worker {
+        /// How it is confined.
+        order: PathBuf,
+        /// The process that starts it.
+        parent: u32,
+    },
 }
 
 /// Starts a node.

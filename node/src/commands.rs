@@ -39,7 +39,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Refusal> {
     match verb {
         Verb::Up(arguments) => up::run(&node, &arguments, output).await,
         // `main` has run it already: it must confine itself before there are threads.
-        Verb::ModelServer { .. } | Verb::Service { .. } | Verb::Job { .. } => Ok(()),
+        Verb::ModelServer { .. } | Verb::Service { .. } | Verb::Job { .. } | Verb::Worker { .. } => Ok(()),
         Verb::Deploy(arguments) => deploy::run(&Client::find(&node)?, &arguments, output).await,
         Verb::Predict(arguments) => predict::run(&Client::find(&node)?, &arguments, output).await,
         Verb::Feedback { file } => feedback::run(&Client::find(&node)?, &file, output).await,

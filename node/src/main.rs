@@ -21,6 +21,13 @@ fn main() -> ExitCode {
         Err(error) => return output::usage(&error),
     };
     let format = cli.output;
+    // A worker is one thread, from its confinement to its end.
+    if let cli::Verb::Worker { order, parent } = &cli.verb {
+        return match trainer::jobs::worker::run(order, *parent) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(refusal) => output::fail(&refusal, format),
+        };
+    }
     // Who confines itself does it first, while it is one thread.
     let child = match &cli.verb {
         cli::Verb::ModelServer { settings, parent } => up::log::start("info", false)

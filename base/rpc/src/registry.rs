@@ -23,7 +23,8 @@ pub struct Deploy {
     pub namespace: Namespace,
     /// Its manifest.
     pub manifest: Manifest,
-    /// The id of the upload in staging; nothing for a model that another server holds.
+    /// The id of the upload in staging; nothing for a model that another server holds. Of a model that learns, the state that
+    /// its manifest tells of (`spec.source.online.start`): the trainer's to say, and not a caller's.
     #[serde(default)]
     pub staged: Option<String>,
     /// A publisher's signature over it, in the Model Signing format.

@@ -138,6 +138,19 @@ pub struct Online {
     /// The first entry of the joined log that it learns from; all that are kept when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<u64>,
+    /// What its first state knows already; the trainer says it, and nobody else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Start>,
+}
+
+/// What several workers learnt before a version's first example.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Start {
+    /// The first entry of the joined log that they learnt, and the first that they did not.
+    pub entries: [u64; 2],
+    /// How many they were.
+    pub workers: usize,
 }
 
 /// One declared input.

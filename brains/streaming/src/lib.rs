@@ -5,6 +5,8 @@
 //! it: the same state answers the same, bit for bit. A row is what a caller sent ([`Row`]), so that what is learnt is what
 //! was served.
 //!
+//! Several [`workers`] can learn one state together, each a share of the examples.
+//!
 //! Versions of a model are compared by a [`Contest`]: what each lost with every label, and what the guard makes of it.
 //!
 //! Does not know about: where snapshots are kept, who signs them, when to learn, clocks.
@@ -15,5 +17,5 @@ mod model;
 mod row;
 
 pub use contest::{Contest, Seen, Verdict, loss};
-pub use model::{Answer, Model, Truth};
+pub use model::{Answer, Model, Truth, workers};
 pub use row::{Cell, Row, columns, row, slice};

@@ -68,6 +68,17 @@ enum Learner {
     Regressor(Box<RegressorModel>),
 }
 
+impl Learner {
+    /// Learns a row; what is right is of its kind.
+    fn learn(&mut self, row: &[f64], truth: Truth) -> online::Result<()> {
+        match (self, truth) {
+            (Self::Classifier(model), Truth::Class(class)) => model.learn(row, class, 1.0),
+            (Self::Regressor(model), Truth::Number(number)) => model.learn(row, number, 1.0),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Snapshot for State {
     const KIND: &'static str = "streaming model";
     const VERSION: u16 = 1;
@@ -99,6 +110,11 @@ impl Model {
     /// # Errors
     /// `manifest_invalid` with the field.
     pub fn new(manifest: &Manifest) -> Result<Self, Refusal> {
+        Self::seeded(manifest, SEED)
+    }
+
+    /// As [`new`](Self::new), with other draws.
+    fn seeded(manifest: &Manifest, seed: u64) -> Result<Self, Refusal> {
         let (online, task) = declared(manifest)?;
         let inputs = manifest.spec.inputs.clone();
         let encoder = encoder(&inputs)?;
@@ -106,7 +122,7 @@ impl Model {
         let learner = match task.kind {
             TaskKind::Classification => {
                 let spec: Spec = spec(online)?;
-                let model = spec.build(schema, task.classes.len(), SEED).map_err(setting)?;
+                let model = spec.build(schema, task.classes.len(), seed).map_err(setting)?;
                 Learner::Classifier(Box::new(model))
             }
             _ => {
@@ -116,7 +132,7 @@ impl Model {
                     }
                     _ => spec(online)?,
                 };
-                Learner::Regressor(Box::new(spec.build(schema, SEED).map_err(setting)?))
+                Learner::Regressor(Box::new(spec.build(schema, seed).map_err(setting)?))
             }
         };
         let state = State { encoder, learner, learnt: 0, offset: online.from.unwrap_or(0) };
@@ -261,22 +277,23 @@ impl Model {
     /// # Errors
     /// `input_mismatch` for a row or a truth that is not as declared.
     pub fn learn(&mut self, row: &[Cell], truth: Truth) -> Result<(), Refusal> {
+        let row = self.read(row, truth)?;
+        self.state.learner.learn(&row, truth).map_err(input)?;
+        self.state.learnt += 1;
+        Ok(())
+    }
+
+    /// A row as the learner takes it, once what was right can be. Words get their codes before the row that brings them is
+    /// learnt; they change no answer to others.
+    fn read(&mut self, row: &[Cell], truth: Truth) -> Result<Vec<f64>, Refusal> {
         match (&self.state.learner, truth) {
             (Learner::Classifier(_), Truth::Class(class)) if class < self.classes.len() => {}
             (Learner::Regressor(_), Truth::Number(number)) if number.is_finite() => {}
             _ => return Err(Refusal::new(Code::InputMismatch, format!("the model can't answer with {truth:?}"))),
         }
         let values = values(row);
-        // Words get their codes before the row that brings them is learnt; they change no answer to others.
         self.state.encoder.learn(&values).map_err(input)?;
-        let row = self.encode(&values)?;
-        match (&mut self.state.learner, truth) {
-            (Learner::Classifier(model), Truth::Class(class)) => model.learn(&row, class, 1.0).map_err(input)?,
-            (Learner::Regressor(model), Truth::Number(number)) => model.learn(&row, number, 1.0).map_err(input)?,
-            _ => {}
-        }
-        self.state.learnt += 1;
-        Ok(())
+        self.encode(&values)
     }
 
     /// Bytes that it takes.
@@ -401,3 +418,4 @@ fn encoder(inputs: &[Input]) -> Result<Encoder, Refusal> {
 
 #[cfg(test)]
 mod tests;
+pub mod workers;

@@ -115,6 +115,7 @@ pub const KEYS: &[Key] = &[
         "",
         "addresses that webhooks may be sent to, like https://ops.example, separated by commas; none are when empty",
     ),
+    key("trainer", "workers", "0", "processes that share the learning of a job, at most; 0: one per core, at most 8"),
     key("trainer", "snapshot-every", "1s", "the least time between two states of a streaming model that answer"),
 ];
 
@@ -185,6 +186,8 @@ pub struct Settings {
     pub snapshot_every: Duration,
     /// Jobs that train new versions.
     pub jobs: trainer::jobs::Kinds,
+    /// Workers of a job, at most.
+    pub workers: usize,
     /// Where spans go, and of what; none are made where it is nowhere.
     pub traces: Option<Traces>,
     /// Whose JSON Web Tokens are believed, and where its keys are read.
@@ -336,6 +339,16 @@ impl Resolved {
         })
     }
 
+    /// Processes that share the learning of a job, at most.
+    fn workers(&self) -> Result<usize, Refusal> {
+        let most = types::manifest::Train::MOST_WORKERS;
+        match self.get("trainer", "workers")? {
+            0 => Ok(std::thread::available_parallelism().map_or(1, usize::from).min(most)),
+            workers if workers <= most => Ok(workers),
+            workers => Err(invalid(format!("trainer.workers is {workers}"), format!("write 0 to {most}"))),
+        }
+    }
+
     /// Origins that may be called.
     fn origins(&self, table: &'static str, name: &'static str) -> Result<Vec<String>, Refusal> {
         let text: String = self.get(table, name)?;
@@ -398,6 +411,7 @@ impl Resolved {
         Ok(Settings {
             traces: self.traces()?,
             issuer: self.issuer()?,
+            workers: self.workers()?,
             jobs: jobs::read(&self.get::<PathBuf>("trainer", "jobs")?)?,
             snapshot_every: self.get::<Span>("trainer", "snapshot-every")?.0,
             life: self.get::<Span>("node", "certificates")?.0.clamp(Duration::from_secs(3), SERVICE_LIFE),

@@ -112,15 +112,16 @@ impl Order {
         let (artefacts, run) = (self.root.join("artefacts"), self.run.clone());
         let (read, write, start) = match &self.service {
             Service::Registry => (vec![run], vec![artefacts], Vec::new()),
-            // It hands states over in staging, reads those that are signed, and runs jobs: they are confined once more.
+            // It hands states over in staging, reads those that are signed, and runs jobs and workers: they are confined once
+            // more.
             Service::Trainer => {
                 let of = |kind: &trainer::jobs::Kind| {
                     let program = kind.command.first().map(PathBuf::from);
                     kind.read.iter().cloned().chain(program).collect::<Vec<_>>()
                 };
                 let jobs: Vec<PathBuf> = settings.jobs.values().flat_map(of).collect();
-                let start =
-                    if jobs.is_empty() { Vec::new() } else { sandbox::tools().chain(jobs).chain([binary]).collect() };
+                let tools = sandbox::tools().filter(|_| !jobs.is_empty()).collect::<Vec<_>>();
+                let start = tools.into_iter().chain(jobs).chain([binary]).collect();
                 let folder = self.root.join(services::JOBS);
                 std::fs::create_dir_all(&folder).map_err(|error| output::internal(&error))?;
                 let write = vec![artefacts.join("staging"), folder, "/dev/null".into()];

@@ -122,6 +122,7 @@ pub(super) async fn trainer(
             kinds: settings.jobs.clone(),
             binary: std::env::current_exe().map_err(|error| output::internal(&error))?,
             folder: shared.root.join(JOBS),
+            workers: settings.workers,
             confine: match settings.sandbox {
                 process::Sandbox::Auto => Confine::Auto,
                 process::Sandbox::Required => Confine::Required,

@@ -45,11 +45,28 @@ impl Registry {
         let mut signed = Digest::of(&serde_json::to_vec(&manifest.spec.source).map_err(internal)?);
         match (&manifest.spec.source, staged) {
             (Source::Upstream(_), None) => {}
-            (Source::Online(_), None) => {
+            (Source::Online(online), None) if online.start.is_none() => {
                 let state = streaming::Model::complete(&mut manifest)?.save();
                 size = state.len() as u64;
                 files.insert(STATE_FILE.to_owned(), Digest::of(&state));
                 contents.push((STATE_FILE.to_owned(), Content::Bytes(state)));
+            }
+            (Source::Online(online), Some(staged)) if online.start.is_some() => {
+                let from = online.from;
+                let bytes = self.artefacts.read_staged(&staged).await?;
+                streaming::Model::complete(&mut manifest)?;
+                let state = streaming::Model::load(&manifest, &bytes)?;
+                if Some(state.offset()) != from {
+                    let what = format!("spec.source.online.from: the state learns from entry {} on", state.offset());
+                    return Err(Refusal::new(Code::ManifestInvalid, what));
+                }
+                size = bytes.len() as u64;
+                files.insert(STATE_FILE.to_owned(), Digest::of(&bytes));
+                contents.push((STATE_FILE.to_owned(), Content::Staged(staged)));
+            }
+            (Source::Online(_), None) => {
+                let what = "spec.source.online.start: the state that workers have learnt is not there";
+                return Err(Refusal::new(Code::ManifestInvalid, what).hint("leave it out: the trainer says it"));
             }
             (Source::Upstream(_) | Source::Online(_), Some(_)) => {
                 let what = "a model of another server, or one that learns, has no file to upload";

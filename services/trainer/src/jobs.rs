@@ -10,6 +10,8 @@ mod examples;
 mod kind;
 pub mod process;
 mod tuner;
+pub mod worker;
+mod workers;
 
 use std::{
     collections::BTreeMap,
@@ -33,7 +35,7 @@ use tokio::{
 };
 use types::{
     Code, Namespace, Refusal, Timestamp, Version,
-    manifest::{Learning, Promote, Retrain, Source},
+    manifest::{Learning, Online, Promote, Retrain, Source},
 };
 
 use crate::{Known, learn::Stores};
@@ -72,6 +74,8 @@ pub struct Settings {
     pub folder: PathBuf,
     /// How they are confined.
     pub confine: Confine,
+    /// Workers that share the learning of one, at most.
+    pub workers: usize,
 }
 
 /// Somebody asks for a job, and where the answer goes.
@@ -376,11 +380,56 @@ impl Jobs {
         self.begin(job).await?;
         let drifts = self.as_before(key, &manifest.spec.learning).into_iter().collect();
         let search = tuner::Search::open(&*self.stores.streams, key, (manifest, others), drifts).await?;
+        let search = Arc::new(search);
         let found = search.run().await?;
         (job.metrics, job.examples, job.entries) = (Some(found.metrics), found.examples, found.entries);
-        let Some(learner) = found.learner else { return Ok(()) };
-        job.version = Some(self.deploy(key, Some(Source::Online(learner)), None).await?);
+        let (Some(learner), Some(newest)) = (found.learner, versions.last()) else { return Ok(()) };
+        let (learner, state) = self.fit(job, search, &newest.manifest, learner).await?;
+        let staged = match state {
+            None => None,
+            Some(state) => {
+                let body = futures::stream::once(async move { Ok(bytes::Bytes::from(state)) }).boxed();
+                Some(self.stores.artefacts.stage(body, LARGEST).await?.id)
+            }
+        };
+        job.version = Some(self.deploy(key, Some(Source::Online(learner)), staged).await?);
         Ok(())
+    }
+
+    /// Has several workers learn what was found, where the manifest wants them and they can: the learner, and the state that it
+    /// begins with. Otherwise it learns alone, from the log, as any new version does.
+    async fn fit(
+        &self,
+        job: &mut Job,
+        search: Arc<tuner::Search>,
+        manifest: &types::Manifest,
+        learner: Online,
+    ) -> Result<(Online, Option<Vec<u8>>), Refusal> {
+        let wanted = manifest.spec.learning.train.as_ref().map_or(1, |train| train.workers);
+        if wanted == 1 {
+            return Ok((learner, None));
+        }
+        let (workers, manifest, folder) = (wanted.min(self.settings.workers), manifest.clone(), self.folder(job));
+        tokio::fs::create_dir_all(&folder).await.map_err(internal)?;
+        let crew = workers::Crew::new(&self.settings, &folder);
+        let alone = learner.clone();
+        let shared = tuner::gently(move || search.fit(&manifest, &learner, workers)).await?;
+        let (outcome, mut told) = match shared {
+            Ok((fit, learner)) => {
+                let (state, told) = crew.run(fit).await?;
+                (state.map(|state| (learner, Some(state))), told)
+            }
+            Err(why) => (Err(why), serde_json::Map::new()),
+        };
+        let outcome = outcome.unwrap_or_else(|why| {
+            crew.say(&format!("one learns alone: {why}"));
+            told.insert("alone".into(), why.to_string().into());
+            (alone, None)
+        });
+        if let Some(metrics) = &mut job.metrics {
+            metrics["workers"] = told.into();
+        }
+        Ok(outcome)
     }
 
     /// Runs the program.
@@ -422,7 +471,11 @@ impl Jobs {
 fn job_of(version: &VersionRecord) -> Option<&str> {
     let learning = &version.manifest.spec.learning;
     let tuned = version.manifest.is_streaming() && learning.promote != Promote::Off;
-    learning.train.as_ref().map(|train| train.job.as_str()).or(tuned.then_some(tuner::NAME))
+    match &learning.train {
+        _ if tuned => Some(tuner::NAME),
+        Some(train) if !version.manifest.is_streaming() => Some(&train.job),
+        _ => None,
+    }
 }
 
 /// Why a job failed, in words.

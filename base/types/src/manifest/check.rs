@@ -49,8 +49,26 @@ impl Manifest {
 
     fn check_train(&self, train: &Train) -> Result<(), Refusal> {
         let wrong = |what: &str| Err(Refusal::new(Code::ManifestInvalid, format!("spec.learning.train: {what}")));
+        if self.is_streaming() {
+            if self.spec.learning.promote == Promote::Off {
+                return wrong(
+                    "what workers make has to prove itself: set spec.learning.promote to automatic or suggest",
+                );
+            }
+            if *train != Train::of_workers(train.workers) || !(1..=Train::MOST_WORKERS).contains(&train.workers) {
+                return wrong(
+                    "a model that learns by itself names workers, 1 to 8, and nothing else: its job is built in",
+                );
+            }
+            return Ok(());
+        }
         if !matches!(self.spec.source, Source::Onnx(_)) {
-            return wrong("a model that learns by itself, or that another server holds, is not trained by a job");
+            return wrong("a model that another server holds is not trained by a job");
+        }
+        if train.workers != 1 {
+            return wrong(
+                "workers: how many processes a job starts is its own affair; a model that learns has workers",
+            );
         }
         if !self.is_judged() || self.spec.capture.input != CaptureInput::Features {
             return wrong(

@@ -37,11 +37,12 @@ pub struct Learning {
     pub drift: Drift,
 }
 
-/// How a new version of a model that does not learn by itself is trained.
+/// How a new version is trained: of a model that does not learn by itself, by a job; of one that does, by how many workers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Train {
-    /// The job that trains it, one of those that the node's settings name (`trainer.jobs`).
+    /// The job that trains it, one of those that the node's settings name (`trainer.jobs`); none for a model that learns.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub job: String,
     /// What the job is told.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -55,6 +56,19 @@ pub struct Train {
     /// How many examples there must be; 500 by default.
     #[serde(default = "least", skip_serializing_if = "is_least")]
     pub least: u64,
+    /// Processes that share the learning, for a model that learns by itself; 1 by default, up to 8, and no more than
+    /// `trainer.workers` allows.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub workers: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_one(workers: &usize) -> bool {
+    *workers == one()
 }
 
 fn least() -> u64 {
@@ -64,6 +78,23 @@ fn least() -> u64 {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
 fn is_least(least: &u64) -> bool {
     *least == self::least()
+}
+
+impl Train {
+    /// The most workers.
+    pub const MOST_WORKERS: usize = 8;
+
+    /// What a model that learns says.
+    pub fn of_workers(workers: usize) -> Self {
+        Self {
+            job: String::new(),
+            parameters: BTreeMap::new(),
+            window: Window::All,
+            only: BTreeMap::new(),
+            least: least(),
+            workers,
+        }
+    }
 }
 
 /// Which examples teach.

@@ -129,3 +129,29 @@ fn drift_of_errors_begins_a_job_and_of_all_is_told_unless_a_manifest_says_otherw
     // What says nothing new is written as it was: a bundle's digest is over it.
     assert!(!serde_json::to_string(&smallest("").unwrap()).unwrap().contains("drift"));
 }
+
+#[test]
+fn a_model_that_learns_names_workers_and_nothing_else_of_training() {
+    let with = |train: &str, more: &str| {
+        Manifest::from_yaml(&format!(
+            "apiVersion: mantlet.dev/v1\nkind: Model\nmetadata: {{name: m}}\nspec:\n  source: {{online: {{learner: auto}}}}\n  \
+             learning: {{{more}train: {{{train}}}}}\n"
+        ))
+    };
+    let proves = "promote: suggest, ";
+    let manifest = with("workers: 2", proves).unwrap();
+    let train = manifest.spec.learning.train.clone().unwrap();
+    assert_eq!(train, Train::of_workers(2));
+    let text = serde_json::to_value(&manifest).unwrap()["spec"]["learning"]["train"].clone();
+    assert_eq!((&text["workers"], text.get("job")), (&serde_json::json!(2), None));
+    for (bad, more) in [
+        ("workers: 0", proves),
+        ("workers: 9", proves),
+        ("workers: 2, job: j", proves),
+        ("workers: 2, least: 7", proves),
+        ("workers: 2, window: 7d", proves),
+        ("workers: 2", ""),
+    ] {
+        assert_eq!(with(bad, more).unwrap_err().code, Code::ManifestInvalid, "{bad}");
+    }
+}

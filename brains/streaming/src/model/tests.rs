@@ -137,8 +137,12 @@ fn a_manifest_that_can_t_be_learnt_says_which_field() {
         let mut manifest = good.clone();
         let (name, settings) = learner.split_once(", ").unwrap_or((learner, ""));
         let settings = settings.split_once(": ").map(|(name, value)| (name.to_owned(), value.into()));
-        manifest.spec.source =
-            Source::Online(Online { learner: name.into(), settings: settings.into_iter().collect(), from: None });
+        manifest.spec.source = Source::Online(Online {
+            learner: name.into(),
+            settings: settings.into_iter().collect(),
+            from: None,
+            start: None,
+        });
         let message = Model::new(&manifest).unwrap_err().message;
         assert!(message.starts_with("spec.source.online"), "{message}");
     }

@@ -88,7 +88,10 @@ pub(crate) async fn deploy(State(ring): Shared, sender: Sender, mut body: Body) 
         let permit = ring.authorize(principal, Action::Deploy, resource)?;
         let actor = permit.principal().subject();
         manifest.check()?;
-        if let Some(train) = &manifest.spec.learning.train {
+        refuse_start(&manifest)?;
+        if let Some(train) = &manifest.spec.learning.train
+            && !manifest.is_streaming()
+        {
             has_job(&ring, &train.job).await?;
         }
         if let Some(webhook) = manifest.spec.learning.drift.webhook.clone() {
@@ -115,6 +118,17 @@ pub(crate) async fn deploy(State(ring): Shared, sender: Sender, mut body: Body) 
     };
     let outcome = outcome.await;
     settle(outcome, body).await
+}
+
+/// What a version has learnt before its first example, nobody says but the trainer.
+fn refuse_start(manifest: &Manifest) -> Result<(), Refusal> {
+    match &manifest.spec.source {
+        Source::Online(online) if online.start.is_some() => {
+            let what = "spec.source.online.start: what workers have learnt is deployed by the trainer alone";
+            Err(Refusal::new(Code::ManifestInvalid, what).hint("leave it out: the new version learns from the log"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A model names a job that there is.

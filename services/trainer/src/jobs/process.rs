@@ -38,7 +38,7 @@ const FILE: u64 = 4 << 30;
 /// How often it is looked whether the parent is there.
 const LOOK: Duration = Duration::from_millis(250);
 /// What a job gives way to: everything else that the node does.
-const NICE: i32 = 10;
+pub(super) const NICE: i32 = 10;
 /// How a job ends whose time is up.
 pub(super) const LATE: i32 = 124;
 

@@ -17,12 +17,15 @@ use rpc::orchestrator::ModelKey;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use store::Streams;
-use streaming::{Model, Row, Truth};
-use tokio::time::Instant;
+use streaming::{
+    Model, Row, Truth,
+    workers::{Alone, Fit, Lesson},
+};
+use tokio::{sync::oneshot, time::Instant};
 use types::{
-    Code, Manifest, Refusal, Timestamp,
+    Code, Manifest, PredictionId, Refusal, Timestamp,
     event::JOINED,
-    manifest::{Online, Source, TaskKind},
+    manifest::{Online, Source, Start, TaskKind},
 };
 
 use crate::learn::lesson;
@@ -43,9 +46,16 @@ const SEED: u64 = 1;
 /// An example, and its place in the joined log.
 struct Example {
     sequence: u64,
+    key: (PredictionId, u64),
     at: Timestamp,
     row: Row,
     truth: Truth,
+}
+
+impl Example {
+    fn lesson(&self) -> Lesson<'_> {
+        Lesson { key: self.key, asked: &self.row, truth: self.truth }
+    }
 }
 
 /// What a search is made of.
@@ -83,6 +93,22 @@ fn broken(error: impl std::fmt::Display) -> Refusal {
     Refusal::new(Code::Internal, format!("the search failed: {error}"))
 }
 
+/// Does this on a thread of its own, which gives way to everything else and ends with it.
+///
+/// # Errors
+/// Where no thread can be had, or it panics.
+pub(super) async fn gently<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    let (done, outcome) = oneshot::channel();
+    let work = move || {
+        // Who may not give way does it none the less.
+        let _ = rustix::process::nice(NICE);
+        // Whoever asked may have gone.
+        let _ = done.send(work());
+    };
+    std::thread::Builder::new().name("tuner".into()).spawn(work).map_err(broken)?;
+    outcome.await.map_err(|_| broken("it panicked"))
+}
+
 impl Search {
     /// Reads the examples that this version would learn.
     ///
@@ -102,7 +128,8 @@ impl Search {
             for entry in &entries {
                 let Some((example, row, truth)) = lesson(entry, key) else { continue };
                 cells += row.len();
-                examples.push_back(Example { sequence: entry.sequence, at: example.at, row, truth });
+                let key = (example.prediction, example.row);
+                examples.push_back(Example { sequence: entry.sequence, key, at: example.at, row, truth });
                 while examples.len() > EXAMPLES || cells > CELLS {
                     let Some(oldest) = examples.pop_front() else { break };
                     cells -= oldest.row.len();
@@ -116,24 +143,39 @@ impl Search {
     ///
     /// # Errors
     /// When there are too few examples, or the search fails.
-    pub(super) async fn run(self) -> Result<Found, Refusal> {
+    pub(super) async fn run(self: &Arc<Self>) -> Result<Found, Refusal> {
         let leave = Arc::new(AtomicBool::new(false));
         let _leave = Leave(leave.clone());
         let classifies = self.manifest.spec.task.as_ref().is_some_and(|task| task.kind == TaskKind::Classification);
-        let work = tokio::task::spawn_blocking(move || {
-            // Of this thread alone; the next user of it gives way too, which nobody waits for.
-            let before = rustix::process::nice(0).unwrap_or(0);
-            rustix::process::nice(NICE).map_err(broken)?;
-            let found = if classifies {
-                self.search::<Spec>(Space::classifiers(), &leave)
+        let search = self.clone();
+        let work = move || {
+            if classifies {
+                search.search::<Spec>(Space::classifiers(), &leave)
             } else {
-                self.search::<RegressorSpec>(Space::regressors(), &leave)
-            };
-            // Who may not take it back leaves it so.
-            let _ = rustix::process::nice(before - NICE);
-            found
-        });
-        work.await.map_err(broken)?
+                search.search::<RegressorSpec>(Space::regressors(), &leave)
+            }
+        };
+        gently(work).await?
+    }
+
+    /// The learner that was found, for several workers to learn what its window holds of the examples; and how a manifest tells
+    /// of that.
+    ///
+    /// # Errors
+    /// Why one is to learn alone.
+    pub(super) fn fit(&self, manifest: &Manifest, learner: &Online, workers: usize) -> Result<(Fit, Online), Alone> {
+        let from = learner.from.unwrap_or(0);
+        let first = self.examples.partition_point(|example| example.sequence < from);
+        let examples = self.examples.get(first..).unwrap_or_default();
+        let (Some(first), Some(last)) = (examples.first(), examples.last()) else {
+            return Err(Alone::Few { examples: 0, least: 1 });
+        };
+        let entries = [first.sequence, last.sequence + 1];
+        let mut manifest = manifest.clone();
+        manifest.spec.source = Source::Online(learner.clone());
+        let fit = Fit::new(&manifest, examples.iter().map(Example::lesson), workers, entries[1])?;
+        let start = Some(Start { entries, workers: fit.workers() });
+        Ok((fit, Online { from: Some(entries[1]), start, ..learner.clone() }))
     }
 
     fn search<S>(&self, space: Space<S>, leave: &AtomicBool) -> Result<Found, Refusal>
@@ -276,7 +318,12 @@ fn online(spec: &impl Serialize) -> Result<Online, Refusal> {
     let Value::Object(text) = serde_json::to_value(spec).map_err(broken)? else { return Err(broken("no learner")) };
     let mut settings: BTreeMap<String, Value> = text.into_iter().collect();
     let learner = settings.remove("learner").and_then(|name| name.as_str().map(str::to_owned));
-    Ok(Online { learner: learner.ok_or_else(|| broken("a learner without a name"))?, settings, from: None })
+    Ok(Online {
+        learner: learner.ok_or_else(|| broken("a learner without a name"))?,
+        settings,
+        from: None,
+        start: None,
+    })
 }
 
 #[cfg(test)]
@@ -295,7 +342,13 @@ mod tests {
         let example = |n: u64| {
             let (x, y) = ((n * 37 % 101) as f64 / 101.0, (n * 61 % 89) as f64 / 89.0);
             let truth = Truth::Class(usize::from((x > 0.5) ^ (y > 0.5)));
-            Example { sequence: 3 * n, at: Timestamp(n), row: vec![Cell::Number(x), Cell::Number(y)], truth }
+            Example {
+                sequence: 3 * n,
+                key: (PredictionId(uuid::Uuid::from_u128(n.into())), 0),
+                at: Timestamp(n),
+                row: vec![Cell::Number(x), Cell::Number(y)],
+                truth,
+            }
         };
         let examples = (0..rows).map(example).collect();
         Search { manifest: Manifest::from_yaml(&text).unwrap(), others: Vec::new(), drifts: Vec::new(), examples }

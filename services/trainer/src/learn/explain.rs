@@ -1,7 +1,8 @@
 //! Comes to a decision on a challenger once more, from the joined log alone: what both versions said, what each lost, and
 //! what the guard made of it.
 //!
-//! Versions that learn are taught all over, from the log's first entry on, so that takes as long as catching up does.
+//! Versions that learn are taught all over, from the log's first entry on, so that takes as long as catching up does. One that
+//! began with what workers had learnt begins with that state here too, as it was signed.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,7 @@ use types::{Code, Manifest, Refusal, Version, event::JOINED};
 use super::{
     Stores,
     group::{self, PAGE},
+    learner::beginning,
 };
 
 /// A decision that is come to again.
@@ -44,7 +46,7 @@ pub(crate) async fn explain(stores: &Stores, key: &ModelKey, challenger: Version
     let terms = (&manifest.spec.learning, group::slices(manifest));
     let fresh = Contest::new([contest.champion, contest.challenger], contest.attempt, recorded.from, terms)?;
     let learners = match sides.map(|side| side.manifest.is_streaming()) {
-        [true, true] => Some([Model::new(&sides[0].manifest)?, Model::new(&sides[1].manifest)?]),
+        [true, true] => Some([beginning(stores, sides[0]).await?, beginning(stores, sides[1]).await?]),
         _ => None,
     };
     let begin = if learners.is_some() { 0 } else { recorded.from };

@@ -122,8 +122,7 @@ impl Group {
             if !self.learners.contains_key(version)
                 && let Some(record) = self.records.get(version).filter(|record| record.manifest.is_streaming())
             {
-                let key = (self.model.0.clone(), self.model.1.clone(), *version);
-                self.learners.insert(*version, Learner::open(stores, key, record.manifest.clone()).await?);
+                self.learners.insert(*version, Learner::open(stores, record).await?);
             }
         }
         let gone: Vec<Version> = self.learners.keys().copied().filter(|version| !wanted.contains(version)).collect();

@@ -7,14 +7,17 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use rpc::{
     orchestrator::ModelKey,
-    registry::{Snapshot, TakeSnapshot, VersionKey},
+    registry::{Snapshot, TakeSnapshot, VersionKey, VersionRecord},
     trainer::Learning,
 };
 use serde::{Deserialize, Serialize};
 use store::{Collection, Expect, Write};
 use streaming::{Answer, Model, Row, Truth};
 use tokio::time::Instant;
-use types::{Code, Digest, Manifest, Refusal, Timestamp};
+use types::{
+    Code, Digest, Manifest, Refusal, Timestamp,
+    manifest::{Metadata, Online, Source},
+};
 
 use super::Stores;
 use crate::{
@@ -81,15 +84,19 @@ struct Progress {
 }
 
 impl Learner {
-    /// One that goes on from its last signed state; from the log's first entry where there is none.
+    /// One that goes on from its last signed state; where there is none, from what it began with.
     ///
     /// # Errors
     /// When a store can't be used.
-    pub(super) async fn open(stores: &Stores, version: VersionKey, mut manifest: Manifest) -> Result<Self, Refusal> {
-        manifest.metadata.namespace = Some(version.0.clone());
+    pub(super) async fn open(stores: &Stores, record: &VersionRecord) -> Result<Self, Refusal> {
+        let version = (record.namespace.clone(), record.model.clone(), record.version);
+        let manifest = Manifest {
+            metadata: Metadata { namespace: Some(version.0.clone()), ..record.manifest.metadata.clone() },
+            ..record.manifest.clone()
+        };
         let (mut found, snapshots) = (None, stores.registry.snapshots(version.clone()).await?);
         for snapshot in snapshots {
-            match state(stores, &manifest, &snapshot).await {
+            match state(stores, &manifest, snapshot.digest).await {
                 Ok(model) => {
                     found = Some((model, snapshot));
                     break;
@@ -103,7 +110,7 @@ impl Learner {
         }
         let (model, snapshot) = match found {
             Some((model, snapshot)) => (model, Some(snapshot)),
-            None => (Model::new(&manifest)?, None),
+            None => (beginning(stores, record).await?, None),
         };
         let kept = stores.catalog.get(Collection::Evaluation, &place(&version)).await?;
         let progress = kept.map(|kept| kept.read::<Progress>()).transpose()?;
@@ -221,7 +228,7 @@ impl Learner {
                 format!("version {} has {what}; kept are: {}", self.version.2, kept.join(", ")),
             )
         })?;
-        let mut model = state(stores, &self.manifest, wanted).await?;
+        let mut model = state(stores, &self.manifest, wanted.digest).await?;
         model.advance(self.model.offset());
         let bytes = model.save();
         self.model = model.clone();
@@ -305,18 +312,30 @@ fn place((namespace, model, version): &VersionKey) -> String {
     format!("{LEARNING}{namespace}/{model}/{version}")
 }
 
-/// The state of a snapshot, when it is still what was signed.
-async fn state(stores: &Stores, manifest: &Manifest, snapshot: &Snapshot) -> Result<Model, Refusal> {
+/// What a version began with: what workers had learnt, as it was signed with the version; nothing where its manifest tells
+/// of none.
+///
+/// # Errors
+/// When its bundle can't be read, or is not what was signed.
+pub(super) async fn beginning(stores: &Stores, record: &VersionRecord) -> Result<Model, Refusal> {
+    match &record.manifest.spec.source {
+        Source::Online(Online { start: Some(_), .. }) => state(stores, &record.manifest, record.digest).await,
+        _ => Model::new(&record.manifest),
+    }
+}
+
+/// The state of a bundle or snapshot, when it is still what was signed.
+async fn state(stores: &Stores, manifest: &Manifest, digest: Digest) -> Result<Model, Refusal> {
     let mut files = std::collections::BTreeMap::new();
     let mut bytes = Vec::new();
     for name in [MANIFEST_FILE, STATE_FILE] {
-        bytes = stores.artefacts.read(snapshot.digest, name).await.map_err(|error| match error {
+        bytes = stores.artefacts.read(digest, name).await.map_err(|error| match error {
             store::Error::Missing(what) => Refusal::new(Code::BundleUntrusted, format!("{what} is missing")),
             error => error.into(),
         })?;
         files.insert(name.to_owned(), Digest::of(&bytes));
     }
-    if signing::root(&files) != snapshot.digest {
+    if signing::root(&files) != digest {
         return Err(Refusal::new(Code::BundleUntrusted, "it is not what was signed"));
     }
     Model::load(manifest, &bytes)
