@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("MANTLET_DATA", ROOT.parent / "shared/data")))
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--cases", nargs="+", default=[], metavar="STREAM", help="how files begin")
-    parser.add_argument("--rate", type=float, default=200)
+    parser.add_argument("--rate", type=float, help="rows a second; 200, with --steady 1,000 examples a second")
     parser.add_argument("--rows", type=int, default=ROWS, help="rows of a stream, at most")
     parser.add_argument("--learner", default="adaptive-random-forest")
     parser.add_argument("--catch-up", action="store_true", help="only how fast a new version goes through the joined log")
@@ -174,6 +174,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=6, help="how long --steady takes")
     options = parser.parse_args()
     options.out = options.out.resolve()
+    options.rate = options.rate or (steady.RATE if options.steady else 200)
     load = os.getloadavg()[0]
     work = options.out.parent / "retrain"
     shutil.rmtree(work, ignore_errors=True)
@@ -191,7 +192,7 @@ def main() -> None:
             figures, ratios = catch_up(node, 5_000 if options.quick else CATCH_UP)
             files = []
         if options.steady:
-            figures, ratios = steady.measure(node, 1 if options.quick else options.minutes, options.learner, options.out)
+            figures, ratios = steady.measure(node, 1 if options.quick else options.minutes, options.learner, options.out, options.rate)
             files = []
         for path in files[:2] if options.quick else files:
             stream = Stream(path, rows)

@@ -14,8 +14,8 @@ import numpy as np
 from rig import Node, expect, figure, ratio  # noqa: E402 (bench.py makes its folder known)
 import plot  # noqa: E402
 
-# Examples a second, and rows of a request.
-RATE, BATCH = 1_000, 20
+# Examples a second, and requests that they come in: more of them come in larger requests, so that it is not the client that is measured.
+RATE, REQUESTS = 1_000, 50
 # Requests a second to the model that does not learn, for who else is served.
 BESIDE = 100
 WIDTH = 16
@@ -57,7 +57,8 @@ class Loop(threading.Thread):
             self.over.set()
 
 
-def measure(node: Node, minutes: float, learner: str, out: Path) -> tuple[list, list]:
+def measure(node: Node, minutes: float, learner: str, out: Path, rate: float) -> tuple[list, list]:
+    batch = max(1, round(rate / REQUESTS))
     for name in ("ring", "beside"):
         manifest = {"apiVersion": "mantlet.dev/v1", "kind": "Model", "metadata": {"name": name}, "spec": spec(learner)}
         expect(*node.ask("POST", "/v1/deploys", {"manifest": manifest}))
@@ -67,9 +68,9 @@ def measure(node: Node, minutes: float, learner: str, out: Path) -> tuple[list, 
     connections = {name: node.connect() for name in ("ring", "beside")}
 
     def teach(number: int) -> None:
-        at = (number * BATCH) % (len(rows) - BATCH)
-        part = rows[at : at + BATCH]
-        tensor = {"name": "x", "shape": [BATCH, WIDTH], "datatype": "FP32", "data": part.ravel().tolist()}
+        at = (number * batch) % (len(rows) - batch)
+        part = rows[at : at + batch]
+        tensor = {"name": "x", "shape": [batch, WIDTH], "datatype": "FP32", "data": part.ravel().tolist()}
         status, said = node.ask("POST", "/v2/models/ring/infer", {"inputs": [tensor]}, connection=connections["ring"])
         expect(status, said)
         prediction = json.loads(said)["id"]
@@ -80,7 +81,7 @@ def measure(node: Node, minutes: float, learner: str, out: Path) -> tuple[list, 
         tensor = {"name": "x", "shape": [1, WIDTH], "datatype": "FP32", "data": rows[number % len(rows)].tolist()}
         expect(*node.ask("POST", "/v2/models/beside/infer", {"inputs": [tensor]}, connection=connections["beside"]))
 
-    loops = [Loop(RATE / BATCH, teach, over), Loop(BESIDE, ask, over)]
+    loops = [Loop(rate / batch, teach, over), Loop(BESIDE, ask, over)]
     for loop in loops:
         loop.start()
     began, seen = time.monotonic(), []
@@ -92,6 +93,9 @@ def measure(node: Node, minutes: float, learner: str, out: Path) -> tuple[list, 
         if learning:
             one = learning[0]
             seen.append((time.monotonic() - began, one["learnt"], one["behind"], one["staleness_ms"], node.process.megabytes()))
+            if len(seen) % (600 // LOOK) == 0:
+                at, learnt, behind, stale, memory = seen[-1]
+                print(f"  {at / 60:5.0f} min: {learnt} learnt, {behind} behind, {stale / 1e3:.1f} s stale, {memory:.0f} MB", flush=True)
     over.set()
     for loop in loops:
         loop.join()
@@ -118,6 +122,6 @@ def measure(node: Node, minutes: float, learner: str, out: Path) -> tuple[list, 
         print(f"  {made['subject']:24} {made['metric']:22} {made['value']:12.2f} {made['unit']}", flush=True)
     plot.lines(out.parent / "retrain-steady.svg", "memory of the node, MB, by seconds", {"PSS": [(look[0], look[4]) for look in seen]})
     return figures, [
-        ratio("steady", "learnt a second / sent", (last - first) / (end - start) / RATE, 0.98, least=True),
+        ratio("steady", "learnt a second / sent", (last - first) / (end - start) / rate, 0.98, least=True),
         ratio("steady", "memory, last third / first", late / early, 1.05, least=False),
     ]

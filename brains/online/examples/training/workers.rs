@@ -1,4 +1,5 @@
-//! Two workers beside one: threads that learn halves of the rows, and make one step of theirs every 512 rows each.
+//! Two workers beside one: threads that learn halves of the rows, and make one step of theirs every 512 to 4,096 rows each, the
+//! more the narrower they are: to meet costs the same however little was learnt.
 //!
 //! Both learn as many rows in all, five passes; what is compared is how long that takes, and how right they are afterwards.
 //! Repeats of both take turns, so that what else the machine does meets both; the ratio is the median of pairs.
@@ -21,7 +22,9 @@ use crate::{
     table::Table,
 };
 
-const ROUND: usize = 512;
+/// Values that a worker learns between two meetings, as long as the rows are from the least to the most.
+const VALUES: usize = 32_768;
+const ROUNDS: [usize; 2] = [512, 4_096];
 const PASSES: usize = 5;
 
 /// Seconds, and accuracy in the end.
@@ -32,7 +35,9 @@ fn trained(table: &Table, deal: &Deal, workers: usize) -> (f64, f64) {
     let weights = first.weights();
     let shards: Vec<Vec<usize>> =
         (0..workers).map(|worker| deal.rest.iter().skip(worker).step_by(workers).copied().collect()).collect();
-    let rounds = deal.rest.len() * PASSES / workers / ROUND;
+    let [least, most] = ROUNDS;
+    let length = (VALUES / table.row(deal.rest[0]).len().max(1)).clamp(least, most);
+    let rounds = deal.rest.len() * PASSES / workers / length;
     let aggregator = Mutex::new(Aggregator::new(settings, workers, weights.len()).unwrap());
     let updates: Vec<Mutex<Vec<f64>>> = (0..workers).map(|_| Mutex::new(Vec::new())).collect();
     let (common, barrier) = (Mutex::new(weights), Barrier::new(workers));
@@ -45,8 +50,8 @@ fn trained(table: &Table, deal: &Deal, workers: usize) -> (f64, f64) {
                 for round in 0..rounds {
                     let before = common.lock().unwrap().clone();
                     replica.write_weights(&before).unwrap();
-                    for n in 0..ROUND {
-                        let place = shard[(round * ROUND + n) % shard.len()];
+                    for n in 0..length {
+                        let place = shard[(round * length + n) % shard.len()];
                         replica.learn_held(table.row(place), table.class(place), 1.0).unwrap();
                     }
                     let moved = replica.weights().iter().zip(&before).map(|(after, before)| after - before).collect();
