@@ -211,3 +211,39 @@ async fn rows_that_lack_what_was_always_there_are_alarmed_about_and_teach_nobody
     let what = alarm.as_ref().and_then(|alarm| alarm["what"].as_str()).unwrap_or_default();
     assert!(what.starts_with("rows with missing values: ") && what.contains("x[1] in "), "{alarm:?}");
 }
+
+#[tokio::test]
+async fn a_clients_own_id_names_its_prediction_while_it_is_the_only_one_of_its_caller() {
+    if setup::onnxruntime().is_none() {
+        return setup::skip("feedback::ids", "ONNX Runtime's library is not set up: cargo xtask setup");
+    }
+    let node = Node::start(BINARY).await;
+    let task = json!({ "kind": "classification", "output": "y", "classes": ["a", "b", "c", "d"] });
+    deploy(&node.client(), "letters", task).await;
+    let (shop, other) = (caller(&node, "shop"), caller(&node, "other"));
+    let ask = async |client: &Client, id: &str| {
+        let mut body = request(2);
+        body["id"] = json!(id);
+        let (status, answer) = client.infer("letters", &body).await;
+        assert_eq!((status, &answer["id"]), (200, &json!(id)), "{answer}");
+    };
+    ask(&shop, "order 7").await;
+    ask(&other, "order 7").await;
+    label(&shop, &[json!({ "id": "order 7", "label": "c" })]).await;
+    let evaluated = evaluation(&shop, "letters", 1).await;
+    assert_eq!(evaluated["versions"][0]["labelled"], 1, "{evaluated}");
+    ask(&shop, "order 7").await;
+    let until = tokio::time::Instant::now() + testkit::node::PATIENCE;
+    loop {
+        let (status, refused) = shop.post("/v1/feedback", &json!({ "id": "order 7", "label": "c" })).await;
+        if (status, &refused["code"]) == (409, &json!("conflict")) {
+            break;
+        }
+        // The record of the second may be on its way: the label is of the first, and a duplicate, then.
+        assert!(status == 200 && tokio::time::Instant::now() < until, "{refused}");
+    }
+    let (status, refused) = shop.post("/v1/feedback", &json!({ "id": "order 8", "label": "c" })).await;
+    assert_eq!((status, &refused["code"]), (404, &json!("prediction_not_found")), "{refused}");
+    let both = json!({ "id": "order 7", "prediction": "01980000-0000-7000-8000-000000000000", "label": "c" });
+    assert_eq!(shop.post("/v1/feedback", &both).await.0, 400);
+}

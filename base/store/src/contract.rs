@@ -95,6 +95,19 @@ pub async fn streams(streams: &dyn Streams) {
     assert_eq!(streams.names("c").await.unwrap(), ["c", "c.d"]);
     assert_eq!(seek(streams, "none", Timestamp(1)).await.unwrap(), 1);
     assert_eq!(streams.append("a", Timestamp(30), vec![]).await.unwrap(), 6, "nothing appended, nothing counted");
+
+    // By the largest key, too: it is no number of SQLite's.
+    let keyed = |key: u64| vec![(vec![1], None), (vec![2], Some(key)), (vec![3], Some(7))];
+    assert_eq!(streams.append_keyed("k.a", Timestamp(40), keyed(u64::MAX)).await.unwrap(), 1);
+    assert_eq!(streams.append_keyed("k.b", Timestamp(40), keyed(8)).await.unwrap(), 1);
+    let place = |stream: &str, sequence: u64| (stream.to_owned(), sequence);
+    assert_eq!(streams.find("k.", u64::MAX, 10).await.unwrap(), [place("k.a", 2)]);
+    assert_eq!(streams.find("k.", 7, 10).await.unwrap(), [place("k.a", 3), place("k.b", 3)]);
+    assert_eq!(streams.find("k.", 7, 1).await.unwrap().len(), 1);
+    assert_eq!(streams.find("k.b", 7, 10).await.unwrap(), [place("k.b", 3)]);
+    assert_eq!(streams.find("k.", 9, 10).await.unwrap(), []);
+    streams.retain("k.a", Retention { not_before: Timestamp(50), bytes: 1 << 20 }).await.unwrap();
+    assert_eq!(streams.find("k.", 7, 10).await.unwrap(), [place("k.b", 3)], "what is dropped is found no more");
 }
 
 /// Runs the log suite.

@@ -17,7 +17,7 @@ mod stream;
 pub use artefact::{Artefacts, ByteStream, Content, Staged};
 pub use catalog::{Catalog, Collection, Committed, Document, Expect, Write, read_all};
 pub use log::{Head, Log, LogRecord};
-pub use stream::{Entry, Retention, Streams, newest, search, seek};
+pub use stream::{Entry, Keyed, Retention, Streams, newest, search, seek};
 
 use types::{Code, Refusal};
 

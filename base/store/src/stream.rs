@@ -25,11 +25,22 @@ pub struct Retention {
     pub bytes: u64,
 }
 
+/// An entry to append, and its key.
+pub type Keyed = (Vec<u8>, Option<u64>);
+
 /// Append-only streams of bytes; consumers keep their own offsets.
 #[async_trait]
 pub trait Streams: Send + Sync {
     /// Appends entries in one write; returns the sequence of the first.
-    async fn append(&self, stream: &str, at: Timestamp, entries: Vec<Vec<u8>>) -> Result<u64, Error>;
+    async fn append(&self, stream: &str, at: Timestamp, entries: Vec<Vec<u8>>) -> Result<u64, Error> {
+        self.append_keyed(stream, at, entries.into_iter().map(|entry| (entry, None)).collect()).await
+    }
+
+    /// As [`append`](Self::append); an entry with a key is found by it. Keys are hashes: who finds an entry looks whether it is the one.
+    async fn append_keyed(&self, stream: &str, at: Timestamp, entries: Vec<Keyed>) -> Result<u64, Error>;
+
+    /// Where entries with this key lie, in streams whose names begin so, at most `limit`.
+    async fn find(&self, prefix: &str, key: u64, limit: u32) -> Result<Vec<(String, u64)>, Error>;
 
     /// Entries from a sequence on (or the oldest kept), at most `limit`.
     async fn read(&self, stream: &str, from: u64, limit: u32) -> Result<Vec<Entry>, Error>;

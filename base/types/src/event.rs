@@ -42,6 +42,9 @@ pub struct Prediction {
     /// A streaming version's state at a stream offset.
     pub snapshot: Option<u64>,
     pub caller: Option<CallerName>,
+    /// The client's own id of the request, where it gave one of a reasonable length.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
     pub at: Timestamp,
     /// Microseconds each step of the ring took, in the ring's order.
     pub steps: Vec<(Cow<'static, str>, u32)>,

@@ -12,7 +12,7 @@ use rpc::{
     supervisor::{Certified, Certify, ChangeKey, Keyring, supervisor_router},
 };
 use store::{
-    Catalog, Collection, Committed, Document, Entry, Error, Log, Retention, Streams, Write,
+    Catalog, Collection, Committed, Document, Entry, Error, Keyed, Log, Retention, Streams, Write,
     sqlite::{SqliteCatalog, SqliteLog, SqliteStreams},
 };
 use tokio::sync::Mutex;
@@ -309,9 +309,12 @@ impl Own {
 
 #[async_trait]
 impl Streams for Own {
-    async fn append(&self, stream: &str, at: Timestamp, entries: Vec<Vec<u8>>) -> Result<u64, Error> {
+    async fn append_keyed(&self, stream: &str, at: Timestamp, entries: Vec<Keyed>) -> Result<u64, Error> {
         self.check(stream)?;
-        self.streams.append(stream, at, entries).await
+        self.streams.append_keyed(stream, at, entries).await
+    }
+    async fn find(&self, prefix: &str, key: u64, limit: u32) -> Result<Vec<(String, u64)>, Error> {
+        self.streams.find(prefix, key, limit).await
     }
     async fn read(&self, stream: &str, from: u64, limit: u32) -> Result<Vec<Entry>, Error> {
         self.streams.read(stream, from, limit).await

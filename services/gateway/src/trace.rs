@@ -276,6 +276,7 @@ mod tests {
             version: None,
             snapshot: None,
             caller: None,
+            client_id: None,
             at: Timestamp(0),
             steps: vec![("identify".into(), 3), ("record".into(), 4)],
             replica: None,

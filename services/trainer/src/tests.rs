@@ -44,6 +44,7 @@ fn prediction() -> Prediction {
         version: Some(Version(1)),
         snapshot: None,
         caller: Some("shop".parse().unwrap()),
+        client_id: None,
         at: Timestamp(1_000),
         steps: Vec::new(),
         replica: None,

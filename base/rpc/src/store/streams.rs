@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use store::{Entry, Error, Retention, Streams};
+use store::{Entry, Error, Keyed, Retention, Streams};
 use types::{Refusal, Timestamp};
 
 use super::{Blob, Fault, Outcome, Page, arrived};
@@ -18,6 +18,20 @@ pub struct Append {
     pub at: Timestamp,
     /// The entries.
     pub entries: Vec<Blob>,
+    /// Their keys; none at all where no entry has one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<Option<u64>>,
+}
+
+/// A key to find.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Find {
+    /// How the names of the streams begin.
+    pub prefix: String,
+    /// The key.
+    pub key: u64,
+    /// Places, at most.
+    pub limit: u32,
 }
 
 /// Entries to read.
@@ -58,8 +72,10 @@ pub struct Retain {
 service! {
     /// Streams of another process.
     pub trait StreamsDoor, client StreamsClient, router streams_door, path "mantlet.Streams" {
-        /// As [`Streams::append`].
+        /// As [`Streams::append_keyed`].
         fn append(Append) -> Outcome<u64>;
+        /// As [`Streams::find`].
+        fn find(Find) -> Outcome<Vec<(String, u64)>>;
         /// As [`Streams::read`].
         fn read(ReadStream) -> Outcome<Vec<Kept>>;
         /// As [`Streams::names`].
@@ -84,9 +100,13 @@ pub fn streams_router(streams: Arc<dyn Streams>) -> axum::Router {
 #[async_trait]
 impl StreamsDoor for StreamsOf {
     async fn append(&self, request: Append) -> Result<Outcome<u64>, Refusal> {
-        let Append { stream, at, entries } = request;
-        let entries = entries.into_iter().map(|blob| blob.0).collect();
-        Ok(self.0.append(&stream, at, entries).await.map_err(Fault::from))
+        let Append { stream, at, entries, keys } = request;
+        let keys = keys.into_iter().chain(std::iter::repeat(None));
+        let entries = entries.into_iter().map(|blob| blob.0).zip(keys).collect();
+        Ok(self.0.append_keyed(&stream, at, entries).await.map_err(Fault::from))
+    }
+    async fn find(&self, Find { prefix, key, limit }: Find) -> Result<Outcome<Vec<(String, u64)>>, Refusal> {
+        Ok(self.0.find(&prefix, key, limit).await.map_err(Fault::from))
     }
     async fn read(&self, request: ReadStream) -> Result<Outcome<Vec<Kept>>, Refusal> {
         let kept = |entry: Entry| Kept { sequence: entry.sequence, at: entry.at, data: Blob(entry.data) };
@@ -109,9 +129,15 @@ impl StreamsDoor for StreamsOf {
 
 #[async_trait]
 impl Streams for StreamsClient {
-    async fn append(&self, stream: &str, at: Timestamp, entries: Vec<Vec<u8>>) -> Result<u64, Error> {
-        let entries = entries.into_iter().map(Blob).collect();
-        arrived(StreamsDoor::append(self, Append { stream: stream.to_owned(), at, entries }).await)
+    async fn append_keyed(&self, stream: &str, at: Timestamp, entries: Vec<Keyed>) -> Result<u64, Error> {
+        let (entries, mut keys): (Vec<Blob>, Vec<_>) = entries.into_iter().map(|(data, key)| (Blob(data), key)).unzip();
+        if keys.iter().all(Option::is_none) {
+            keys.clear();
+        }
+        arrived(StreamsDoor::append(self, Append { stream: stream.to_owned(), at, entries, keys }).await)
+    }
+    async fn find(&self, prefix: &str, key: u64, limit: u32) -> Result<Vec<(String, u64)>, Error> {
+        arrived(StreamsDoor::find(self, Find { prefix: prefix.to_owned(), key, limit }).await)
     }
     async fn read(&self, stream: &str, from: u64, limit: u32) -> Result<Vec<Entry>, Error> {
         let request = ReadStream { stream: stream.to_owned(), page: Page { from, limit } };

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use types::Timestamp;
 
 use super::{Database, signed, unsigned};
-use crate::{Entry, Error, Retention, Streams};
+use crate::{Entry, Error, Keyed, Retention, Streams};
 
 /// Streams in one file.
 #[derive(Debug, Clone)]
@@ -90,6 +90,12 @@ impl SqliteStreams {
                 .execute(&mut *transaction)
                 .await
                 .map_err(&fail)?;
+            sqlx::query("DELETE FROM entry_key WHERE stream = ? AND sequence <= ?")
+                .bind(stream)
+                .bind(last)
+                .execute(&mut *transaction)
+                .await
+                .map_err(&fail)?;
             sqlx::query("UPDATE stream SET bytes = ? WHERE name = ?")
                 .bind(signed(left))
                 .bind(stream)
@@ -104,9 +110,9 @@ impl SqliteStreams {
 
 #[async_trait]
 impl Streams for SqliteStreams {
-    async fn append(&self, stream: &str, at: Timestamp, entries: Vec<Vec<u8>>) -> Result<u64, Error> {
+    async fn append_keyed(&self, stream: &str, at: Timestamp, entries: Vec<Keyed>) -> Result<u64, Error> {
         let fail = self.database.fail();
-        let size: usize = entries.iter().map(Vec::len).sum();
+        let size: usize = entries.iter().map(|(data, _)| data.len()).sum();
         let mut transaction = self.database.writer.begin().await.map_err(&fail)?;
         let next: i64 = sqlx::query_scalar(
             "INSERT INTO stream (name, next, bytes) VALUES (?, 1 + ?, ?)
@@ -121,7 +127,16 @@ impl Streams for SqliteStreams {
         .await
         .map_err(&fail)?;
         let first = unsigned(next).saturating_sub(entries.len() as u64);
-        for (sequence, data) in (first..).zip(entries) {
+        for (sequence, (data, key)) in (first..).zip(entries) {
+            if let Some(key) = key {
+                sqlx::query("INSERT INTO entry_key (hash, stream, sequence) VALUES (?, ?, ?)")
+                    .bind(key.cast_signed())
+                    .bind(stream)
+                    .bind(signed(sequence))
+                    .execute(&mut *transaction)
+                    .await
+                    .map_err(&fail)?;
+            }
             sqlx::query("INSERT INTO event (stream, sequence, at, data) VALUES (?, ?, ?, ?)")
                 .bind(stream)
                 .bind(signed(sequence))
@@ -150,6 +165,21 @@ impl Streams for SqliteStreams {
             Ok(Entry { sequence: unsigned(sequence), at: Timestamp(unsigned(at)), data })
         };
         rows.iter().map(entry).collect::<Result<_, _>>().map_err(self.database.fail())
+    }
+
+    async fn find(&self, prefix: &str, key: u64, limit: u32) -> Result<Vec<(String, u64)>, Error> {
+        let rows = sqlx::query(
+            "SELECT stream, sequence FROM entry_key WHERE hash = ? AND stream >= ? AND stream < ? ORDER BY stream, sequence LIMIT ?",
+        )
+        .bind(key.cast_signed())
+        .bind(prefix)
+        .bind(format!("{prefix}\u{7f}"))
+        .bind(limit)
+        .fetch_all(&self.database.reader)
+        .await
+        .map_err(self.database.fail())?;
+        let place = |row: &SqliteRow| Ok((row.try_get(0)?, unsigned(row.try_get(1)?)));
+        rows.iter().map(place).collect::<Result<_, _>>().map_err(self.database.fail())
     }
 
     async fn names(&self, prefix: &str) -> Result<Vec<String>, Error> {

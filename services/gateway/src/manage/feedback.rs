@@ -4,29 +4,28 @@
 //! Whether a prediction is known, and the sender's, and what else may be wrong with a label, is found out where labels meet
 //! their predictions: [`rpc::Trainer`].
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use access::{Action, Permit};
-use axum::{
-    body::{Body, Bytes},
-    extract::State,
-    response::Response,
-};
+use axum::{body::Body, extract::State, response::Response};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout_at};
 use types::{
     Code, PredictionId, Refusal, Role, Timestamp,
     event::{Event, Feedback, Label, feedback},
 };
 
 use super::{on_namespace, permit, settle};
-use crate::{Ring, extract::Sender, rest};
+use crate::{Ring, extract::Sender, pipeline::record::key, rest};
 
 /// Bytes and labels of one request.
 const BODY: u64 = 8 << 20;
 const LABELS: usize = 10_000;
+/// How long the record of a prediction may be on its way, and how often it is looked for.
+const ON_ITS_WAY: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(50);
 /// Bytes of a class's name, and of a contributor's.
 const WORD: usize = 256;
 
@@ -34,8 +33,12 @@ const WORD: usize = 256;
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FeedbackBody {
-    /// The prediction's id, as its answer said.
-    prediction: String,
+    /// The prediction's id, as its answer said; or `id`.
+    #[serde(default)]
+    prediction: Option<String>,
+    /// The id that the client gave its request, in place of `prediction`: while no other request of the caller has it.
+    #[serde(default)]
+    id: Option<String>,
     /// The row of the prediction, from 0.
     #[serde(default)]
     row: u64,
@@ -58,7 +61,11 @@ pub(crate) async fn take(State(ring): State<Arc<Ring>>, sender: Sender, mut body
         let text = tokio::time::timeout_at(deadline, read)
             .await
             .unwrap_or_else(|_| Err(rest::body::slow(ring.limits.deadline)))?;
-        let labels = labels(&ring, &permit, &text)?;
+        let bodies = bodies(&text)?;
+        let names = timeout_at(deadline, names(&ring, &permit, &bodies))
+            .await
+            .unwrap_or_else(|_| Err(rest::body::slow(ring.limits.deadline)))?;
+        let labels = labels(&ring, &permit, bodies, &names)?;
         let accepted = labels.len();
         let stream = feedback(&ring.name);
         let stored = ring.streams.append(&stream, ring.clock.now(), labels);
@@ -76,18 +83,63 @@ pub(crate) async fn take(State(ring): State<Arc<Ring>>, sender: Sender, mut body
     settle(outcome, body).await
 }
 
+/// Predictions by the ids that their caller gave them.
+type Names = HashMap<String, PredictionId>;
+
+/// Finds what the labels name so. Of a prediction that was just answered the record may be on its way.
+async fn names(ring: &Ring, permit: &Permit, bodies: &[FeedbackBody]) -> Result<Names, Refusal> {
+    let (mut names, until) = (Names::new(), Instant::now() + ON_ITS_WAY);
+    let whose = (permit.namespace(), permit.principal().caller());
+    let named = |(place, body): (usize, &'_ FeedbackBody)| {
+        Some((place, body.id.clone().filter(|_| body.prediction.is_none())?))
+    };
+    for (place, id) in bodies.iter().enumerate().filter_map(named) {
+        if names.contains_key(&id) {
+            continue;
+        }
+        let prediction = loop {
+            let found = key::predictions(&*ring.streams, whose, &id).await.map_err(Refusal::from)?;
+            match found.as_slice() {
+                [one] => break *one,
+                [] if Instant::now() < until => sleep(LOOK).await,
+                [] => return Err(nobody(place, &id)),
+                _ => {
+                    let what = format!("label {place}: several of your predictions have the id `{}`", clip(&id));
+                    return Err(Refusal::new(Code::Conflict, what)
+                        .hint("label by `prediction`, which every answer has; or give each request an id of its own"));
+                }
+            }
+        };
+        names.insert(id, prediction);
+    }
+    Ok(names)
+}
+
+fn nobody(place: usize, id: &str) -> Refusal {
+    let what = format!("label {place}: none of your predictions that are kept has the id `{}`", clip(id));
+    Refusal::new(Code::PredictionNotFound, what)
+        .hint("it is the `id` that the request had, by the same caller, of 256 bytes at most")
+}
+
+fn clip(id: &str) -> String {
+    id.chars().take(80).collect()
+}
+
 /// The entries of all labels of a body, or what is wrong with the first that can't be read.
-fn labels(ring: &Ring, permit: &Permit, text: &Bytes) -> Result<Vec<Vec<u8>>, Refusal> {
+fn labels(ring: &Ring, permit: &Permit, bodies: Vec<FeedbackBody>, names: &Names) -> Result<Vec<Vec<u8>>, Refusal> {
     let received = ring.clock.now();
     let principal = permit.principal();
     let any = principal.roles().contains(&Role::Admin);
     let one = |(place, body): (usize, FeedbackBody)| {
         let wrong = |what: String| malformed(&format!("label {place}: {what}"));
-        let prediction: PredictionId = body
-            .prediction
-            .parse()
-            .map(PredictionId)
-            .map_err(|_| wrong("`prediction` is the id of a prediction, a UUID".into()))?;
+        let prediction = match (&body.prediction, &body.id) {
+            (Some(prediction), None) => prediction
+                .parse()
+                .map(PredictionId)
+                .map_err(|_| wrong("`prediction` is the id of a prediction, a UUID".into()))?,
+            (None, Some(id)) => *names.get(id).ok_or_else(|| nobody(place, id))?,
+            _ => return Err(wrong("it names its prediction by `prediction`, or by `id`".into())),
+        };
         let contributor = body.contributor.unwrap_or_else(|| principal.caller().to_string());
         let word = if let Label::Word(word) = &body.label { word.len() } else { 0 };
         if word > WORD || contributor.len() > WORD || contributor.is_empty() {
@@ -106,11 +158,11 @@ fn labels(ring: &Ring, permit: &Permit, text: &Bytes) -> Result<Vec<Vec<u8>>, Re
         });
         serde_json::to_vec(&event).map_err(|error| wrong(error.to_string()))
     };
-    read(text)?.into_iter().enumerate().map(one).collect()
+    bodies.into_iter().enumerate().map(one).collect()
 }
 
 /// The labels of a body, in order.
-fn read(text: &[u8]) -> Result<Vec<FeedbackBody>, Refusal> {
+fn bodies(text: &[u8]) -> Result<Vec<FeedbackBody>, Refusal> {
     let first = text.iter().find(|byte| !byte.is_ascii_whitespace());
     let bodies = if first == Some(&b'[') {
         serde_json::from_slice(text).map_err(|error| malformed(&format!("the array can't be read: {error}")))?
@@ -152,15 +204,17 @@ mod tests {
             (format!("{one}\n{one}\r\n\n{one}\n"), 3),
             (format!("  {one}"), 1),
         ] {
-            let read = read(text.as_bytes()).unwrap();
+            let read = bodies(text.as_bytes()).unwrap();
             assert_eq!(read.len(), count, "{text}");
-            assert!(read.iter().all(|body| body.prediction == ID && body.row == 0 && body.label == Label::Number(1.0)));
+            assert!(read.iter().all(|body| body.prediction.as_deref() == Some(ID)
+                && body.row == 0
+                && body.label == Label::Number(1.0)));
         }
     }
 
     #[test]
     fn labels_are_words_numbers_and_flags_and_nothing_else() {
-        let label = |value: &str| read(format!(r#"{{"prediction":"{ID}","label":{value}}}"#).as_bytes());
+        let label = |value: &str| bodies(format!(r#"{{"prediction":"{ID}","label":{value}}}"#).as_bytes());
         assert_eq!(label(r#""fraud""#).unwrap()[0].label, Label::Word("fraud".into()));
         assert_eq!(label("-2.5").unwrap()[0].label, Label::Number(-2.5));
         assert_eq!(label("true").unwrap()[0].label, Label::Flag(true));
@@ -172,14 +226,14 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_with_its_place() {
         let good = format!(r#"{{"prediction":"{ID}","label":1}}"#);
-        let refusal = read(format!("{good}\n{{\"prediction\":1}}").as_bytes()).err().unwrap();
+        let refusal = bodies(format!("{good}\n{{\"prediction\":1}}").as_bytes()).err().unwrap();
         assert!(refusal.message.starts_with("label 1 can't be read"), "{}", refusal.message);
-        let unknown = read(format!(r#"{{"prediction":"{ID}","label":1,"rows":0}}"#).as_bytes()).err().unwrap();
+        let unknown = bodies(format!(r#"{{"prediction":"{ID}","label":1,"rows":0}}"#).as_bytes()).err().unwrap();
         assert!(unknown.message.contains("rows"), "{}", unknown.message);
         for empty in ["", "  \n", "[]"] {
-            assert_eq!(read(empty.as_bytes()).err().unwrap().code, Code::RequestMalformed, "{empty:?}");
+            assert_eq!(bodies(empty.as_bytes()).err().unwrap().code, Code::RequestMalformed, "{empty:?}");
         }
         let many = vec![good; LABELS + 1].join("\n");
-        assert_eq!(read(many.as_bytes()).err().unwrap().code, Code::BodyTooLarge);
+        assert_eq!(bodies(many.as_bytes()).err().unwrap().code, Code::BodyTooLarge);
     }
 }

@@ -1,6 +1,7 @@
 //! record: on every exit, an event into a bounded queue; a full queue never slows a prediction.
 
 mod capture;
+pub(crate) mod key;
 mod seal;
 mod shadow;
 mod state;
@@ -95,6 +96,7 @@ impl Record {
             version: None,
             snapshot: None,
             caller: None,
+            client_id: None,
             at: ring.clock.now(),
             steps: Vec::with_capacity(STEPS.len()),
             replica: None,
@@ -155,6 +157,7 @@ impl Record {
 
     /// Notes what came in.
     pub fn cleared(&mut self, cleared: &Cleared) {
+        self.event.client_id = cleared.request().id.clone().filter(|id| (1..=key::LONGEST).contains(&id.len()));
         self.event.rows = cleared.request().rows();
         self.event.batch = self.event.rows;
         self.model = Some(cleared.model().clone());

@@ -269,6 +269,7 @@ mod tests {
             version: None,
             snapshot: None,
             caller: None,
+            client_id: None,
             at: Timestamp(n),
             steps: Vec::new(),
             replica: None,

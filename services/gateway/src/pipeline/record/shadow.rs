@@ -97,6 +97,7 @@ impl Record {
             version: None,
             snapshot: None,
             caller: event.caller.clone(),
+            client_id: None,
             at: event.at,
             steps: Vec::new(),
             replica: Some(replica),

@@ -23,7 +23,7 @@ use rpc::{
     Clock, Registry,
     registry::{ReadLedger, RecordBatch, RecordGap},
 };
-use store::Streams;
+use store::{Keyed, Streams};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -34,6 +34,7 @@ use types::{
 };
 
 use super::{
+    key,
     seal::{Seal, batches, predictions},
     state::State,
     sweep,
@@ -203,20 +204,23 @@ impl Writer {
             events.push(Event::Gap(gap));
         }
         let count = events.len() as u64;
-        let bytes = events.drain(..).filter_map(|event| serde_json::to_vec(&event).ok());
-        let envelopes: Vec<Vec<u8>> = bytes
-            .map(|event| {
+        let key = |event: &Event| if let Event::Prediction(prediction) = event { key::of(prediction) } else { None };
+        let bytes = events.drain(..).filter_map(|event| Some((serde_json::to_vec(&event).ok()?, key(&event))));
+        let envelopes: Vec<Keyed> = bytes
+            .map(|(event, key)| {
                 let mut nonce = [0; batch::NONCE];
                 self.nonces.fill_bytes(&mut nonce);
-                batch::envelope(nonce, &event)
+                (batch::envelope(nonce, &event), key)
             })
             .collect();
         if envelopes.is_empty() {
             self.catch_up_when_due().await;
             return true;
         }
-        let commitments: Vec<Hash> = envelopes.iter().map(|envelope| batch::commitment(envelope)).collect();
-        match self.append(&predictions(&self.stores.gateway), envelopes).await {
+        let commitments: Vec<Hash> = envelopes.iter().map(|(envelope, _)| batch::commitment(envelope)).collect();
+        let (stream, now) = (predictions(&self.stores.gateway), self.stores.clock.now());
+        let stored = self.stores.streams.append_keyed(&stream, now, envelopes);
+        match stored.await.map_err(Refusal::from) {
             Err(refusal) => {
                 // The gap event of this round, if any, is made anew from the count.
                 let count = count - u64::from(lost > 0);
