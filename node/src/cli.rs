@@ -1,6 +1,7 @@
 //! What can be typed.
 
 mod access;
+mod learning;
 mod top;
 
 use std::{net::SocketAddr, path::PathBuf};
@@ -9,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use types::{CallerName, ModelName, Namespace, Version, quantity::Span};
 
 pub(crate) use access::{Callers, Keys, Namespaces, Policy, Publishers, Secrets};
-
+pub(crate) use learning::{Challenge, Clean, Contributors, Trust};
 pub(crate) use top::Top;
 
 /// Serves machine-learning models behind a gateway that checks, balances, records and proves.
@@ -397,72 +398,6 @@ fn parse_replicas(text: &str) -> Result<Replicas, String> {
             Err(_) => Err("write a number, or `manifest`".into()),
         },
     }
-}
-
-/// A word on a contributor.
-#[derive(Debug, Args)]
-pub(crate) struct Contributors {
-    /// What.
-    #[arg(value_enum)]
-    pub(crate) say: Trust,
-
-    /// The model.
-    pub(crate) name: ModelName,
-
-    /// The contributor, as `mantlet models evaluation` shows it.
-    pub(crate) contributor: String,
-
-    /// Why; it goes into the ledger.
-    #[arg(long)]
-    pub(crate) reason: String,
-}
-
-/// What to do with a model's clean set.
-#[derive(Debug, clap::Subcommand)]
-pub(crate) enum Clean {
-    /// Give it one, in place of the one before.
-    Set {
-        /// The model.
-        name: ModelName,
-        /// Rows, one a line: {"inputs": {"amount": 1.5, "country": "DE"}, "label": "ok"}.
-        file: PathBuf,
-        /// It holds while a drift alarm stands, too: the rows are right whatever happens.
-        #[arg(long)]
-        strict: bool,
-        /// Why; it goes into the ledger.
-        #[arg(long)]
-        reason: String,
-    },
-    /// Say how many rows it has, who gave it and when.
-    Show {
-        /// The model.
-        name: ModelName,
-    },
-    /// Take it away.
-    Remove {
-        /// The model.
-        name: ModelName,
-    },
-}
-
-/// Whether a contributor's labels may teach.
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-pub(crate) enum Trust {
-    /// They may.
-    Trust,
-    /// They may not.
-    Distrust,
-}
-
-/// A word on a challenger.
-#[derive(Debug, Args)]
-pub(crate) struct Challenge {
-    /// The challenger, as `mantlet rollouts` shows it: MODEL/VERSION.
-    pub(crate) id: String,
-
-    /// Why; it goes into the ledger.
-    #[arg(long)]
-    pub(crate) reason: String,
 }
 
 /// Goes back to an earlier version.
