@@ -87,20 +87,6 @@ async fn until_answered_by(client: &Client, versions: &[u64]) {
     }
 }
 
-/// Whether the ledger has a record of this action, by now.
-async fn until_in_ledger(client: &Client, action: &str) {
-    let (mut from, until) = (0, Instant::now() + PATIENCE);
-    loop {
-        let (_, page) = client.get(&format!("/v1/ledger?from={from}")).await;
-        let records = page["records"].as_array().unwrap();
-        if records.iter().any(|record| record.as_str().unwrap().contains(&format!("\"action\":\"{action}\""))) {
-            return;
-        }
-        assert!(Instant::now() < until, "the ledger has a {action}");
-        from = page["next"].as_u64().unwrap();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_proven_answers_a_share_first_through_a_kill_and_all_when_a_person_says_so() {
     let Some(mut node) = node("canary::share") else { return };
@@ -115,7 +101,7 @@ async fn what_is_proven_answers_a_share_first_through_a_kill_and_all_when_a_pers
     let words = canary["canary"].as_str().unwrap();
     assert!(words.contains("it answers 40% of the requests") && words.contains("all next"), "{words}");
     until_answered_by(&client, &[1, 2]).await;
-    until_in_ledger(&client, "model.canary").await;
+    client.until_in_ledger("model.canary").await;
     let told = String::from_utf8(node.cli(&["rollouts"]).stdout).unwrap();
     assert!(told.contains("it answers 40% of the requests"), "{told}");
 
@@ -154,5 +140,5 @@ async fn one_that_fails_is_taken_back() {
     assert!(rollout["word"].as_str().unwrap().starts_with("it fails "), "{rollout}");
     assert!(failed > 0);
     until_answered_by(&client, &[1]).await;
-    until_in_ledger(&client, "model.canary_back").await;
+    client.until_in_ledger("model.canary_back").await;
 }

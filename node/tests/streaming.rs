@@ -113,22 +113,6 @@ async fn all_learnt(client: &Client, labels: u64) -> (u64, Value) {
     }
 }
 
-/// Waits until the ledger has a record of this action.
-async fn until_in_ledger(client: &Client, action: &str) {
-    let (mut from, until) = (0, Instant::now() + testkit::node::PATIENCE);
-    loop {
-        let (status, page) = client.get(&format!("/v1/ledger?from={from}")).await;
-        assert_eq!(status, 200, "{page}");
-        let records = page["records"].as_array().unwrap();
-        if records.iter().any(|record| record.as_str().unwrap().contains(&format!("\"action\":\"{action}\""))) {
-            return;
-        }
-        assert!(Instant::now() < until, "the ledger has a {action}");
-        // New ones come when they are sealed.
-        from = page["next"].as_u64().unwrap();
-    }
-}
-
 /// Waits until a state answers that has learnt up to this entry.
 async fn answers_from(client: &Client, offset: u64) {
     let until = Instant::now() + testkit::node::PATIENCE;
@@ -313,7 +297,7 @@ async fn through_kills_each_example_is_learnt_once_and_no_prediction_fails_while
     let version = deploy(&client, &other).await["version"].clone();
     assert_eq!(version, 2);
     learnt_by(&client, 2, known).await;
-    until_in_ledger(&client, "model.snapshot").await;
+    client.until_in_ledger("model.snapshot").await;
     let refused = self::manifest(&json!({ "learner": "oracle" }));
     let (status, answer) = client.post("/v1/deploys", &json!({ "manifest": refused })).await;
     assert_eq!((status, &answer["code"]), (400, &json!("manifest_invalid")), "{answer}");
@@ -370,7 +354,7 @@ async fn what_its_owner_says_is_right_no_label_makes_it_forget() {
     let file = node.file("clean.ndjson", (5_000..5_200).map(row).collect::<Vec<_>>().join("\n").as_bytes());
     let set = node.json(&["clean", "set", "stream", file.to_str().unwrap(), "--strict", "--reason", "checked by hand"]);
     assert_eq!((&set["rows"], &set["strict"]), (&json!(200), &json!(true)), "{set}");
-    until_in_ledger(&client, "model.clean").await;
+    client.until_in_ledger("model.clean").await;
     teach(&client, 1_000, 100).await;
     let worth = learnt(&client, 1_100).await["learning"][0]["clean"].as_f64().unwrap();
     assert!(worth > 0.7, "{worth}");
@@ -475,7 +459,7 @@ async fn whoever_turns_labels_round_teaches_nobody_until_a_person_says_so() {
     assert_eq!(again["trusted"], true, "{again}");
     let (_, shown) = client.get("/v1/models/stream/evaluation").await;
     assert!(shown["contributors"].as_array().unwrap().iter().all(|c| c["held_back"] == false), "{shown}");
-    until_in_ledger(&client, "labels.trust").await;
+    client.until_in_ledger("labels.trust").await;
     assert_eq!(node.refused(&["contributors", "distrust", "stream", "nobody", "--reason", "x"]), "caller_not_found");
 }
 
@@ -550,14 +534,14 @@ async fn a_better_challenger_takes_over_through_a_kill_and_a_person_takes_it_bac
     assert_eq!(decided["labels"], json!(labels), "{rollout}");
     assert_eq!(decided["champion_loss"], json!(losses[0] / labels as f64), "{rollout}");
     assert_eq!(decided["challenger_loss"], json!(losses[1] / labels as f64), "{rollout}");
-    until_in_ledger(&client, "model.promote").await;
+    client.until_in_ledger("model.promote").await;
 
     let refused = node.refused(&["undo", "stream/7", "--reason", "no"]);
     assert_eq!(refused, "version_not_found");
     let undone = node.json(&["undo", "stream/2", "--reason", "we want the plain one"]);
     assert_eq!(undone["stand"], "rejected", "{undone}");
     until_version_answers(&client, "1").await;
-    until_in_ledger(&client, "rollout.undo").await;
+    client.until_in_ledger("rollout.undo").await;
     let text = String::from_utf8(node.cli(&["rollouts"]).stdout).unwrap();
     assert!(text.contains("stream/2") && text.contains("we want the plain one"), "{text}");
 }

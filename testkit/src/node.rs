@@ -413,4 +413,22 @@ impl Client {
             tokio::time::sleep(LOOK).await;
         }
     }
+
+    /// Waits until the ledger has a record of this action.
+    pub async fn until_in_ledger(&self, action: &str) {
+        let (mut from, until) = (0, tokio::time::Instant::now() + PATIENCE);
+        let said = format!("\"action\":\"{action}\"");
+        loop {
+            let (status, page) = self.get(&format!("/v1/ledger?from={from}")).await;
+            assert_eq!(status, 200, "{page}");
+            let records = page["records"].as_array().into_iter().flatten();
+            if records.filter_map(Value::as_str).any(|record| record.contains(&said)) {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < until, "the ledger has no {action}");
+            // New ones come when they are sealed.
+            from = page["next"].as_u64().unwrap_or(from);
+            tokio::time::sleep(LOOK).await;
+        }
+    }
 }

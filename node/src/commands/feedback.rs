@@ -95,10 +95,10 @@ fn covered(coverage: &Value) -> String {
     let share = |covered: &Value| {
         let (rows, labelled) = (covered["rows"].as_f64()?, covered["labelled"].as_f64()?);
         let to = Span(Duration::from_millis(covered["to_ms"].as_u64()?));
-        Some(format!("{:.0}% of those asked up to {to} ago", 100.0 * labelled / rows))
+        Some(format!("{:.0}% of the rows asked up to {to} ago", 100.0 * labelled / rows))
     };
     let shares: Vec<String> = coverage.as_array().into_iter().flatten().filter_map(share).collect();
-    if shares.is_empty() { String::new() } else { format!("of all rows have a label: {}\n", shares.join(", ")) }
+    if shares.is_empty() { String::new() } else { format!("labelled so far: {}\n", shares.join(", ")) }
 }
 
 /// How far the news of an alarm has got.
@@ -242,7 +242,7 @@ mod tests {
             text.contains("fraud version 2: classification of 3 labelled rows, a label comes after 1.5 s"),
             "{text}"
         );
-        assert!(text.contains("have a label: 25% of those asked up to 1m ago"), "{text}");
+        assert!(text.contains("labelled so far: 25% of the rows asked up to 1m ago"), "{text}");
         assert!(text.contains("0.6667") && text.contains("no row") && text.contains("it has 1 row"), "{text}");
     }
 }

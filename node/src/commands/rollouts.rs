@@ -123,7 +123,7 @@ fn describe(shown: &Value) -> String {
             vec![
                 format!("{}/{}", text(&rollout["model"]), rollout["challenger"]),
                 rollout["champion"].to_string(),
-                text(&rollout["stand"]).replace('_', " "),
+                if rollout["canary"].is_string() { "canary".into() } else { text(&rollout["stand"]).replace('_', " ") },
                 evidence["labels"].to_string(),
                 loss("champion_loss"),
                 loss("challenger_loss"),
