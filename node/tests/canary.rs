@@ -72,6 +72,15 @@ async fn until(client: &Client, holds: impl Fn(&Value) -> bool) -> Value {
     }
 }
 
+/// Deploys a table that is wrong, and then this one, which is not where it answers; how it stands once it answers a share.
+async fn canary(client: &Client, table: &[f32]) -> Value {
+    deploy(client, &[0.0, 9.0, 19.0, 29.0]).await;
+    let one = json!({ "inputs": [{ "name": "x", "datatype": "INT64", "shape": [1], "data": [1] }] });
+    client.until_answers("table", &one).await;
+    deploy(client, table).await;
+    until(client, |shown| shown["canary"].is_string()).await
+}
+
 /// Asks without labels until so many answers in a row came from these versions alone, and from each of them.
 async fn until_answered_by(client: &Client, versions: &[u64]) {
     let (mut seen, until) = (Vec::new(), Instant::now() + PATIENCE);
@@ -92,12 +101,7 @@ async fn what_is_proven_answers_a_share_first_through_a_kill_and_all_when_a_pers
     let Some(mut node) = node("canary::share") else { return };
     node.up().await;
     let client = node.client();
-    deploy(&client, &[0.0, 9.0, 19.0, 29.0]).await;
-    client
-        .until_answers("table", &json!({ "inputs": [{ "name": "x", "datatype": "INT64", "shape": [1], "data": [1] }] }))
-        .await;
-    deploy(&client, &[0.0, 10.0, 20.0, 30.0]).await;
-    let canary = until(&client, |shown| shown["canary"].is_string()).await;
+    let canary = canary(&client, &[0.0, 10.0, 20.0, 30.0]).await;
     let words = canary["canary"].as_str().unwrap();
     assert!(words.contains("it answers 40% of the requests") && words.contains("all next"), "{words}");
     until_answered_by(&client, &[1, 2]).await;
@@ -121,13 +125,8 @@ async fn one_that_fails_is_taken_back() {
     let Some(mut node) = node("canary::back") else { return };
     node.up().await;
     let client = node.client();
-    deploy(&client, &[0.0, 9.0, 19.0, 29.0]).await;
-    client
-        .until_answers("table", &json!({ "inputs": [{ "name": "x", "datatype": "INT64", "shape": [1], "data": [1] }] }))
-        .await;
     // It is right where it answers, and knows nothing of 3.
-    deploy(&client, &[0.0, 10.0, 20.0]).await;
-    until(&client, |shown| shown["canary"].is_string()).await;
+    canary(&client, &[0.0, 10.0, 20.0]).await;
     let (mut failed, until) = (0, Instant::now() + PATIENCE);
     let rollout = loop {
         failed += u64::from(ask(&client, [3; ROWS], false).await.is_none());

@@ -127,9 +127,11 @@ impl Canary {
         if asked < LEAST || now.since(self.since) < DWELL {
             return Move::Stay;
         }
+        // Whoever can't carry that out is told the same again.
+        let Some(share) = self.shares.get(self.step + 1).copied() else { return Move::Full };
         self.step += 1;
         (self.since, self.before) = (now, self.sides[1].requests);
-        self.shares.get(self.step).map_or(Move::Full, |share| Move::Step(*share))
+        Move::Step(share)
     }
 
     /// How it stands, in words.
@@ -286,6 +288,7 @@ mod tests {
         assert!(canary.words(Timestamp(0)).contains("50%") && canary.words(Timestamp(0)).contains("all next"));
         (0..100).for_each(|_| canary.take(Side::Canary, Some(900)));
         assert_eq!(canary.judge(Timestamp(99_000)), Move::Full);
+        assert_eq!((canary.judge(Timestamp(99_001)), canary.share()), (Move::Full, 0.5), "until it was carried out");
         assert!(Canary::new(&rollout(&[]), Timestamp(0)).is_none());
         assert!(!canary.is_overdue(Timestamp(1_000)) && canary.is_overdue(Timestamp(90_000_000)));
     }

@@ -2,19 +2,16 @@
 
 use std::sync::Arc;
 
-use access::{Action, Permit};
+use access::Action;
 use axum::{body::Body, extract::State, response::Response};
-use rpc::{
-    registry::RecordWord,
-    trainer::{CleanOf, PutClean},
-};
+use rpc::trainer::{CleanOf, PutClean};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use types::{Code, ModelName, Refusal, clean::CleanRow};
 
 use super::{
     bytes, on_model, permit, read,
-    rollouts::{note, said},
+    rollouts::{note, said, word},
     settle,
 };
 use crate::{
@@ -74,17 +71,6 @@ pub(crate) async fn remove(State(ring): Shared, sender: Sender, Path(model): Pat
         Ok(set)
     };
     rest::respond(outcome.await)
-}
-
-fn word(permit: &Permit, model: &ModelName, action: &str, reason: String) -> RecordWord {
-    let namespace = permit.namespace().clone();
-    RecordWord {
-        actor: permit.principal().subject(),
-        action: action.to_owned(),
-        subject: format!("model:{namespace}/{model}"),
-        namespace,
-        reason,
-    }
 }
 
 fn none(model: &ModelName) -> Refusal {

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use access::Action;
 use axum::{body::Body, extract::State, response::Response};
-use rpc::{registry::RecordWord, trainer::Retrain};
+use rpc::trainer::Retrain;
 use types::ModelName;
 
 use super::{
     bytes, on_model, permit, read,
-    rollouts::{WordBody, note, said},
+    rollouts::{WordBody, note, said, word},
     settle,
 };
 use crate::{
@@ -43,14 +43,8 @@ pub(crate) async fn retrain(
         let permit = permit(&ring, &sender, Action::Deploy, on_model(&model))?;
         let WordBody { reason } = read(&bytes(&ring, &mut body).await?)?;
         let reason = said(reason)?;
-        let (actor, namespace) = (permit.principal().subject(), permit.namespace().clone());
-        let record = RecordWord {
-            actor: actor.clone(),
-            namespace: namespace.clone(),
-            action: "model.retrain".into(),
-            subject: format!("model:{namespace}/{model}"),
-            reason: reason.clone(),
-        };
+        let record = word(&permit, &model, "model.retrain", reason.clone());
+        let (actor, namespace) = (record.actor.clone(), record.namespace.clone());
         let job = ring.trainer.retrain(Retrain { actor, namespace, model, reason }).await?;
         note(&ring, record).await?;
         Ok(job)

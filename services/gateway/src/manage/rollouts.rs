@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use access::Action;
+use access::{Action, Permit};
 use axum::{body::Body, extract::State, response::Response};
 use rpc::{
     registry::RecordWord,
@@ -63,6 +63,18 @@ pub(crate) async fn look_at(
     };
     let outcome = outcome.await;
     settle(outcome, body).await
+}
+
+/// A person's word on a model, as the ledger has it.
+pub(super) fn word(permit: &Permit, model: &ModelName, action: &str, reason: String) -> RecordWord {
+    let namespace = permit.namespace().clone();
+    RecordWord {
+        actor: permit.principal().subject(),
+        action: action.to_owned(),
+        subject: format!("model:{namespace}/{model}"),
+        namespace,
+        reason,
+    }
 }
 
 /// Returns once the ledger durably holds a person's word, and so whatever followed from it before.
@@ -139,17 +151,10 @@ pub(crate) async fn revert(State(ring): Shared, sender: Sender, Path(model): Pat
         let permit = permit(&ring, &sender, Action::Deploy, on_model(&model))?;
         let RevertBody { snapshot, reason } = read(&bytes(&ring, &mut body).await?)?;
         let reason = said(reason)?;
-        let (actor, namespace) = (permit.principal().subject(), permit.namespace().clone());
-        let revert = Revert { namespace: namespace.clone(), model: model.clone(), snapshot };
+        let revert = Revert { namespace: permit.namespace().clone(), model: model.clone(), snapshot };
         let learning = ring.trainer.revert(revert).await?;
-        let record = RecordWord {
-            actor,
-            action: "model.revert".into(),
-            subject: format!("model:{namespace}/{model}"),
-            namespace,
-            reason: format!("version {}: {reason}", learning.version),
-        };
-        note(&ring, record).await?;
+        let reason = format!("version {}: {reason}", learning.version);
+        note(&ring, word(&permit, &model, "model.revert", reason)).await?;
         Ok(learning)
     };
     let outcome = outcome.await;
@@ -174,14 +179,8 @@ pub(crate) async fn decide(
         };
         let WordBody { reason } = read(&bytes(&ring, &mut body).await?)?;
         let reason = said(reason)?;
-        let (actor, namespace) = (permit.principal().subject(), permit.namespace().clone());
-        let record = RecordWord {
-            actor: actor.clone(),
-            namespace: namespace.clone(),
-            action: format!("rollout.{said_as}"),
-            subject: format!("model:{namespace}/{model}"),
-            reason: format!("version {challenger}: {reason}"),
-        };
+        let record = word(&permit, &model, &format!("rollout.{said_as}"), format!("version {challenger}: {reason}"));
+        let (actor, namespace) = (record.actor.clone(), record.namespace.clone());
         let decided = ring.trainer.decide(Word { actor, namespace, model, challenger, say, reason }).await?;
         note(&ring, record).await?;
         Ok(decided)

@@ -3,20 +3,14 @@
 //! Accuracy is told of rows that have a label. Where some rows get theirs sooner than others, or never, it says nothing of the
 //! rest: so a share of all rows is followed, labelled or not, and told by how long ago they were asked.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use rpc::trainer::Covered;
 use serde::{Deserialize, Serialize};
 use types::Timestamp;
 
 /// Rows are told apart by how long ago they were asked: up to each of these; who is older is followed no longer.
-const AGES: [Duration; 5] = [
-    Duration::from_secs(60),
-    Duration::from_secs(600),
-    Duration::from_secs(3_600),
-    Duration::from_secs(86_400),
-    Duration::from_secs(7 * 86_400),
-];
+const AGES_MS: [u64; 5] = [60_000, 600_000, 3_600_000, 86_400_000, 7 * 86_400_000];
 /// Rows of each age that are followed: a share is told to some seven points (two standard errors, at worst).
 const ROWS: usize = 200;
 
@@ -24,7 +18,7 @@ const ROWS: usize = 200;
 /// draw from all that were ever taken, whichever way they came.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Coverage {
-    ages: [BTreeMap<u64, Row>; AGES.len()],
+    ages: [BTreeMap<u64, Row>; AGES_MS.len()],
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -46,8 +40,8 @@ impl Coverage {
     pub(crate) fn settle(&mut self, now: Timestamp, has_label: impl Fn(u64) -> bool) {
         let all: Vec<_> = self.ages.iter_mut().flat_map(std::mem::take).collect();
         for (key, row) in all {
-            let since = now.since(row.at);
-            if let Some(age) = AGES.iter().position(|most| since < *most) {
+            let since = now.since(row.at).as_millis();
+            if let Some(age) = AGES_MS.iter().position(|most| since < u128::from(*most)) {
                 let labelled = row.labelled || has_label(key);
                 self.ages[age].insert(key, Row { labelled, ..row });
             }
@@ -61,19 +55,15 @@ impl Coverage {
 
     /// The share that has a label, by how long ago rows were asked; the youngest first.
     pub(crate) fn report(&self) -> Vec<Covered> {
-        let from = std::iter::once(Duration::ZERO).chain(AGES);
-        let of = |((rows, from), to): ((&BTreeMap<u64, Row>, Duration), Duration)| Covered {
-            from_ms: millis(from),
-            to_ms: millis(to),
+        let from = std::iter::once(0).chain(AGES_MS);
+        let of = |((rows, from_ms), to_ms): ((&BTreeMap<u64, Row>, u64), u64)| Covered {
+            from_ms,
+            to_ms,
             rows: rows.len() as u64,
             labelled: rows.values().filter(|row| row.labelled).count() as u64,
         };
-        self.ages.iter().zip(from).zip(AGES).map(of).filter(|covered| covered.rows > 0).collect()
+        self.ages.iter().zip(from).zip(AGES_MS).map(of).filter(|covered| covered.rows > 0).collect()
     }
-}
-
-fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! A client's own id of a request can name its prediction, while it is the only one of its caller that has it.
 
-use ledger::batch;
 use sha2::{Digest as _, Sha256};
 use store::{Error, Streams};
 use types::{
     CallerName, Namespace, PredictionId,
-    event::{Event, PREDICTIONS, Prediction},
+    event::{PREDICTIONS, Prediction},
 };
+
+use crate::history;
 
 /// Bytes of an id that is remembered, at most.
 pub(crate) const LONGEST: usize = 256;
@@ -37,8 +38,7 @@ pub(crate) async fn predictions(
     let mut found = Vec::new();
     for (stream, sequence) in streams.find(PREDICTIONS, hash(namespace, caller, id), LOOKED_AT).await? {
         let entry = streams.read(&stream, sequence, 1).await?.pop().filter(|entry| entry.sequence == sequence);
-        let event = entry.and_then(|entry| serde_json::from_slice(batch::event(&entry.data)?).ok());
-        let Some(Event::Prediction(prediction)) = event else { continue };
+        let Some(prediction) = entry.as_ref().and_then(history::prediction) else { continue };
         let whose = (prediction.namespace.as_ref(), prediction.caller.as_ref(), prediction.client_id.as_deref());
         if whose == (Some(namespace), Some(caller), Some(id)) {
             found.push(prediction.prediction);

@@ -62,10 +62,6 @@ impl Group {
             if verdict == Verdict::Promote && self.is_canary(stores, status).await? {
                 return self.keep(stores).await;
             }
-            if self.kept.verdict.is_none() {
-                // The canary was taken back.
-                return self.keep(stores).await;
-            }
             self.want(stores, to, action, AUTHOR, reason, status.generation).await?;
             tracing::info!(model = %self.model.1, version = %to, action, "another version is to answer");
         }
@@ -75,7 +71,8 @@ impl Group {
         self.keep(stores).await
     }
 
-    /// Has a proven version answer a share of the requests first, where its manifest says so; whether it still does.
+    /// Has a proven version answer a share of the requests first, where its manifest says so; whether that is all for now: it
+    /// still does, or was taken back.
     async fn is_canary(&mut self, stores: &Stores, status: &Status) -> Result<bool, Refusal> {
         let Some(contest) = &self.kept.contest else { return Ok(false) };
         let (champion, challenger) = (contest.champion, contest.challenger);
@@ -99,7 +96,7 @@ impl Group {
                 self.leave_canary(stores);
                 self.kept.verdict = None;
                 self.want(stores, champion, "model.canary_back", AUTHOR, why, status.generation).await?;
-                return Ok(false);
+                return Ok(true);
             }
             Move::Stay | Move::Step(_) => {}
         }
