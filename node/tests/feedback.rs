@@ -170,35 +170,53 @@ async fn rows_that_lack_what_was_always_there_are_alarmed_about_and_teach_nobody
     let mut node = Node::new(BINARY);
     node.up().await;
     let client = node.client();
-    let manifest = json!({
-        "apiVersion": "mantlet.dev/v1", "kind": "Model", "metadata": { "name": "sensors" },
-        "spec": {
-            "source": { "online": { "learner": "naive-bayes" } },
-            "inputs": [{ "name": "x", "type": "FP32", "shape": [-1, 2] }],
-            "task": { "kind": "classification", "classes": ["no", "yes"] },
-            "capture": { "input": "features" },
-        },
-    });
-    let (status, answer) = client.post("/v1/deploys", &json!({ "manifest": manifest })).await;
-    assert_eq!(status, 200, "{answer}");
+    for name in ["sensors", "marker"] {
+        let manifest = json!({
+            "apiVersion": "mantlet.dev/v1", "kind": "Model", "metadata": { "name": name },
+            "spec": {
+                "source": { "online": { "learner": "naive-bayes" } },
+                "inputs": [{ "name": "x", "type": "FP32", "shape": [-1, 2] }],
+                "task": { "kind": "classification", "classes": ["no", "yes"] },
+                "capture": { "input": "features" },
+            },
+        });
+        let (status, answer) = client.post("/v1/deploys", &json!({ "manifest": manifest })).await;
+        assert_eq!(status, 200, "{answer}");
+    }
     let rows = |second: Value| {
         let data: Vec<Value> = (0..20).flat_map(|n| [json!(n), second.clone()]).collect();
         json!({ "inputs": [{ "name": "x", "shape": [20, 2], "datatype": "FP32", "data": data }] })
     };
-    client.until_answers("sensors", &rows(json!(1))).await;
-    let ask = async |second: Value| {
-        let (status, answer) = client.infer("sensors", &rows(second)).await;
+    let ask_of = async |model: &str, second: Value| {
+        let (status, answer) = client.infer(model, &rows(second)).await;
         assert_eq!(status, 200, "{answer}");
-        answer["id"].as_str().unwrap().to_owned()
+        let id = answer["id"].as_str().unwrap().to_owned();
+        label(&client, &[json!({ "prediction": id, "row": 3, "label": "no" })]).await;
     };
+    let ask = async |second: Value| ask_of("sensors", second).await;
+    // Predictions are looked at beside everything else, the newest hundred of each round.
+    let looked_at = async |model: &str| {
+        let (_, shown) = client.get(&format!("/v1/models/{model}/evaluation")).await;
+        shown["versions"][0]["coverage"][0]["rows"].as_u64() > Some(0)
+    };
+    let until = tokio::time::Instant::now() + testkit::node::PATIENCE;
+    for model in ["sensors", "marker"] {
+        client.until_answers(model, &rows(json!(1))).await;
+    }
+    while !looked_at("sensors").await {
+        ask(json!(1)).await;
+        assert!(tokio::time::Instant::now() < until, "nothing was looked at");
+    }
     for _ in 0..40 {
         ask(json!(1)).await;
     }
-    // Predictions are looked at beside everything else: it is asked until that was seen.
-    let until = tokio::time::Instant::now() + testkit::node::PATIENCE;
+    // What came before the marker has been looked at once the marker has.
+    ask_of("marker", json!(1)).await;
+    while !looked_at("marker").await {
+        assert!(tokio::time::Instant::now() < until, "the marker was not looked at");
+    }
     let alarm = loop {
-        let id = ask(json!("NaN")).await;
-        label(&client, &[json!({ "prediction": id, "row": 3, "label": "no" })]).await;
+        ask(json!("NaN")).await;
         let (_, shown) = client.get("/v1/models/sensors/evaluation").await;
         if shown["labels"]["unfit"]["count"].as_u64() > Some(0) {
             let last = shown["labels"]["unfit"]["last"].as_str().unwrap().to_owned();
