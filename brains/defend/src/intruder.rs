@@ -1,0 +1,1 @@
+//! Injection, traversal and scanning in text.

@@ -1,0 +1,1 @@
+//! What a caller's queries of one model give away: extraction and evasion.
