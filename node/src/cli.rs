@@ -1,6 +1,7 @@
 //! What can be typed.
 
 mod access;
+mod incidents;
 mod learning;
 mod top;
 
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use types::{CallerName, ModelName, Namespace, Version, quantity::Span};
 
 pub(crate) use access::{Callers, Keys, Namespaces, Policy, Publishers, Secrets};
+pub(crate) use incidents::{Export, IncidentsVerb, Restrict};
 pub(crate) use learning::{Challenge, Clean, Contributors, Trust};
 pub(crate) use top::Top;
 
@@ -131,11 +133,20 @@ pub(crate) enum Verb {
         /// Those of one model alone, with the last lines that they printed.
         name: Option<ModelName>,
     },
-    /// Let a challenger answer.
+    /// Show who attacked, what was done about it, and how to take that back.
+    Incidents {
+        #[command(subcommand)]
+        verb: Option<IncidentsVerb>,
+    },
+    /// Show the agents that look for attackers.
+    Agents,
+    /// Slow a caller down, let its answers tell less, or answer it no more.
+    Restrict(Restrict),
+    /// Let a challenger answer, or do what an incident proposes.
     Approve(Challenge),
-    /// Let a challenger not answer.
+    /// Let a challenger not answer, or leave what an incident proposes.
     Reject(Challenge),
-    /// Let the version before a promoted challenger answer again.
+    /// Let the version before a promoted challenger answer again, or take an incident's action back.
     Undo(Challenge),
     /// Let a contributor's labels teach a model again, or hold them back.
     Contributors(Contributors),

@@ -9,6 +9,7 @@ mod deploy;
 mod doctor;
 mod feedback;
 mod history;
+mod incidents;
 mod jobs;
 mod keys;
 mod models;
@@ -25,7 +26,7 @@ use clap::CommandFactory as _;
 use types::Refusal;
 
 use crate::{
-    cli::{Cli, RolloutsVerb, Verb},
+    cli::{Challenge, Cli, Format, RolloutsVerb, Verb},
     client::Client,
     up,
 };
@@ -52,9 +53,12 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Refusal> {
         Verb::Clean(verb) => clean::run(&Client::find(&node)?, &verb, output).await,
         Verb::Retrain { name, reason } => jobs::retrain(&Client::find(&node)?, &name, &reason, output).await,
         Verb::Jobs { name } => jobs::list(&Client::find(&node)?, name.as_ref(), output).await,
-        Verb::Approve(word) => rollouts::decide(&Client::find(&node)?, "approve", &word, output).await,
-        Verb::Reject(word) => rollouts::decide(&Client::find(&node)?, "reject", &word, output).await,
-        Verb::Undo(word) => rollouts::decide(&Client::find(&node)?, "undo", &word, output).await,
+        Verb::Incidents { verb } => incidents::run(&Client::find(&node)?, verb.as_ref(), output).await,
+        Verb::Agents => incidents::agents(&Client::find(&node)?, output).await,
+        Verb::Restrict(arguments) => incidents::restrict(&Client::find(&node)?, &arguments, output).await,
+        Verb::Approve(word) => say(&Client::find(&node)?, "approve", &word, output).await,
+        Verb::Reject(word) => say(&Client::find(&node)?, "reject", &word, output).await,
+        Verb::Undo(word) => say(&Client::find(&node)?, "undo", &word, output).await,
         Verb::Contributors(word) => rollouts::look_at(&Client::find(&node)?, &word, output).await,
         Verb::Scale { name, replicas } => plan::scale(&Client::find(&node)?, &name, replicas, output).await,
         Verb::Plan { file, name } => plan::run(&Client::find(&node)?, file.as_deref(), name, output).await,
@@ -77,5 +81,13 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Refusal> {
             clap_complete::generate(shell, &mut Cli::command(), "mantlet", &mut std::io::stdout());
             Ok(())
         }
+    }
+}
+
+/// A person's word on a challenger, which has a version, or on what the sentinel does.
+async fn say(client: &Client, say: &str, word: &Challenge, output: Format) -> Result<(), Refusal> {
+    match word.id.contains('/') {
+        true => rollouts::decide(client, say, word, output).await,
+        false => incidents::say(client, say, word, output).await,
     }
 }

@@ -151,11 +151,13 @@ async fn together(
     let kept = (stores.catalog.clone() as Arc<dyn Catalog>, stores.streams.clone() as Arc<dyn Streams>);
     let (trainer, work) =
         services::trainer(&shared, &plan.settings, kept, registry.clone(), orchestrator.clone()).await?;
+    let (sentinel, watch) = services::sentinel(&shared, &plan.settings, stores.catalog.clone()).await?;
     let gateway = Gateway {
         name: "g0".to_owned(),
         registry: registry.clone(),
         orchestrator,
         trainer,
+        sentinel,
         streams: stores.streams.clone(),
         badge: badges.service("gateway/g0").await?,
         security: if plan.secure { Security::On } else { Security::Off },
@@ -168,6 +170,7 @@ async fn together(
         (tokio::spawn(executor.run(stop_others.told())), "orchestrator"),
         (tokio::spawn(services::run_registry(registry.clone(), stop_others.told())), "registry"),
         (tokio::spawn(work.run(stop_others.told())), "trainer"),
+        (tokio::spawn(watch.run(stop_others.told())), "sentinel"),
         (tokio::spawn(badges.run(stop_others.told())), "certificates"),
     ];
     let stop = stop_gateway.clone();

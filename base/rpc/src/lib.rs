@@ -1,6 +1,6 @@
 //! The traits services meet through, each in two forms: a call in one process, and mTLS gRPC between processes.
 //!
-//! [`registry`], [`orchestrator`], [`model_server`], [`trainer`] and [`supervisor`] hold one trait each, with its remote form beside
+//! [`registry`], [`orchestrator`], [`model_server`], [`trainer`], [`sentinel`] and [`supervisor`] hold one trait each, with its remote form beside
 //! it; [`store`] holds the remote forms of the stores.
 //! [`door`] opens and calls remote doors, [`oip`] turns inferences into the Open Inference Protocol's messages
 //! and back, [`child`] is how a process starts another, [`feed`] carries state that others follow, [`clock`] is the one place that reads the time.
@@ -17,6 +17,7 @@ pub mod model_server;
 pub mod oip;
 pub mod orchestrator;
 pub mod registry;
+pub mod sentinel;
 pub mod store;
 pub mod supervisor;
 pub mod trainer;
@@ -26,5 +27,6 @@ pub use feed::{Change, Changes, Feed, Since};
 pub use model_server::ModelServer;
 pub use orchestrator::Orchestrator;
 pub use registry::Registry;
+pub use sentinel::Sentinel;
 pub use supervisor::Supervisor;
 pub use trainer::Trainer;

@@ -37,11 +37,15 @@ pub enum Collection {
     Step,
     /// How right models were: `model/namespace/name`, and how far labels were read. Written by the trainer.
     Evaluation,
+    /// What attackers did and what was done about it: by its id. Written by the sentinel.
+    Incident,
+    /// What the sentinel knows: who stands where, and what is usual. Written by the sentinel.
+    Sentinel,
 }
 
 impl Collection {
     /// Every collection there is.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Model,
         Self::Version,
         Self::Snapshot,
@@ -56,6 +60,8 @@ impl Collection {
         Self::Desired,
         Self::Step,
         Self::Evaluation,
+        Self::Incident,
+        Self::Sentinel,
     ];
 
     /// The service that writes it, and no other does.
@@ -63,6 +69,7 @@ impl Collection {
         match self {
             Self::Desired | Self::Step => "orchestrator",
             Self::Evaluation => "trainer",
+            Self::Incident | Self::Sentinel => "sentinel",
             _ => "registry",
         }
     }
@@ -84,6 +91,8 @@ impl Collection {
             Self::Desired => "desired",
             Self::Step => "step",
             Self::Evaluation => "evaluation",
+            Self::Incident => "incident",
+            Self::Sentinel => "sentinel",
         }
     }
 }

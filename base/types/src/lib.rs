@@ -4,6 +4,7 @@
 //! writes, [`tensor`] for what travels, [`event`] for what is recorded, [`refusal`] for how Mantlet says no.
 
 pub mod clean;
+pub mod defence;
 pub mod event;
 pub mod id;
 pub mod infer;

@@ -103,7 +103,7 @@ pub struct Spec {
     /// How it learns; it does not by default.
     #[serde(default, skip_serializing_if = "is_default")]
     pub learning: Learning,
-    /// How far agents may go; they only observe by default.
+    /// How far agents may go with those who attack this model.
     #[serde(default, skip_serializing_if = "is_default")]
     pub protection: Protection,
 }
@@ -394,9 +394,9 @@ pub struct Margin {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Protection {
-    /// `observe` by default.
-    #[serde(default)]
-    pub autonomy: Autonomy,
+    /// As the node's setting `sentinel.autonomy` says, by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autonomy: Option<Autonomy>,
 }
 
 /// How far agents may go by themselves.

@@ -98,6 +98,7 @@ codes! {
     VersionNotFound = "version_not_found", NOT_FOUND, NotFound, Client, false, "the model has no such version";
     CallerNotFound = "caller_not_found", NOT_FOUND, NotFound, Client, false, "no such caller in this namespace";
     PublisherNotFound = "publisher_not_found", NOT_FOUND, NotFound, Client, false, "no such publisher in this namespace";
+    IncidentNotFound = "incident_not_found", NOT_FOUND, NotFound, Client, false, "no such incident or action in this namespace";
     SecretNotFound = "secret_not_found", NOT_FOUND, NotFound, Client, false, "no such secret in this namespace";
     UpstreamNotAllowed = "upstream_not_allowed", FORBIDDEN, PermissionDenied, Client, false, "the node does not let models be asked at this address";
     WebhookNotAllowed = "webhook_not_allowed", FORBIDDEN, PermissionDenied, Client, false, "the node does not send webhooks to this address";
@@ -114,6 +115,7 @@ codes! {
     SlowClient = "slow_client", REQUEST_TIMEOUT, DeadlineExceeded, Client, true, "the request came too slowly";
     ClientGone = "client_gone", REQUEST_TIMEOUT, Cancelled, Client, true, "the client went away before its answer came";
     RateLimited = "rate_limited", TOO_MANY_REQUESTS, ResourceExhausted, Client, true, "the caller sends more requests than its limit";
+    CallerRestricted = "caller_restricted", FORBIDDEN, PermissionDenied, Client, true, "the caller is not answered for now, since it looks like an attacker";
     ConcurrencyLimited = "concurrency_limited", TOO_MANY_REQUESTS, ResourceExhausted, Client, true, "the caller has too many requests in flight";
     QuotaExceeded = "quota_exceeded", TOO_MANY_REQUESTS, ResourceExhausted, Client, true, "the namespace has used up its quota";
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, Unavailable, Gateway, true, "the node has no room for this request";

@@ -4,6 +4,7 @@
 //! unknown key is refused with the nearest known one.
 
 mod jobs;
+mod sentinel;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::Path, path::PathBuf, time::Duration};
 
@@ -108,6 +109,32 @@ pub const KEYS: &[Key] = &[
         "",
         "addresses that models of other servers may be asked at, like https://triton:8000, separated by commas",
     ),
+    key(
+        "sentinel",
+        "mode",
+        "on",
+        "on: agents look for attackers; rules: plain rules act, and what was learnt only watches; off: nobody looks",
+    ),
+    key("sentinel", "agents", "", "agents that are not on, like `intruder=shadow,evasion=off`, separated by commas"),
+    key(
+        "sentinel",
+        "autonomy",
+        "recommend",
+        "how far agents may go where a model's `protection.autonomy` does not say: observe, recommend, approve or act",
+    ),
+    key(
+        "sentinel",
+        "budget",
+        "1%",
+        "windows of ordinary callers that may be alarms, shared by all agents of a namespace",
+    ),
+    key(
+        "sentinel",
+        "blast",
+        "1%",
+        "callers of a namespace that may be restricted in ten minutes without a person; one at least",
+    ),
+    key("sentinel", "window", "60s", "how long a window is in which what a caller does is added up, 1s to 1h"),
     key("trainer", "jobs", "", "file that names the jobs that train new versions; there are none when empty"),
     key(
         "trainer",
@@ -180,6 +207,12 @@ pub struct Settings {
     pub upstreams: Vec<String>,
     /// Origins that webhooks may be sent to.
     pub webhooks: Vec<String>,
+    /// How it is looked for attackers.
+    pub sensing: gateway::Sensing,
+    /// How the sentinel decides.
+    pub arbiter: defend::arbiter::Settings,
+    /// Windows of ordinary callers that may be alarms, as a share.
+    pub budget: f64,
     /// How long certificates of services last, 3 s to 1 h.
     pub life: Duration,
     /// The least time between two states of a streaming model that answer.
@@ -408,7 +441,11 @@ impl Resolved {
                 return Err(invalid(what, "write auto, required or off".into()));
             }
         };
+        let (sensing, arbiter, budget) = sentinel::read(self)?;
         Ok(Settings {
+            sensing,
+            arbiter,
+            budget,
             traces: self.traces()?,
             issuer: self.issuer()?,
             workers: self.workers()?,

@@ -60,10 +60,10 @@ pub(crate) enum Trust {
     Distrust,
 }
 
-/// A word on a challenger.
+/// A word on a challenger, or on what the sentinel does.
 #[derive(Debug, Args)]
 pub(crate) struct Challenge {
-    /// The challenger, as `mantlet rollouts` shows it: MODEL/VERSION.
+    /// The challenger, as `mantlet rollouts` shows it: MODEL/VERSION; or an incident or action, as `mantlet incidents` shows it.
     pub(crate) id: String,
 
     /// Why; it goes into the ledger.

@@ -14,6 +14,7 @@ use rpc::{
     model_server::Renewal,
     orchestrator::{OrchestratorClient, orchestrator_router},
     registry::{RegistryClient, heads_router, registry_router, trainer_router as registry_for_trainer},
+    sentinel::{SentinelClient, sentinel_router},
     store::{CatalogClient, LogClient, StreamsClient},
     supervisor::SupervisorClient,
     trainer::{TrainerClient, trainer_router},
@@ -43,6 +44,8 @@ pub(crate) enum Service {
     Orchestrator,
     /// The trainer.
     Trainer,
+    /// The sentinel.
+    Sentinel,
     /// A gateway, by its name.
     Gateway(String),
 }
@@ -54,6 +57,7 @@ impl Service {
             Self::Registry => "registry".into(),
             Self::Orchestrator => "orchestrator".into(),
             Self::Trainer => "trainer".into(),
+            Self::Sentinel => "sentinel".into(),
             Self::Gateway(name) => format!("gateway/{name}"),
         }
     }
@@ -138,6 +142,7 @@ impl Order {
                 }
                 (read, vec![artefacts], Vec::new())
             }
+            Service::Sentinel => (vec![run], Vec::new(), Vec::new()),
             Service::Orchestrator => {
                 let library = model_server::runtime::find(settings.onnxruntime.as_deref()).ok();
                 let folder = library.and_then(|library| Some(library.path.canonicalize().ok()?.parent()?.to_owned()));
@@ -220,16 +225,25 @@ pub(crate) async fn run(Prepared { order, settings }: Prepared, parent: u32) -> 
             serve(badge, rooms, &settings, &stop).await?;
             work.await.map_err(|error| output::internal(&error))
         }
+        Service::Sentinel => {
+            let (sentinel, work) = services::sentinel(&shared, &settings, Arc::new(CatalogClient(supervisor))).await?;
+            tokio::spawn(badges.run(stop.told()));
+            let work = tokio::spawn(work.run(stop.told()));
+            let rooms = door::for_services(&["gateway"], sentinel_router(sentinel));
+            serve(badge, rooms, &settings, &stop).await?;
+            work.await.map_err(|error| output::internal(&error))
+        }
         Service::Gateway(name) => {
             let security = if order.secure { Security::On } else { Security::Off };
             let registry = Arc::new(RegistryClient(connect("registry")?));
             let orchestrator = Arc::new(OrchestratorClient(connect("orchestrator")?));
             let trainer = Arc::new(TrainerClient(connect("trainer")?));
+            let sentinel = Arc::new(SentinelClient(connect("sentinel")?));
             let streams = Arc::new(StreamsClient(supervisor));
             let (name, metrics) = (name.clone(), services::metrics()?);
             let tls = if order.secure { Some(badges.port().await?) } else { None };
             let listener = Listener::new(rpc::child::socket()?.into(), tls)?;
-            let parts = Gateway { name, registry, orchestrator, trainer, streams, badge, security, metrics };
+            let parts = Gateway { name, registry, orchestrator, trainer, sentinel, streams, badge, security, metrics };
             let ring = parts.ring(&shared, &settings)?;
             let (open, _) = oneshot::channel();
             tokio::spawn(badges.run(stop.told()));

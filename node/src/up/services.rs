@@ -13,6 +13,7 @@ use model_server::{process, runtime};
 use orchestrator::{Executor, Orchestrator, local::Local};
 use registry::{Parts, Registry};
 use rpc::{Clock, Supervisor, door::Badge, model_server::Renewal};
+use sentinel::Sentinel;
 use settings::Settings;
 use store::{Artefacts, Catalog, Log, Streams};
 use tokio::sync::oneshot;
@@ -96,6 +97,24 @@ pub(super) async fn orchestrator(
     });
     let (orchestrator, executor) = Orchestrator::open(catalog, shared.clock.clone(), backend, heads, bounds).await?;
     Ok((Arc::new(orchestrator), executor))
+}
+
+/// Opens the sentinel, with the loop to run.
+pub(super) async fn sentinel(
+    shared: &Shared,
+    settings: &Settings,
+    catalog: Arc<dyn Catalog>,
+) -> Result<(Arc<Sentinel>, sentinel::Work), Refusal> {
+    let parts = sentinel::Parts {
+        catalog,
+        clock: shared.clock.clone(),
+        arbiter: settings.arbiter.clone(),
+        budget: settings.budget,
+        window: settings.sensing.window,
+        agents: defend::agents(),
+    };
+    let (sentinel, work) = Sentinel::open(parts).await?;
+    Ok((Arc::new(sentinel), work))
 }
 
 /// Opens the trainer, with the loop to run.
@@ -195,6 +214,7 @@ pub(super) struct Gateway {
     pub(super) registry: Arc<dyn rpc::Registry>,
     pub(super) orchestrator: Arc<dyn rpc::Orchestrator>,
     pub(super) trainer: Arc<dyn rpc::Trainer>,
+    pub(super) sentinel: Arc<dyn rpc::Sentinel>,
     pub(super) streams: Arc<dyn Streams>,
     pub(super) badge: Badge,
     pub(super) security: Security,
@@ -228,6 +248,8 @@ impl Gateway {
             registry: self.registry,
             orchestrator: self.orchestrator,
             trainer: self.trainer,
+            sentinel: self.sentinel,
+            sensing: settings.sensing,
             supervisor: shared.supervisor.clone(),
             artefacts: shared.artefacts.clone(),
             streams: self.streams,

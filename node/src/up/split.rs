@@ -62,8 +62,12 @@ pub(super) async fn start(
     let times = (age(plan.settings.life), Duration::ZERO);
     let door = door::serve(listener, badge.clone(), rooms(keeper.clone(), stores), stop_others.told(), times);
     let mut others = vec![(tokio::spawn(door), "door"), (tokio::spawn(badges.run(stop_others.told())), "certificates")];
-    let inner =
-        [(Service::Registry, "registry"), (Service::Orchestrator, "orchestrator"), (Service::Trainer, "trainer")];
+    let inner = [
+        (Service::Registry, "registry"),
+        (Service::Orchestrator, "orchestrator"),
+        (Service::Trainer, "trainer"),
+        (Service::Sentinel, "sentinel"),
+    ];
     for (service, what) in inner {
         let listener = child::bind(&socket(&plan.run, &service.path()))?;
         let kept = Kept::new(plan, service, listener.into(), keeper.clone())?;

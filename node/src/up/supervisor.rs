@@ -196,6 +196,8 @@ pub(super) fn rooms(keeper: Arc<Keeper>, stores: Arc<Stores>) -> Rooms {
             Some(certificates.merge(catalog("registry")).merge(log_router(log)))
         } else if is("orchestrator") {
             Some(certificates.merge(catalog("orchestrator")))
+        } else if is("sentinel") {
+            Some(certificates.merge(catalog("sentinel")))
         } else if is("trainer") {
             Some(certificates.merge(catalog("trainer")).merge(streams(".trainer".to_owned())))
         } else if is("gateway") {

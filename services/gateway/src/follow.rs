@@ -1,4 +1,4 @@
-//! Follows the registry's policies and credentials and the orchestrator's routes: a change is here within a moment.
+//! Follows the registry's policies and credentials, the sentinel's restrictions and the orchestrator's routes: a change is here within a moment.
 
 use std::{collections::HashSet, hash::Hash, sync::Arc, time::Duration};
 
@@ -15,17 +15,18 @@ const TELL: Duration = Duration::from_secs(5);
 /// Follows until `stop` resolves. `ready` is told once both were read for the first time.
 pub async fn run(ring: Arc<Ring>, ready: tokio::sync::oneshot::Sender<()>, stop: impl Future<Output = ()>) {
     let follow = async {
-        let (mut people, mut rules, mut bounds, mut routes) =
-            (Since::default(), Since::default(), Since::default(), Since::default());
+        let (mut people, mut rules, mut bounds, mut routes, mut held) =
+            (Since::default(), Since::default(), Since::default(), Since::default(), Since::default());
         // Policies first: nobody is let in under others than those in force.
         for outcome in [
             policies(&ring, &mut rules).await,
             quotas(&ring, &mut bounds).await,
+            restrictions(&ring, &mut held).await,
             credentials(&ring, &mut people).await,
             self::routes(&ring, &mut routes).await,
         ] {
             if let Err(refusal) = outcome {
-                tracing::warn!(%refusal, "policies, quotas, credentials or routes can't be read yet");
+                tracing::warn!(%refusal, "policies, quotas, restrictions, credentials or routes can't be read yet");
             }
         }
         // Whoever waited may be gone: then nobody needs to know.
@@ -50,16 +51,21 @@ pub async fn run(ring: Arc<Ring>, ready: tokio::sync::oneshot::Sender<()>, stop:
                 pause(self::routes(&ring, &mut routes).await).await;
             }
         };
+        let held = async {
+            loop {
+                pause(restrictions(&ring, &mut held).await).await;
+            }
+        };
         let uses = async {
             loop {
                 tokio::time::sleep(TELL).await;
                 pause(tell_uses(&ring).await).await;
             }
         };
-        tokio::join!(people, rules, bounds, routes, uses)
+        tokio::join!(people, rules, bounds, routes, held, uses)
     };
     tokio::select! {
-        ((), (), (), (), ()) = follow => {}
+        ((), (), (), (), (), ()) = follow => {}
         () = stop => {}
     }
 }
@@ -111,6 +117,16 @@ async fn quotas(ring: &Ring, since: &mut Since) -> Result<(), Refusal> {
     let known = || ring.quotas.list().into_iter().map(|(namespace, _)| namespace).collect();
     for (namespace, quota) in whole(changes, known) {
         ring.quotas.set(namespace, quota);
+    }
+    ring.note_change();
+    Ok(())
+}
+
+async fn restrictions(ring: &Ring, since: &mut Since) -> Result<(), Refusal> {
+    let changes = ring.sentinel.restrictions(*since).await?;
+    *since = changes.since;
+    for (id, restriction) in whole(changes, || ring.restrictions.ids()) {
+        ring.restrictions.set(id, restriction);
     }
     ring.note_change();
     Ok(())

@@ -4,7 +4,8 @@
 //! step takes the proof that the one before it handed out. [`rest`] and [`grpc`] are the doors of the Open
 //! Inference Protocol, [`manage`] is the `/v1` API, [`follow`] keeps policies, credentials and routes up to date, [`keys`]
 //! the keys of a JWT issuer; [`history`] reads what was recorded, [`replay`] runs it again,
-//! [`trace`] tells a collector of it.
+//! [`trace`] tells a collector of it; [`sense`] looks for attackers beside the requests, and [`restrictions`] holds what is in force
+//! against them.
 //!
 //! Does not know about: how a model runs, how a bundle is made, who decides what is desired.
 
@@ -23,11 +24,14 @@ mod patience;
 pub mod pipeline;
 mod replay;
 mod rest;
+mod restrictions;
 pub mod ring;
 mod router;
+mod sense;
 mod trace;
 
 pub use metric::{BUCKETS, LOST, RECORDING};
 pub use ring::{Limits, Parts, Ring, Security};
 pub use router::router;
+pub use sense::Settings as Sensing;
 pub use trace::{Attempts, Trace, Traces};

@@ -31,6 +31,10 @@ const STREAMS: u32 = 256;
 /// HTTP/2 windows: a client may have this much on the way before it is read.
 const WINDOW: u32 = 1 << 20;
 
+/// The address that a connection comes from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Source(pub(crate) std::net::IpAddr);
+
 /// A port that is open but not served yet.
 pub struct Listener {
     listener: TcpListener,
@@ -105,6 +109,7 @@ impl Listener {
             let tls = self.tls.as_ref().map(|tls| (tls.current(), turns.clone()));
             let (router, watcher, idle) = (router.clone(), graceful.watcher(), ring.limits.idle);
             tokio::spawn(async move {
+                let router = router.layer(Extension(Source(peer.ip())));
                 if let Err(error) = connection(stream, tls, router, watcher, idle).await {
                     match turned_away(&*error) {
                         Some(why) => tracing::warn!(

@@ -6,6 +6,7 @@ mod clean;
 mod evaluation;
 mod examples;
 mod feedback;
+mod incidents;
 mod jobs;
 mod keys;
 mod models;
@@ -56,6 +57,11 @@ pub(crate) fn routes() -> Router<Arc<Ring>> {
         .route("/v1/rollouts", get(rollouts::list))
         .route("/v1/rollouts/{model}/{challenger}", get(rollouts::explain))
         .route("/v1/rollouts/{model}/{challenger}/{say}", post(rollouts::decide))
+        .route("/v1/incidents", get(incidents::list))
+        .route("/v1/incidents/{incident}", get(incidents::show))
+        .route("/v1/incidents/{incident}/{say}", post(incidents::say))
+        .route("/v1/restrictions", post(incidents::restrict))
+        .route("/v1/agents", get(incidents::agents))
         .route("/v1/feedback", post(feedback::take))
         .route("/v1/deploys", post(models::deploy))
         .route("/v1/callers", get(callers::list).post(callers::add))

@@ -6,11 +6,13 @@
 //! ```
 //!
 //! Each step is a file below `pipeline/` and takes the proof of the step before; a proof can be made only where
-//! it is earned. `record` runs on every exit, refusals too.
+//! it is earned. `record` runs on every exit, refusals too. What is held against whoever asks is seen in
+//! `assess`; where it lets answers tell less, `degrade` does that after the answer was recorded.
 
 pub mod assess;
 pub mod authorize;
 pub mod balance;
+mod degrade;
 pub mod forward;
 pub mod identify;
 pub mod record;
@@ -78,7 +80,8 @@ pub async fn predict(ring: &Ring, mut call: Call<'_>) -> Result<Reply, Refusal> 
     let mut watch = record::Watch::over(ring, &mut record);
     let outcome = steps(ring, call, watch.record()).await;
     watch.ended();
-    record.close(ring, call_deadline, outcome).await
+    let reply = record.close(ring, call_deadline, outcome).await?;
+    degrade::degrade(ring, reply).await
 }
 
 async fn steps(ring: &Ring, call: Call<'_>, record: &mut record::Record) -> Result<Reply, Refusal> {

@@ -12,7 +12,7 @@ use std::{
 use access::{Action, Authorizer, Identifier, Permit, Principal, Resource, jwt::Issuer};
 use parking_lot::RwLock;
 use rpc::{
-    Clock, Orchestrator, Registry, Supervisor, Trainer,
+    Clock, Orchestrator, Registry, Sentinel, Supervisor, Trainer,
     door::Badge,
     model_server::ModelServerClient,
     orchestrator::{ModelKey, ModelRoute, Replica},
@@ -32,6 +32,8 @@ use crate::{
         balance::{Admission, Place, Pools},
         record::{Recorder, Shadows, Statistics, Stores, Strangers},
     },
+    restrictions::Restrictions,
+    sense::{self, Sense},
     trace::{Tracer, Traces},
 };
 
@@ -91,6 +93,10 @@ pub struct Parts {
     pub orchestrator: Arc<dyn Orchestrator>,
     /// Who knows how right models were.
     pub trainer: Arc<dyn Trainer>,
+    /// Who is told what attackers do, and says what is done about them.
+    pub sentinel: Arc<dyn Sentinel>,
+    /// How it is looked for attackers.
+    pub sensing: sense::Settings,
     /// Who holds the CA's key.
     pub supervisor: Arc<dyn Supervisor>,
     /// Where uploads go, and exports come from.
@@ -128,6 +134,9 @@ pub struct Ring {
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) orchestrator: Arc<dyn Orchestrator>,
     pub(crate) trainer: Arc<dyn Trainer>,
+    pub(crate) sentinel: Arc<dyn Sentinel>,
+    pub(crate) sense: Sense,
+    pub(crate) restrictions: Restrictions,
     pub(crate) supervisor: Arc<dyn Supervisor>,
     pub(crate) artefacts: Arc<dyn Artefacts>,
     pub(crate) streams: Arc<dyn Streams>,
@@ -199,6 +208,8 @@ impl Ring {
             registry,
             orchestrator,
             trainer,
+            sentinel,
+            sensing,
             supervisor,
             artefacts,
             streams,
@@ -228,7 +239,12 @@ impl Ring {
         };
         let (metrics, render) = (Metrics::new(), metrics);
         let tracer = traces.map(|traces| Tracer::start(traces, &stores.gateway, metrics.spans_lost()));
+        // Nobody is anybody where callers are not checked.
+        let sensing = sense::Settings { on: sensing.on && security == Security::On, ..sensing };
         Arc::new(Self {
+            sense: Sense::start(sensing, &stores.gateway, sentinel.clone(), clock.clone()),
+            restrictions: Restrictions::default(),
+            sentinel,
             registry,
             orchestrator,
             trainer,

@@ -11,7 +11,7 @@ use axum::{
 };
 use types::{Code, Refusal};
 
-use crate::{Ring, grpc, manage, rest};
+use crate::{Ring, grpc, manage, rest, sense::strangers};
 
 /// Every path of the port.
 pub fn router(ring: Arc<Ring>) -> Router {
@@ -39,6 +39,7 @@ pub fn router(ring: Arc<Ring>) -> Router {
         .merge(manage::routes())
         .fallback(nothing)
         .method_not_allowed_fallback(wrong_method)
+        .layer(axum::middleware::from_fn_with_state(ring.clone(), strangers::watch))
         .layer(axum::middleware::from_fn(one_host))
         .with_state(ring)
 }

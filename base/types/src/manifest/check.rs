@@ -1,6 +1,6 @@
 //! What a manifest may not say: what contradicts itself, and what this release does not do.
 
-use super::{CaptureInput, Drift, MAX_SLICES, Manifest, Promote, Protection, Retrain, Rollout, Source, Train};
+use super::{CaptureInput, Drift, MAX_SLICES, Manifest, Promote, Retrain, Rollout, Source, Train};
 use crate::{Code, Refusal};
 
 impl Manifest {
@@ -107,8 +107,6 @@ impl Manifest {
             "spec.learning.retrain without spec.learning.train"
         } else if (spec.learning.promote, spec.learning.season) != (Promote::Off, None) && !self.is_judged() {
             "spec.learning.promote of a model whose answers labels can't judge: see spec.task and spec.capture"
-        } else if spec.protection != Protection::default() {
-            "spec.protection"
         } else {
             return Ok(());
         };

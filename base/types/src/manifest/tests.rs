@@ -45,7 +45,6 @@ fn a_field_that_does_not_act_yet_is_named() {
         ("spec.scale.min", ", scale: {min: 0}"),
         ("spec.rollout", ", rollout: {canary: [1%]}"),
         ("spec.learning", ", learning: {retrain: on-drift}"),
-        ("spec.protection", ", protection: {autonomy: act}"),
     ] {
         let refusal = smallest(value).unwrap().refuse_unsupported().unwrap_err();
         assert_eq!(refusal.code, Code::NotSupportedYet);

@@ -10,6 +10,7 @@ use super::{
     callers::{AddBody, CertificateBody},
     clean::CleanBody,
     feedback::FeedbackBody,
+    incidents::RestrictBody,
     models::DeployBody,
     models::RollbackBody,
     plan::{PlanBody, ScaleBody},
@@ -90,6 +91,17 @@ const PATHS: &[Entry] = &[
         true,
         Some("WordBody"),
     ),
+    ("get", "/v1/incidents", "who attacked, and what was done; as OCSF with `format=ocsf`", true, None),
+    ("get", "/v1/incidents/{incident}", "an incident, by its id or an action's", true, None),
+    (
+        "post",
+        "/v1/incidents/{incident}/{say}",
+        "approves, rejects or undoes what an incident proposes or does: say is approve, reject or undo",
+        true,
+        Some("WordBody"),
+    ),
+    ("post", "/v1/restrictions", "restricts a caller or an address", true, Some("RestrictBody")),
+    ("get", "/v1/agents", "how the agents are that look for attackers", true, None),
     ("post", "/v1/feedback", "takes labels of earlier predictions in", true, Some("FeedbackBody")),
     ("put", "/v1/uploads", "takes a model file in", true, None),
     ("post", "/v1/deploys", "deploys an uploaded model", true, Some("DeployBody")),
@@ -155,6 +167,7 @@ pub(crate) fn describe() -> Value {
     generator.subschema_for::<ScaleBody>();
     generator.subschema_for::<WordBody>();
     generator.subschema_for::<CleanBody>();
+    generator.subschema_for::<RestrictBody>();
     generator.subschema_for::<LookBody>();
     generator.subschema_for::<RevertBody>();
     generator.subschema_for::<PlanBody>();

@@ -17,7 +17,9 @@ use super::{Body, Head};
 use crate::{
     Ring,
     rest::{PRIORITY, body::slow},
+    restrictions::Held,
     ring::Model,
+    sense::Asker,
 };
 pub(crate) use limit::Limiter;
 pub(crate) use quota::Quotas;
@@ -30,6 +32,8 @@ pub struct Cleared {
     priority: Priority,
     deadline: Instant,
     duty: AuditDuty,
+    /// What is held against whoever asks.
+    held: Option<Held>,
     /// Gives the caller's place and the namespace's back when the request is over.
     _admitted: (limit::Admitted, Option<limit::Admitted>),
 }
@@ -60,6 +64,10 @@ impl Cleared {
         self.duty
     }
 
+    pub(crate) fn held(&self) -> Option<&Held> {
+        self.held.as_ref()
+    }
+
     pub(crate) fn model(&self) -> &Arc<Model> {
         &self.model
     }
@@ -68,7 +76,7 @@ impl Cleared {
 /// Lets a request through that keeps the limits and fits the model.
 ///
 /// # Errors
-/// `model_not_found`, `quota_exceeded`, `rate_limited`, `concurrency_limited`, `request_malformed`, `overloaded`, what is wrong with the body, `input_mismatch`,
+/// `model_not_found`, `caller_restricted`, `quota_exceeded`, `rate_limited`, `concurrency_limited`, `request_malformed`, `overloaded`, what is wrong with the body, `input_mismatch`,
 /// `input_value_refused`, `output_unknown`.
 pub async fn assess(ring: &Ring, permit: Permit, head: &Head, body: &mut dyn Body) -> Result<Cleared, Refusal> {
     let Resource::Model(namespace, name) = permit.resource() else {
@@ -79,9 +87,15 @@ pub async fn assess(ring: &Ring, permit: Permit, head: &Head, body: &mut dyn Bod
     let spec = &model.route.manifest.spec;
     let principal = permit.principal();
     let shared = ring.quotas.admit(namespace)?;
+    let held = match ring.restrictions.is_empty() {
+        true => None,
+        false => ring.restrictions.admit(&Asker::of(principal).subject, Some(name), ring.clock.now())?,
+    };
     let own = ring.limiter.admit((principal.home(), principal.caller()), &key, &spec.limits)?;
     let admitted = (own, shared);
-    let priority = priority(head.priority.as_deref())?;
+    let asked = priority(head.priority.as_deref())?;
+    // Who is suspected comes after all others.
+    let priority = if held.is_some() { Priority::Low } else { asked };
     ring.admission.peek(model.place, priority, head.deadline)?;
     let read = timeout_at(head.deadline, body.request(spec.limits.body.0)).await;
     let request = read.unwrap_or_else(|_| Err(slow(head.deadline - head.received)))?;
@@ -89,7 +103,7 @@ pub async fn assess(ring: &Ring, permit: Permit, head: &Head, body: &mut dyn Bod
     let duty = ring.quotas.count(namespace, request.rows(), ring.clock.now())?;
     let asked = request.timeout.map(|timeout| head.received + timeout.min(ring.limits.longest_deadline));
     let deadline = asked.map_or(head.deadline, |asked| asked.min(head.deadline));
-    Ok(Cleared { permit, model, request, priority, deadline, duty, _admitted: admitted })
+    Ok(Cleared { permit, model, request, priority, deadline, duty, held, _admitted: admitted })
 }
 
 /// How a request matters, as its head says.

@@ -69,6 +69,18 @@ impl Reply {
         self.attempts
     }
 
+    pub(crate) fn held(&self) -> Option<&crate::restrictions::Held> {
+        self.route.held()
+    }
+
+    pub(crate) fn response_mut(&mut self) -> &mut InferResponse {
+        &mut self.response
+    }
+
+    pub(crate) fn deadline(&self) -> Instant {
+        self.route.deadline()
+    }
+
     pub(crate) fn model(&self) -> &Arc<Model> {
         self.route.model()
     }

@@ -26,6 +26,7 @@ use crate::{
     Ring,
     metric::STEPS,
     ring::Model,
+    sense::{Asker, Glimpse, Seen},
     trace::{Attempts, Trace},
 };
 pub(crate) use seal::{Seal, batches, commitments, predictions};
@@ -40,6 +41,8 @@ pub struct Record {
     entered: (usize, Instant),
     started: Instant,
     model: Option<Arc<Model>>,
+    /// Who asks, once that is known.
+    asker: Option<Asker>,
     /// What becomes of it when it can't be recorded.
     duty: AuditDuty,
     /// Bytes that may still be kept of it.
@@ -116,6 +119,7 @@ impl Record {
             entered: (STEPS.len(), head.received),
             started: head.received,
             model: None,
+            asker: None,
             duty: AuditDuty::default(),
             room: 0,
             keep: ring.limits.keep,
@@ -144,6 +148,7 @@ impl Record {
 
     /// Notes who calls.
     pub fn identified(&mut self, principal: &Principal) {
+        self.asker = Some(Asker::of(principal));
         self.event.namespace = Some(principal.namespace().clone());
         self.event.caller = Some(principal.caller().clone());
     }
@@ -162,6 +167,9 @@ impl Record {
         self.event.batch = self.event.rows;
         self.model = Some(cleared.model().clone());
         self.duty = cleared.duty();
+        if let Some(held) = cleared.held() {
+            self.event.assessment = Some(held.id.clone());
+        }
         let manifest = &cleared.model().route.manifest.spec.capture;
         self.room = manifest.bytes.0;
         self.event.keep = (manifest.keep.0 < self.keep).then(|| millis(manifest.keep.0));
@@ -201,6 +209,7 @@ impl Record {
             // It fails only when the node stops.
             self.event.input = digest.await.map_or(Captured::None, Captured::Digest);
         }
+        self.glimpse(ring, &outcome);
         match &outcome {
             Ok(reply) => {
                 self.answered(reply);
@@ -219,6 +228,23 @@ impl Record {
             tracer.take(ended, outcome.as_ref().err().map(|refusal| refusal.code));
         }
         outcome
+    }
+
+    /// Shows it to whoever looks for attackers.
+    fn glimpse(&mut self, ring: &Ring, outcome: &Result<Reply, Refusal>) {
+        let Some(asker) = self.asker.take().filter(|_| ring.sense.is_on()) else { return };
+        let reply = outcome.as_ref().ok();
+        let seen = Seen {
+            asker,
+            name: self.event.model.clone(),
+            model: self.model.clone(),
+            refused: outcome.as_ref().err().map(|refusal| refusal.code),
+            rows: self.event.rows,
+            cost_us: reply.map_or(0, |reply| u64::try_from(reply.response().compute.as_micros()).unwrap_or(u64::MAX)),
+            inputs: reply.map(|reply| reply.request().inputs.clone()).unwrap_or_default(),
+            outputs: reply.map(|reply| reply.response().outputs.clone()).unwrap_or_default(),
+        };
+        ring.sense.take(Glimpse::Prediction(Box::new(seen)));
     }
 
     /// Closes the record of a prediction that nobody waits for any more.

@@ -57,6 +57,10 @@ impl Route {
         (self.cleared.permit().namespace().clone(), self.cleared.request().model.clone())
     }
 
+    pub(crate) fn held(&self) -> Option<&crate::restrictions::Held> {
+        self.cleared.held()
+    }
+
     pub(crate) fn model(&self) -> &Arc<Model> {
         self.cleared.model()
     }

@@ -1,0 +1,44 @@
+//! An agent: a small loop that looks at what was seen of a subject, and says how unusual that is.
+//!
+//! An agent decides nothing. It gives a score, which is made comparable in each namespace ([`crate::judges`]), and what its plain
+//! rule says, its twin: that alone acts while there is too little to compare with, while the agent is in shadow, and when the guard
+//! has taken the learnt part back. A rule is a floor: what was learnt may add suspicion, and never forgive a rule.
+//!
+//! To make one: a file in [`crate::agents`], a name in [`types::defence::AgentName`], and a line in [`agents`].
+
+use types::defence::{AgentName, Reading, Sighting};
+
+use crate::agents::{caller::Caller, passed::Passed};
+
+/// Looks at sightings.
+pub trait Agent: Send {
+    /// Which one it is.
+    fn name(&self) -> AgentName;
+
+    /// What to make of a subject's window so far; nothing where it is not about this agent.
+    fn look(&mut self, sighting: &Sighting) -> Option<Reading>;
+}
+
+/// How to make every agent there is.
+pub fn agents() -> Vec<(AgentName, fn() -> Box<dyn Agent>)> {
+    vec![
+        (AgentName::Intruder, || Box::new(Passed(AgentName::Intruder))),
+        (AgentName::Caller, || Box::new(Caller::default())),
+        (AgentName::Extraction, || Box::new(Passed(AgentName::Extraction))),
+        (AgentName::Evasion, || Box::new(Passed(AgentName::Evasion))),
+        (AgentName::Poisoner, || Box::new(Passed(AgentName::Poisoner))),
+        (AgentName::Supply, || Box::new(Passed(AgentName::Supply))),
+    ]
+}
+
+/// How such attacks are called by MITRE ATLAS (release 5): ids and names.
+pub fn techniques(agent: AgentName) -> &'static [(&'static str, &'static str)] {
+    match agent {
+        AgentName::Intruder => &[("AML.T0049", "Exploit Public-Facing Application")],
+        AgentName::Caller => &[("AML.T0029", "Denial of ML Service"), ("AML.T0006", "Active Scanning")],
+        AgentName::Extraction => &[("AML.T0024", "Exfiltration via ML Inference API")],
+        AgentName::Evasion => &[("AML.T0015", "Evade ML Model"), ("AML.T0043", "Craft Adversarial Data")],
+        AgentName::Poisoner => &[("AML.T0020", "Poison Training Data")],
+        AgentName::Supply => &[("AML.T0010", "ML Supply Chain Compromise")],
+    }
+}

@@ -1,0 +1,226 @@
+//! What the gateway's detectors see of requests, beside them: a thread of its own looks, and tells the sentinel.
+//!
+//! A request hands over what it was, in a bounded queue, and goes on; what does not fit is dropped and counted, so that looking
+//! never slows an answer. Five times a second what changed is told. The thread ends with the gateway.
+
+mod rows;
+pub(crate) mod strangers;
+
+use std::{
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    },
+    time::{Duration, Instant},
+};
+
+use defend::crowd::{Asked, Crowd, Ended, Who};
+use rpc::{Clock, Sentinel, sentinel::Report};
+use tokio::runtime::Handle;
+use types::{CallerName, Code, ModelName, Namespace, Tensor, defence::Subject};
+
+use crate::ring::Model;
+
+/// Requests that wait to be looked at, at most.
+const WAITING: usize = 4_096;
+/// How often the sentinel is told.
+const TELL: Duration = Duration::from_millis(200);
+/// Subjects that are told of at once; of more, the next round tells.
+const TOLD: usize = 4_096;
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub(crate) struct Asker {
+    pub(crate) subject: Subject,
+    pub(crate) admin: bool,
+}
+
+impl Asker {
+    pub(crate) fn of(principal: &access::Principal) -> Self {
+        let (home, caller): (&Namespace, &CallerName) = (principal.home(), principal.caller());
+        Self {
+            subject: Subject::Caller(home.clone(), caller.clone()),
+            admin: principal.roles().contains(&types::Role::Admin),
+        }
+    }
+}
+
+/// What is looked at.
+pub(crate) enum Glimpse {
+    /// A prediction.
+    Prediction(Box<Seen>),
+    /// A request for something else that was refused.
+    Probe { asker: Asker, code: u16, place: u64 },
+}
+
+/// A prediction, as it ended.
+pub(crate) struct Seen {
+    pub(crate) asker: Asker,
+    pub(crate) name: Option<ModelName>,
+    pub(crate) model: Option<Arc<Model>>,
+    pub(crate) refused: Option<Code>,
+    pub(crate) rows: u64,
+    pub(crate) cost_us: u64,
+    pub(crate) inputs: Vec<Tensor>,
+    pub(crate) outputs: Vec<Tensor>,
+}
+
+/// The way to the thread.
+pub(crate) struct Sense {
+    glimpses: Option<SyncSender<Glimpse>>,
+}
+
+/// How it is looked.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Whether anybody looks.
+    pub on: bool,
+    /// How long a window is.
+    pub window: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { on: true, window: Duration::from_secs(60) }
+    }
+}
+
+impl Sense {
+    /// Starts to look.
+    pub(crate) fn start(settings: Settings, name: &str, sentinel: Arc<dyn Sentinel>, clock: Clock) -> Self {
+        if !settings.on {
+            return Self { glimpses: None };
+        }
+        let (glimpses, seen) = sync_channel(WAITING);
+        let length = u64::try_from(settings.window.as_millis()).unwrap_or(u64::MAX);
+        let looker = Looker { crowd: Crowd::new(length), clock, told: Teller { by: name.to_owned(), sentinel } };
+        let runtime = Handle::current();
+        let work = move || looker.run(&seen, &runtime);
+        match std::thread::Builder::new().name("sense".into()).spawn(work) {
+            Ok(_) => Self { glimpses: Some(glimpses) },
+            Err(error) => {
+                tracing::error!(%error, "nobody looks for attackers: there is no thread for it");
+                Self { glimpses: None }
+            }
+        }
+    }
+
+    /// Whether anybody looks.
+    pub(crate) fn is_on(&self) -> bool {
+        self.glimpses.is_some()
+    }
+
+    /// Hands over what was seen; false where there was no room.
+    pub(crate) fn take(&self, glimpse: Glimpse) -> bool {
+        let Some(glimpses) = &self.glimpses else { return true };
+        match glimpses.try_send(glimpse) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                metrics::counter!("mantlet_gateway_glimpses_dropped_total").increment(1);
+                false
+            }
+        }
+    }
+}
+
+struct Teller {
+    by: String,
+    sentinel: Arc<dyn Sentinel>,
+}
+
+struct Looker {
+    crowd: Crowd,
+    clock: Clock,
+    told: Teller,
+}
+
+impl Looker {
+    fn run(mut self, seen: &Receiver<Glimpse>, runtime: &Handle) {
+        let mut next = Instant::now() + TELL;
+        loop {
+            match seen.recv_timeout(next.saturating_duration_since(Instant::now())) {
+                Ok(glimpse) => self.look(glimpse),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if Instant::now() >= next {
+                self.tell(runtime);
+                next = Instant::now() + TELL;
+            }
+        }
+    }
+
+    fn look(&mut self, glimpse: Glimpse) {
+        let now = self.clock.now();
+        match glimpse {
+            Glimpse::Probe { asker, code, place } => {
+                let end = match code {
+                    429 => Ended::KeptOut,
+                    401 | 403 | 404 | 405 => Ended::Miss(place),
+                    _ => Ended::Fault,
+                };
+                let who = Who { subject: &asker.subject, model: None, autonomy: None, admin: asker.admin };
+                self.crowd.ask(who, Asked { end, ..Asked::default() }, now);
+            }
+            Glimpse::Prediction(seen) => {
+                let bytes = seen.inputs.iter().map(|tensor| tensor.data().len() as u64).sum();
+                let end = ended(seen.refused, seen.name.as_ref());
+                // What is not there is no model of its own.
+                let model = seen.model.as_ref().and(seen.name.as_ref());
+                let autonomy = seen.model.as_ref().and_then(|model| model.route.manifest.spec.protection.autonomy);
+                let who = Who { subject: &seen.asker.subject, model, autonomy, admin: seen.asker.admin };
+                let asked = Asked { rows: seen.rows, bytes, cost_us: seen.cost_us, end };
+                self.crowd.ask(who, asked, now);
+            }
+        }
+    }
+
+    fn tell(&mut self, runtime: &Handle) {
+        let mut sightings = self.crowd.drain(self.clock.now());
+        while !sightings.is_empty() {
+            let rest = sightings.split_off(sightings.len().min(TOLD));
+            let report = Report { by: self.told.by.clone(), sightings: std::mem::replace(&mut sightings, rest) };
+            // Where it is away, what is in force holds; what is seen meanwhile is told when it is back.
+            if let Err(refusal) = runtime.block_on(self.told.sentinel.report(report)) {
+                tracing::debug!(%refusal, "the sentinel can't be told");
+            }
+        }
+    }
+}
+
+/// How a prediction ended, as far as it says something of who asked.
+fn ended(refused: Option<Code>, name: Option<&ModelName>) -> Ended {
+    match refused {
+        None => Ended::Answered,
+        Some(Code::RateLimited | Code::ConcurrencyLimited | Code::QuotaExceeded | Code::CallerRestricted) => {
+            Ended::KeptOut
+        }
+        Some(Code::ModelNotFound | Code::VersionNotFound | Code::NotAllowed) => {
+            Ended::Miss(place(name.map_or("", ModelName::as_str).as_bytes()))
+        }
+        Some(code) if code.http().is_client_error() => Ended::Fault,
+        Some(_) => Ended::Answered,
+    }
+}
+
+/// A number for a place.
+pub(crate) fn place(text: &[u8]) -> u64 {
+    // FNV-1a.
+    text.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_nobodys_fault_says_nothing() {
+        let model: ModelName = "fraud".parse().unwrap();
+        let of = |code| ended(Some(code), Some(&model));
+        assert_eq!(of(Code::Overloaded), Ended::Answered);
+        assert_eq!(of(Code::CallerRestricted), Ended::KeptOut);
+        assert_eq!(of(Code::InputMismatch), Ended::Fault);
+        assert!(matches!(of(Code::ModelNotFound), Ended::Miss(_)));
+        assert_ne!(place(b"a"), place(b"b"));
+    }
+}
