@@ -155,8 +155,9 @@ def active(door: Door, classes: int, pool: Rows, student: BaseEstimator, seed: i
     while door.asked < door.budget and left.any():
         left[chosen] = False
         copy.fit(pool[chosen], door.predict(pool[chosen]))
-        rest = np.flatnonzero(left)
-        rest = chance.permutation(rest)[:2_000]
+        rest = chance.permutation(np.flatnonzero(left))[:2_000]
+        if not len(rest):
+            break
         scores = np.sort(copy.predict(pool[rest]), axis=1)
         chosen = rest[np.argsort(scores[:, -1] - scores[:, -2])[:20]]
 

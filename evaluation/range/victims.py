@@ -38,7 +38,7 @@ def learner(kind: str) -> BaseEstimator:
         return RandomForestClassifier(20, min_samples_leaf=3, random_state=0)
     if kind == "linear":
         return make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
-    return make_pipeline(StandardScaler(), MLPClassifier((64,), max_iter=60, early_stopping=True, random_state=0))
+    return make_pipeline(StandardScaler(), MLPClassifier((64,), max_iter=40, random_state=0))
 
 
 @dataclass

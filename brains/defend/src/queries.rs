@@ -1,1 +1,397 @@
-//! What a caller's queries of one model give away: extraction and evasion.
+//! What callers' rows give away about what they are after: a model's copy (extraction), or a row that it gets wrong (evasion).
+//!
+//! A gateway holds one [`Queries`] for each model and hands it the rows that were answered. What comes back are two scores of the
+//! caller, which are calibrated by namespace ([`online::calibrate`]), how much of the model it has taken, and what plain rules say.
+//! Who looks for a boundary asks rows that nobody meets by chance: near each other with unlike answers, on lines, mirrored,
+//! ever closer to a change. Who copies with made-up rows asks for what never comes, and who chooses the most telling rows asks
+//! where answers are unsure. Rows of one who copies with natural rows look like everybody's: only the budget bounds it.
+//!
+//! Answers are made coarser in [`degrade`](crate::degrade).
+
+use online::Random;
+
+mod answer;
+mod artificial;
+mod caller;
+mod callers;
+mod chains;
+mod evidence;
+mod natural;
+mod neighbours;
+mod rates;
+mod scale;
+mod sketch;
+#[cfg(test)]
+mod tests;
+
+use answer::Answer;
+pub use answer::Said;
+use artificial::Made;
+use caller::{Caller, Counts};
+use callers::Callers;
+use chains::Chains;
+pub use evidence::{Evidence, Rule};
+use natural::{Learnt, Natural};
+use neighbours::{Asked, Near, Neighbours};
+use rates::Rates;
+use sketch::{Sketch, Sketcher};
+
+/// How many spacings of ordinary rows two rows are apart at most to be near.
+const NEAR: f32 = 0.5;
+/// The distance up to which two rows are the same.
+const SAME: f32 = 1e-6;
+/// The share of ordinary rows that are as far from all others, below which a row is strange.
+const STRANGE: f32 = 0.05;
+/// The share of ordinary answers that are as unsure, up to which an answer is beside a boundary.
+const UNSURE: f32 = 0.1;
+/// The share of columns from which on a row is very odd.
+const VERY_ODD: f32 = 0.2;
+/// Score from which on a caller teaches nothing.
+const SUSPECT: f32 = 6.0;
+/// Rows of a caller that teach; of further ones, ever fewer.
+const TEACHES: u64 = 32;
+/// Rows up to which a caller is one of the crowd.
+const CROWD: f32 = 20.0;
+
+/// How a [`Queries`] counts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Seconds in which a caller's score only grows. Default 60.
+    pub window: f64,
+    /// Rows that are remembered, 288 bytes each. Default 16,384.
+    pub rows: usize,
+    /// Callers that are remembered, 600 bytes each. Default 4,096.
+    pub callers: usize,
+    /// Bits that a copy of the model takes: what is spent counts in units of these. Default 2,000.
+    pub size: f64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { window: 60.0, rows: 16_384, callers: 4_096, size: 2_000.0 }
+    }
+}
+
+/// What is known of a caller after a row.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Seen {
+    /// Evidence that the caller looks for a row that the model gets wrong: 1 and nats, the greatest in its window.
+    pub evasion: f64,
+    /// Evidence that it copies the model by rows that nobody asks: as above.
+    pub extraction: f64,
+    /// What it has spent of the model's size, half of it forgotten in a day.
+    pub spent: f64,
+    /// What this row cost, from 0 to 1 bit.
+    pub price: f64,
+    /// What the plain rules say.
+    pub rule: Option<Rule>,
+}
+
+/// Looks at the rows that one model is asked.
+///
+/// - A row becomes 64 numbers, in units of each column's spread, learnt from ordinary rows.
+/// - Those asked lately are **neighbours** by random projections, of all callers together: rows that several accounts take turns
+///   with are one chain. An exact repeat, as of a retry or a cron job, is no evidence.
+/// - **Evasion** (Blacklight: Li et al., USENIX Security 2022; adaptive: OARS, Feng et al., CCS 2023; graphs of queries: QPA, Li et
+///   al. 2024) is near rows with unlike answers, each counted by how seldom that is at such a distance, less with each in one
+///   chain; rows on a line, as a binary search makes; rows that mirror each other column by column; margins that fall more often
+///   than by chance.
+/// - **Extraction** (PRADA: Juuti et al., EuroS&P 2019; Atli et al. 2020) is rows far from all ordinary ones, values outside of
+///   their column's range, a block's mean apart from the sample's, answers beside a boundary more often than others'. What callers
+///   of few rows do counts together as well.
+/// - What is **ordinary** is learnt of callers that are not suspect, of each ever fewer rows (32, and then as its logarithm).
+/// - Each kind of evidence is a rate against the ordinary one, in nats; rows saturate at 50, since ordinary callers differ.
+///
+/// Rows are \[columns\], NaN and infinities are missing values; a row of another width is not looked at. 5 to 20 µs a row of at most
+/// 1,024 columns; of more, windows of 1,024 are looked at. About 9 MB for a model.
+///
+/// Blind spots: natural rows, chosen without the model, are a copy's cost alone (`spent`). An attacker that shuns what is near, by
+/// waiting for the memory to pass or by steps as large as ordinary ones are apart, is not seen. Nothing is said before 64 rows.
+///
+/// ```
+/// use defend::queries::{Queries, Said, Settings};
+///
+/// let mut queries = Queries::new(Settings::default(), 4, 7);
+/// for n in 0..200 {
+///     let row = [0.1, 0.7, 0.3, 0.9].map(|step| (f64::from(n) * step).sin());
+///     queries.observe(n as u64 % 5, &row, Said::Scores(&[0.9, 0.1]), f64::from(n));
+/// }
+/// let (mut low, high) = ([0.0; 4], [0.5, -0.5, 0.25, 0.5]);
+/// let mut seen = Default::default();
+/// for n in 0..12 {
+///     low = std::array::from_fn(|at| (low[at] + high[at]) / 2.0);
+///     seen = queries.observe(99, &low, Said::Label(u32::from(n % 2 == 0)), 200.0 + f64::from(n));
+/// }
+/// assert!(seen.evasion > 10.0, "a binary search lies on one line: {seen:?}");
+/// ```
+#[derive(Debug, Clone)]
+pub struct Queries {
+    settings: Settings,
+    sketcher: Sketcher,
+    natural: Natural,
+    neighbours: Neighbours,
+    chains: Chains,
+    rates: Rates,
+    callers: Callers,
+    crowd: Counts,
+    crowd_at: f64,
+    picked: Vec<f32>,
+    /// Rows of another width than the model's.
+    misshapen: u64,
+}
+
+/// A row, and all that is found out about it alone.
+struct Row {
+    sketch: Sketch,
+    answer: Answer,
+    near: Near,
+    counts: Counts,
+    /// How far the nearest is, and the nearest of another answer, in spacings.
+    nearest: Option<f32>,
+    other: Option<f32>,
+    price: f32,
+}
+
+impl Queries {
+    /// One for a model of rows with `width` numbers. `seed` salts where rows fall, and should be a secret of the node's.
+    pub fn new(settings: Settings, width: usize, seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let sketcher = Sketcher::new(width, &mut random);
+        Self {
+            natural: Natural::new(sketcher.looked_at(), random.fork()),
+            neighbours: Neighbours::new(settings.rows.clamp(64, 1 << 22), &mut random),
+            callers: Callers::new(settings.callers, random.fork()),
+            sketcher,
+            settings,
+            chains: Chains::default(),
+            rates: Rates::default(),
+            crowd: Counts::default(),
+            crowd_at: 0.0,
+            picked: Vec::new(),
+            misshapen: 0,
+        }
+    }
+
+    /// Takes a row that was answered. `now` is in seconds, from whenever; a time before an earlier one counts as that.
+    pub fn observe(&mut self, caller: u64, row: &[f64], said: Said<'_>, now: f64) -> Seen {
+        if row.len() != self.sketcher.width() || !now.is_finite() {
+            self.misshapen += 1;
+            return Seen::default();
+        }
+        self.sketcher.pick(row, &mut self.picked);
+        let answer = Answer::of(said);
+        let window = self.settings.window;
+        let Some(of) = self.callers.of(caller, now) else { return Seen::default() };
+        of.pass(now, window);
+        of.asked += 1;
+        of.window.rows += 1;
+        match self.look(caller, answer) {
+            Some((row, keys)) => {
+                self.take(caller, &row, &keys, now);
+                Seen { price: row.price.into(), ..self.seen(caller) }
+            }
+            None => {
+                self.teach(caller, answer, None);
+                self.seen(caller)
+            }
+        }
+    }
+
+    /// What a row is, by itself and beside those asked before. `None` while nothing was learnt.
+    fn look(&self, caller: u64, answer: Answer) -> Option<(Row, neighbours::Keys)> {
+        let learnt = self.natural.learnt()?;
+        let sketch = self.sketcher.sketch(&self.picked, &learnt.scale);
+        let keys = self.neighbours.keys(&sketch);
+        let near = self.neighbours.near(&sketch, answer.label, &keys, &self.sketcher);
+        let spacings = |found: Option<(u64, f32)>| found.map(|(_, distance)| distance / learnt.spacing);
+        let (nearest, other) = (spacings(near.nearest), spacings(near.other).filter(|other| *other <= NEAR));
+        let mut row = Row { sketch, answer, near, counts: Counts::default(), nearest, other, price: 0.0 };
+        if !row.is_repeat() {
+            row.counts = self.count(learnt, &row);
+            row.price = (nearest.unwrap_or(1.0).min(1.0) * answer.bits).clamp(0.0, 1.0);
+            let made = self.made(learnt, caller, &row);
+            row.counts.line = f32::from(u8::from(made == Some(Made::OnLine)));
+            row.counts.mirrored = f32::from(u8::from(made == Some(Made::Mirrored)));
+        }
+        Some((row, keys))
+    }
+
+    fn count(&self, learnt: &Learnt, row: &Row) -> Counts {
+        let (p, _) = learnt.strangeness(&row.sketch, &self.sketcher);
+        let odd = learnt.scale.odd(&self.picked);
+        let is = |yes: bool| f32::from(u8::from(yes));
+        let near = row.is_near();
+        let unsure = row.answer.margin.is_some_and(|margin| learnt.unsure(margin) <= UNSURE);
+        Counts {
+            rows: 1.0,
+            near: is(near),
+            near_odd: is(near && odd > 0),
+            strange: is(p <= STRANGE),
+            odd: is(odd > 0),
+            very_odd: is(odd > 1 && odd as f32 >= VERY_ODD * self.picked.len() as f32),
+            unsure: is(unsure),
+            ..Counts::default()
+        }
+    }
+
+    /// Whether a row was made from two of those that its caller asked lately, or that are nearest.
+    fn made(&self, learnt: &Learnt, caller: u64, row: &Row) -> Option<Made> {
+        let own = self.callers.get(caller).map_or(&[][..], Caller::recent).iter().copied();
+        let near = [row.near.nearest, row.near.other].into_iter().flatten().map(|(place, _)| place);
+        let mut bases: [Option<&Sketch>; caller::RECENT + 2] = [None; caller::RECENT + 2];
+        for (into, place) in bases.iter_mut().zip(own.chain(near)) {
+            *into = self.neighbours.get(place).map(|asked| &asked.sketch);
+        }
+        let mut found = None;
+        for (at, one) in bases.iter().enumerate().filter_map(|(at, base)| base.map(|base| (at, base))) {
+            for other in bases.iter().skip(at + 1).flatten() {
+                match artificial::made(&row.sketch, one, other, &learnt.smooth) {
+                    Some(Made::OnLine) => return Some(Made::OnLine),
+                    mirrored => found = found.or(mirrored),
+                }
+            }
+        }
+        found
+    }
+
+    /// Takes a row in that was looked at.
+    fn take(&mut self, id: u64, row: &Row, keys: &neighbours::Keys, now: f64) {
+        let Some(caller) = self.callers.of(id, now) else { return };
+        if let (Some((place, _)), true) = (row.near.nearest, row.is_repeat()) {
+            caller.remember(place);
+            return;
+        }
+        if row.is_near() {
+            caller.window.near += 1;
+        }
+        caller.measure(f64::from(row.nearest.unwrap_or(10.0)));
+        caller.quick.add(&row.counts);
+        caller.slow.add(&row.counts);
+        caller.spent += f64::from(row.price);
+        self.crowd_in(id, &row.counts, now);
+        let chain = self.link(id, row, now);
+        let (sketch, answer) = (row.sketch, row.answer);
+        let asked = Asked { sketch, label: answer.label, margin: answer.margin.unwrap_or(1.0), chain };
+        let place = self.neighbours.add(asked, keys);
+        self.compare_block(id, &sketch, now);
+        if let Some(caller) = self.callers.of(id, now) {
+            caller.remember(place);
+        }
+        self.score(id, now);
+        self.teach(id, answer, Some(row));
+    }
+
+    /// What callers of few rows ask counts together.
+    fn crowd_in(&mut self, id: u64, counts: &Counts, now: f64) {
+        self.crowd.fade((-(now - self.crowd_at).max(0.0) / 600.0).exp2() as f32);
+        self.crowd_at = now.max(self.crowd_at);
+        if self.callers.get(id).is_some_and(|caller| caller.slow.rows <= CROWD) {
+            self.crowd.add(counts);
+        }
+    }
+
+    /// Lets a row join the chain of its neighbour.
+    fn link(&mut self, id: u64, row: &Row, now: f64) -> Option<u32> {
+        let (place, _) = row.near.nearest.filter(|_| row.is_near())?;
+        let before = self.neighbours.get(place)?;
+        let least = before.margin;
+        let (chain, links) = self.chains.join(before.chain, least, now)?;
+        self.neighbours.join(place, chain);
+        let caller = self.callers.of(id, now)?;
+        caller.chain = if caller.chain.0 == chain { (chain, caller.chain.1 + 1) } else { (chain, 1) };
+        if let Some(other) = row.other {
+            caller.flips += links.flip(self.rates.flips() * other.clamp(1e-3, 1.0));
+        }
+        if let Some(margin) = row.answer.margin {
+            caller.descent = caller.descent.max(links.descend(margin));
+        }
+        if caller.chain.1 >= 3 {
+            caller.shared = caller.shared.max(links.evidence());
+        }
+        Some(chain)
+    }
+
+    fn compare_block(&mut self, id: u64, sketch: &Sketch, now: f64) {
+        let Some(caller) = self.callers.of(id, now) else { return };
+        self.natural.wave(sketch, &mut caller.waves);
+        caller.block += 1;
+        if let (true, Some(learnt)) = (caller.block_is_full(), self.natural.learnt()) {
+            let discrepancy = learnt.discrepancy(&caller.waves, caller.block);
+            caller.discrepancy = caller.discrepancy.max(2.0 * (discrepancy / 4.0).max(1.0).ln());
+            caller.waves = Default::default();
+            caller.block = 0;
+        }
+    }
+
+    /// The caller's scores, which only grow in a window.
+    fn score(&mut self, id: u64, now: f64) {
+        let (rates, crowd) = (self.rates, self.crowd);
+        let Some(caller) = self.callers.of(id, now) else { return };
+        let evasion = evidence::evasion(caller, &rates);
+        let extraction = evidence::extraction(caller, &rates, &crowd, CROWD);
+        caller.window.evasion = caller.window.evasion.max(evasion);
+        caller.window.extraction = caller.window.extraction.max(extraction);
+    }
+
+    /// Learns what is ordinary, of who isn't suspect.
+    fn teach(&mut self, id: u64, answer: Answer, row: Option<&Row>) {
+        let now = self.callers.get(id).map_or(0.0, |caller| caller.last);
+        let Some(caller) = self.callers.of(id, now) else { return };
+        // The first rows teach, then every second, third, …
+        let step = (caller.asked / TEACHES).max(1);
+        if caller.asked % step != 0 || caller.window.evasion.max(caller.window.extraction) > SUSPECT {
+            return;
+        }
+        caller.taught += 1;
+        if let Some(row) = row {
+            self.rates.teach(&row.counts, row.is_near().then(|| (row.nearest.unwrap_or(1.0), row.other.is_some())));
+        }
+        let margin = answer.margin.unwrap_or(1.0);
+        if self.natural.teach(&self.picked, margin, &self.sketcher)
+            && let Some(learnt) = self.natural.learnt()
+        {
+            self.neighbours.restart(NEAR * learnt.spacing, &self.sketcher);
+        }
+    }
+
+    fn seen(&self, id: u64) -> Seen {
+        let Some(caller) = self.callers.get(id) else { return Seen::default() };
+        Seen {
+            evasion: 1.0 + f64::from(caller.window.evasion),
+            extraction: 1.0 + f64::from(caller.window.extraction),
+            spent: caller.spent / self.settings.size.max(1.0),
+            price: 0.0,
+            rule: evidence::rule(caller),
+        }
+    }
+
+    /// What speaks for and against a caller, for people. `None` of one that isn't known.
+    pub fn evidence(&self, caller: u64) -> Option<Evidence> {
+        self.callers.get(caller).map(|caller| evidence::of(caller, self.settings.size))
+    }
+
+    /// How many callers are remembered.
+    pub fn callers(&self) -> usize {
+        self.callers.len()
+    }
+
+    /// How many callers were forgotten since there were too many.
+    pub fn forgotten(&self) -> u64 {
+        self.callers.forgotten
+    }
+
+    /// How many rows were not looked at, being of another width, or at no time.
+    pub fn misshapen(&self) -> u64 {
+        self.misshapen
+    }
+}
+
+impl Row {
+    fn is_repeat(&self) -> bool {
+        self.near.nearest.is_some_and(|(_, distance)| distance <= SAME)
+    }
+
+    fn is_near(&self) -> bool {
+        self.nearest.is_some_and(|nearest| nearest <= NEAR) && !self.is_repeat()
+    }
+}

@@ -1,0 +1,192 @@
+//! What is remembered of one caller: counts that fade, sums of its newest rows, and what it spent.
+
+use super::natural::{BLOCK, WAVES, Waves};
+
+/// Seconds after which a row counts half: as a step of an evasion, and as one of an extraction.
+const QUICK: f64 = 300.0;
+const SLOW: f64 = 1_800.0;
+/// Seconds after which what was spent counts half.
+const DAY: f64 = 86_400.0;
+/// Rows that a rate says at most as much as: ordinary callers differ, and what differs by caller does not become clearer by rows.
+const SATURATED: f32 = 50.0;
+/// Newest rows that are remembered.
+pub(super) const RECENT: usize = 6;
+
+/// Rows of a kind, and all of them.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Counts {
+    pub(super) rows: f32,
+    /// On a line, mirrored.
+    pub(super) line: f32,
+    pub(super) mirrored: f32,
+    /// Near another; and that with an odd value.
+    pub(super) near: f32,
+    pub(super) near_odd: f32,
+    /// Far from all that is ordinary, with an odd value, with many.
+    pub(super) strange: f32,
+    pub(super) odd: f32,
+    pub(super) very_odd: f32,
+    /// Beside a boundary.
+    pub(super) unsure: f32,
+}
+
+impl Counts {
+    pub(super) fn fade(&mut self, kept: f32) {
+        for count in [
+            &mut self.rows,
+            &mut self.line,
+            &mut self.mirrored,
+            &mut self.near,
+            &mut self.near_odd,
+            &mut self.strange,
+            &mut self.odd,
+            &mut self.very_odd,
+            &mut self.unsure,
+        ] {
+            *count *= kept;
+        }
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        self.rows += other.rows;
+        self.line += other.line;
+        self.mirrored += other.mirrored;
+        self.near += other.near;
+        self.near_odd += other.near_odd;
+        self.strange += other.strange;
+        self.odd += other.odd;
+        self.very_odd += other.very_odd;
+        self.unsure += other.unsure;
+    }
+}
+
+/// How many nats speak against a rate of `ordinary`, of `count` among `rows`: Kullback and Leibler's divergence of the rates
+/// times the rows, which saturate. 0 where the rate is lower.
+pub(super) fn excess(count: f32, rows: f32, ordinary: f32) -> f32 {
+    let rate = (count + ordinary) / (rows + 1.0);
+    if rate <= ordinary {
+        return 0.0;
+    }
+    let rest = if rate < 1.0 { (1.0 - rate) * ((1.0 - rate) / (1.0 - ordinary)).ln() } else { 0.0 };
+    (rate * (rate / ordinary).ln() + rest) * rows * SATURATED / (rows + SATURATED)
+}
+
+/// The rule twin's counts of a window.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Window {
+    pub(super) begin: f64,
+    pub(super) rows: u32,
+    pub(super) near: u32,
+    pub(super) evasion: f32,
+    pub(super) extraction: f32,
+}
+
+/// 400 bytes.
+#[derive(Debug, Clone)]
+pub(super) struct Caller {
+    pub(super) id: u64,
+    pub(super) last: f64,
+    pub(super) asked: u64,
+    pub(super) taught: u32,
+    pub(super) quick: Counts,
+    pub(super) slow: Counts,
+    /// Evidence of near rows with unlike answers, of one's own and of a chain that one takes part in; of walks downhill.
+    pub(super) flips: f32,
+    pub(super) shared: f32,
+    pub(super) descent: f32,
+    pub(super) chain: (u32, u32),
+    pub(super) waves: Waves,
+    pub(super) block: u32,
+    pub(super) discrepancy: f32,
+    pub(super) spent: f64,
+    pub(super) recent: [u64; RECENT],
+    pub(super) known: u8,
+    pub(super) window: Window,
+    /// Sums of the distances to the nearest row, to the fourth power: the rule twin's.
+    pub(super) distances: [f64; 5],
+}
+
+impl Caller {
+    pub(super) fn new(id: u64, now: f64) -> Self {
+        Self {
+            id,
+            last: now,
+            asked: 0,
+            taught: 0,
+            quick: Counts::default(),
+            slow: Counts::default(),
+            flips: 0.0,
+            shared: 0.0,
+            descent: 0.0,
+            chain: (u32::MAX, 0),
+            waves: [0.0; WAVES],
+            block: 0,
+            discrepancy: 0.0,
+            spent: 0.0,
+            recent: [0; RECENT],
+            known: 0,
+            window: Window { begin: now, ..Window::default() },
+            distances: [0.0; 5],
+        }
+    }
+
+    /// Lets time pass.
+    pub(super) fn pass(&mut self, now: f64, window: f64) {
+        let seconds = (now - self.last).max(0.0);
+        let (quick, slow) = ((-seconds / QUICK).exp2() as f32, (-seconds / SLOW).exp2() as f32);
+        self.quick.fade(quick);
+        self.slow.fade(slow);
+        self.flips *= quick;
+        self.shared *= quick;
+        self.descent *= quick;
+        self.discrepancy *= slow;
+        self.spent *= (-seconds / DAY).exp2();
+        self.last = self.last.max(now);
+        if now - self.window.begin >= window {
+            self.window = Window { begin: now, ..Window::default() };
+        }
+    }
+
+    /// Remembers where a row lies, unless it is the newest.
+    pub(super) fn remember(&mut self, place: u64) {
+        if !self.recent().contains(&place) {
+            self.recent.rotate_right(1);
+            self.recent[0] = place;
+            self.known = (self.known + 1).min(RECENT as u8);
+        }
+    }
+
+    pub(super) fn recent(&self) -> &[u64] {
+        self.recent.get(..usize::from(self.known)).unwrap_or(&[])
+    }
+
+    /// Whether a block of rows is full.
+    pub(super) fn block_is_full(&self) -> bool {
+        self.block >= BLOCK
+    }
+
+    /// Takes a distance in, for the rule twin.
+    pub(super) fn measure(&mut self, distance: f64) {
+        let mut power = 1.0;
+        for sum in &mut self.distances {
+            *sum += power;
+            power *= distance;
+        }
+    }
+
+    /// How far the distances are from a normal distribution: Jarque and Bera's statistic by row. `None` before 100 rows.
+    pub(super) fn unlike_normal(&self) -> Option<f64> {
+        let [number, first, second, third, fourth] = self.distances;
+        if number < 100.0 {
+            return None;
+        }
+        let (m, s2, s3, s4) = (first / number, second / number, third / number, fourth / number);
+        let variance = s2 - m * m;
+        if variance <= 1e-12 {
+            return Some(f64::INFINITY);
+        }
+        let skew = (s3 - 3.0 * m * s2 + 2.0 * m * m * m) / variance.powf(1.5);
+        let kurtosis = (s4 - 4.0 * m * s3 + 6.0 * m * m * s2 - 3.0 * m.powi(4)) / (variance * variance);
+        Some(skew * skew / 6.0 + (kurtosis - 3.0) * (kurtosis - 3.0) / 24.0)
+    }
+}

@@ -1,0 +1,86 @@
+//! Chains of near rows with unlike answers: how a way along a boundary looks, over however many callers.
+
+/// The most chains at a time; the one that was longest without a row goes.
+const MOST: usize = 1_024;
+
+/// Rows that are near each other, one to the next.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Chain {
+    id: u32,
+    last: f64,
+    pub(super) rows: u32,
+    /// Rows that were near one of another answer.
+    pub(super) flips: u32,
+    evidence: f32,
+    /// The least margin, and evidence that margins fall more often to a new least than by chance.
+    least: f32,
+    descent: f32,
+}
+
+impl Chain {
+    /// A row more: what it adds to the evidence that its boundary is looked for. `rarity` is how seldom an ordinary near row has
+    /// another answer, given how near it is. Each further row says less, so that one ordinary row beside a boundary, with noise,
+    /// says no more than a little.
+    pub(super) fn flip(&mut self, rarity: f32) -> f32 {
+        self.flips += 1;
+        let says = (0.4 / rarity).ln().max(0.0) / self.flips as f32;
+        self.evidence += says;
+        says
+    }
+
+    /// Evidence that somebody walks downhill: among n rows in no order, the nth is the least with chance 1/n, on a path of
+    /// chance 1/√(πn) (Sparre Andersen); of one who looks for the boundary, about every third.
+    pub(super) fn descend(&mut self, margin: f32) -> f32 {
+        let ordinary = 1.0 / (std::f32::consts::PI * (self.rows.max(2) as f32)).sqrt();
+        let new = margin < self.least;
+        let says = if new { (0.35 / ordinary).ln() } else { (0.65 / (1.0 - ordinary)).ln() };
+        self.least = self.least.min(margin);
+        if self.rows >= 4 {
+            self.descent = (self.descent + says).max(0.0);
+        }
+        self.descent
+    }
+
+    fn note(&mut self, now: f64) {
+        self.rows = self.rows.saturating_add(1);
+        self.last = now;
+    }
+
+    /// What all rows with unlike answers said together.
+    pub(super) fn evidence(&self) -> f32 {
+        self.evidence
+    }
+}
+
+/// All chains of a model. 72 KB.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Chains {
+    chains: Vec<Chain>,
+}
+
+impl Chains {
+    /// The chain that a row joins, by the chain of its neighbour; a new one when it has none or that is forgotten. `None` never
+    /// happens.
+    pub(super) fn join(&mut self, id: Option<u32>, margin: f32, now: f64) -> Option<(u32, &mut Chain)> {
+        let known = id.filter(|id| self.chains.get(*id as usize % MOST).is_some_and(|chain| chain.id == *id));
+        let id = known.unwrap_or_else(|| self.begin(margin, now));
+        let chain = self.chains.get_mut(id as usize % MOST)?;
+        chain.note(now);
+        Some((id, chain))
+    }
+
+    /// A new chain, in the place of the one that was longest without a row when there are too many.
+    fn begin(&mut self, margin: f32, now: f64) -> u32 {
+        let oldest = |chains: &[Chain]| {
+            let at = chains.iter().min_by(|one, other| one.last.total_cmp(&other.last));
+            at.map_or(0, |chain| chain.id.wrapping_add(MOST as u32))
+        };
+        let id = if self.chains.len() < MOST { self.chains.len() as u32 } else { oldest(&self.chains) };
+        let chain = Chain { id, last: now, rows: 1, flips: 0, least: margin, evidence: 0.0, descent: 0.0 };
+        match self.chains.get_mut(id as usize % MOST) {
+            Some(old) => *old = chain,
+            None => self.chains.push(chain),
+        }
+        id
+    }
+}

@@ -1,0 +1,126 @@
+//! A caller's scores from what was counted, the plain rules beside them, and words for people.
+
+use std::fmt;
+
+use super::{
+    caller::{Caller, Counts, excess},
+    rates::Rates,
+};
+
+/// The rule twin: rows near another in a window, as Blacklight's threshold of matches.
+const NEAR_ROWS: u32 = 25;
+/// The rule twin: rows in a window.
+const ROWS: u32 = 1_200;
+/// The rule twin: how unlike normal distances are; a Shapiro–Wilk statistic of 0.9, which is PRADA's, is about this.
+const UNLIKE_NORMAL: f64 = 0.25;
+
+/// A plain rule that a caller broke: the twin that a learnt score is held against, and the floor below it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// More than 25 rows of a window near others, and not the same.
+    NearRows,
+    /// More than 1,200 rows in a window.
+    ManyRows,
+    /// Distances to the nearest row are not normal (after PRADA), over 100 rows and more.
+    Distances,
+}
+
+/// What is known of a caller, in numbers that people understand; of the last half an hour or so, where nothing else is said.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Evidence {
+    /// Rows that were no exact repeats.
+    pub rows: f64,
+    /// Of these, on a line between two others, and as far from one as from another column by column; in minutes.
+    pub on_line: f64,
+    /// See above.
+    pub mirrored: f64,
+    /// Near another row.
+    pub near: f64,
+    /// Evidence of near rows with unlike answers, and of margins that fall, in nats; in minutes.
+    pub flips: f64,
+    /// See above.
+    pub descent: f64,
+    /// Far from what is ordinary, with values outside of what is ordinary, beside a boundary.
+    pub strange: f64,
+    /// See above.
+    pub odd: f64,
+    /// See above.
+    pub unsure: f64,
+    /// Of the model's size, in a day or so.
+    pub spent: f64,
+}
+
+/// Evidence of an evasion, in nats.
+pub(super) fn evasion(caller: &Caller, rates: &Rates) -> f32 {
+    let Counts { rows, line, mirrored, near_odd, .. } = caller.quick;
+    let made = excess(line, rows, rates.line()) + excess(mirrored, rows, rates.mirrored());
+    made + caller.flips.max(caller.shared) + caller.descent + excess(near_odd, rows, rates.odd()) / 2.0
+}
+
+/// Evidence of an extraction, in nats.
+pub(super) fn extraction(caller: &Caller, rates: &Rates, crowd: &Counts, few: f32) -> f32 {
+    let own = foreign(&caller.slow, rates) + caller.discrepancy;
+    let rows = caller.slow.rows;
+    let with_others = if rows <= few && rows >= 2.0 {
+        // Only as far as one's own rows are of that kind.
+        let share = (caller.slow.strange.max(caller.slow.odd).max(caller.slow.unsure) / rows - 0.5).max(0.0) * 2.0;
+        share * foreign(crowd, rates)
+    } else {
+        0.0
+    };
+    own.max(with_others)
+}
+
+fn foreign(counts: &Counts, rates: &Rates) -> f32 {
+    let rows = counts.rows;
+    let strange = excess(counts.strange, rows, rates.strange()).max(excess(counts.odd, rows, rates.odd()));
+    let made = excess(counts.line, rows, rates.line()) + excess(counts.mirrored, rows, rates.mirrored());
+    strange + excess(counts.very_odd, rows, rates.very_odd()) + excess(counts.unsure, rows, rates.unsure()) + made / 2.0
+}
+
+/// The rule that a caller broke, if one.
+pub(super) fn rule(caller: &Caller) -> Option<Rule> {
+    if caller.window.near > NEAR_ROWS {
+        return Some(Rule::NearRows);
+    }
+    if caller.window.rows > ROWS {
+        return Some(Rule::ManyRows);
+    }
+    caller.unlike_normal().is_some_and(|unlike| unlike > UNLIKE_NORMAL).then_some(Rule::Distances)
+}
+
+pub(super) fn of(caller: &Caller, size: f64) -> Evidence {
+    Evidence {
+        rows: caller.slow.rows.into(),
+        on_line: caller.quick.line.into(),
+        mirrored: caller.quick.mirrored.into(),
+        near: caller.slow.near.into(),
+        flips: caller.flips.max(caller.shared).into(),
+        descent: caller.descent.into(),
+        strange: caller.slow.strange.into(),
+        odd: caller.slow.odd.into(),
+        unsure: caller.slow.unsure.into(),
+        spent: caller.spent / size.max(1.0),
+    }
+}
+
+impl fmt::Display for Evidence {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "of {:.0} rows", self.rows)?;
+        let counted = [
+            (self.on_line, "lie between two others"),
+            (self.mirrored, "mirror another"),
+            (self.near, "are near another"),
+            (self.strange, "are far from what is asked"),
+            (self.odd, "have values that are never asked"),
+            (self.unsure, "are beside a boundary"),
+        ];
+        for (number, what) in counted.into_iter().filter(|(number, _)| *number >= 1.0) {
+            write!(to, ", {number:.0} {what}")?;
+        }
+        if self.descent >= 3.0 {
+            write!(to, "; the answers become less sure step by step")?;
+        }
+        write!(to, "; {:.1} % of the model's size was given away", self.spent * 100.0)
+    }
+}

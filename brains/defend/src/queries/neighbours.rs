@@ -1,0 +1,169 @@
+//! The rows that a model was asked lately, by whomever, and which of them are near another.
+//!
+//! Rows fall into buckets by random projections (Datar et al., SoCG 2004), several times over: near ones share a bucket at least
+//! once, nearly always. Sums over all columns are used and not hashes of a few (as Blacklight's): noise in each column, which an
+//! attacker adds at no cost, moves a hash of any columns, but not by much a sum.
+
+use online::Random;
+
+use super::sketch::{SIZE, Sketch, Sketcher};
+
+/// How many times over rows fall into buckets.
+const TABLES: usize = 6;
+/// Projections that make one bucket.
+const PROJECTIONS: usize = 3;
+/// Buckets of a table.
+const BUCKETS: usize = 2_048;
+/// Rows of a bucket; the oldest goes.
+const DEEP: usize = 8;
+/// How many of the distances that count as near a bucket is wide.
+const WIDE: f32 = 4.0;
+
+/// A row that was asked.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    pub(super) sketch: Sketch,
+    pub(super) label: u32,
+    pub(super) margin: f32,
+    pub(super) chain: Option<u32>,
+}
+
+/// The nearest rows of each kind, by place, with their distances.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Near {
+    pub(super) nearest: Option<(u64, f32)>,
+    /// Of another answer.
+    pub(super) other: Option<(u64, f32)>,
+}
+
+/// Memory: 288 bytes a row, and 0.4 MB of buckets.
+#[derive(Debug, Clone)]
+pub(super) struct Neighbours {
+    rows: Vec<Asked>,
+    capacity: usize,
+    /// The place of the next row; places never come again.
+    next: u64,
+    projections: Vec<Sketch>,
+    shifts: Vec<f32>,
+    buckets: Vec<[u32; DEEP]>,
+    salt: u64,
+    width: f32,
+}
+
+impl Neighbours {
+    pub(super) fn new(capacity: usize, random: &mut Random) -> Self {
+        let mut projections = Vec::new();
+        for _ in 0..TABLES * PROJECTIONS {
+            let mut projection = [0.0; SIZE];
+            projection.iter_mut().for_each(|into| *into = random.normal() as f32);
+            projections.push(projection);
+        }
+        let shifts = projections.iter().map(|_| random.uniform() as f32).collect();
+        let buckets = vec![[u32::MAX; DEEP]; TABLES * BUCKETS];
+        Self { rows: Vec::new(), capacity, next: 0, projections, shifts, buckets, salt: random.bits(), width: 1.0 }
+    }
+
+    /// Forgets all rows. `near` is the distance up to which rows are to be found.
+    pub(super) fn restart(&mut self, near: f32, sketcher: &Sketcher) {
+        self.rows.clear();
+        self.next = 0;
+        self.buckets.fill([u32::MAX; DEEP]);
+        self.width = WIDE * near * (sketcher.looked_at().max(1) as f32).sqrt();
+    }
+
+    pub(super) fn get(&self, place: u64) -> Option<&Asked> {
+        if place >= self.next || place + (self.capacity as u64) < self.next {
+            return None;
+        }
+        self.rows.get((place % self.capacity as u64) as usize)
+    }
+
+    /// Lets a row belong to a chain.
+    pub(super) fn join(&mut self, place: u64, chain: u32) {
+        if let Some(row) = self.rows.get_mut((place % self.capacity as u64) as usize) {
+            row.chain = Some(chain);
+        }
+    }
+
+    /// The nearest rows among those that share a bucket, at most 48.
+    pub(super) fn near(&self, sketch: &Sketch, label: u32, keys: &Keys, sketcher: &Sketcher) -> Near {
+        let mut near = Near::default();
+        let mut seen = [u32::MAX; TABLES * DEEP];
+        let mut number = 0;
+        for slot in keys.0.iter().filter_map(|key| self.buckets.get(*key as usize)).flatten() {
+            if *slot == u32::MAX || seen[..number].contains(slot) {
+                continue;
+            }
+            seen[number] = *slot;
+            number += 1;
+            let Some(row) = self.rows.get(*slot as usize) else { continue };
+            let distance = sketcher.distance(sketch, &row.sketch);
+            let place = self.place_of(*slot);
+            closer(&mut near.nearest, place, distance);
+            if row.label != label {
+                closer(&mut near.other, place, distance);
+            }
+        }
+        near
+    }
+
+    /// The place of the row that lies in a slot now.
+    fn place_of(&self, slot: u32) -> u64 {
+        let (capacity, newest) = (self.capacity as u64, self.next.saturating_sub(1));
+        let back = (newest % capacity + capacity - u64::from(slot)) % capacity;
+        newest.saturating_sub(back)
+    }
+
+    /// Keeps a row; the oldest goes when there are too many. Answers its place.
+    pub(super) fn add(&mut self, row: Asked, keys: &Keys) -> u64 {
+        let (place, slot) = (self.next, (self.next % self.capacity as u64) as u32);
+        match self.rows.get_mut(slot as usize) {
+            Some(old) => *old = row,
+            None => self.rows.push(row),
+        }
+        self.next += 1;
+        for bucket in &keys.0 {
+            if let Some(bucket) = self.buckets.get_mut(*bucket as usize) {
+                bucket.rotate_right(1);
+                bucket[0] = slot;
+            }
+        }
+        place
+    }
+
+    /// The buckets of a row.
+    pub(super) fn keys(&self, sketch: &Sketch) -> Keys {
+        let mut keys = Keys([0; TABLES]);
+        let projected = self.projections.chunks(PROJECTIONS).zip(self.shifts.chunks(PROJECTIONS));
+        for (table, (into, (projections, shifts))) in keys.0.iter_mut().zip(projected).enumerate() {
+            let mut hash = self.salt ^ table as u64;
+            for (projection, shift) in projections.iter().zip(shifts) {
+                let step = (dot(projection, sketch) / self.width + shift).floor();
+                hash = (hash ^ (step as i64 as u64)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                hash ^= hash >> 29;
+            }
+            *into = (table * BUCKETS + (hash >> 40) as usize % BUCKETS) as u32;
+        }
+        keys
+    }
+}
+
+/// The buckets of a row, one in each table.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Keys([u32; TABLES]);
+
+fn closer(best: &mut Option<(u64, f32)>, place: u64, distance: f32) {
+    if best.is_none_or(|(_, than)| distance < than) {
+        *best = Some((place, distance));
+    }
+}
+
+pub(super) fn dot(one: &Sketch, other: &Sketch) -> f32 {
+    let mut sums = [0.0_f32; 8];
+    for (one, other) in one.chunks_exact(8).zip(other.chunks_exact(8)) {
+        for ((sum, one), other) in sums.iter_mut().zip(one).zip(other) {
+            *sum += one * other;
+        }
+    }
+    sums.iter().sum()
+}
