@@ -341,6 +341,11 @@ impl Client {
         Self { token: token.to_owned(), ..self.clone() }
     }
 
+    /// The token that it sends.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
     /// Where the node listens.
     pub fn url(&self) -> &str {
         &self.url

@@ -246,7 +246,9 @@ fn main() -> Result<()> {
     let mut figures = vec![];
     ordinary_table(&all, alpha, look.as_deref(), &mut figures);
     let mut attacks: BTreeMap<String, Vec<(Outcome, f64, f64)>> = BTreeMap::new();
-    println!("\n| model | attack | rows to alarm p50 | p95 | rules p50 | answered p50 | success before | after | F | F when cut |");
+    println!(
+        "\n| model | attack | rows to alarm p50 | p95 | rules p50 | answered p50 | success before | after | F | F when cut |"
+    );
     println!("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|");
     for path in paths.iter().filter(|path| !is_benign(path) && path.extension().is_some_and(|end| end != "json")) {
         let record = Record::read(path)?;
@@ -257,7 +259,8 @@ fn main() -> Result<()> {
         let parts = targets.unwrap_or_else(|| vec![json!({"begin": 0, "end": record.len(), "done": null})]);
         let mut outcomes = vec![];
         for part in &parts {
-            let (begin, end) = (part["begin"].as_u64().unwrap_or(0) as usize, part["end"].as_u64().unwrap_or(0) as usize);
+            let (begin, end) =
+                (part["begin"].as_u64().unwrap_or(0) as usize, part["end"].as_u64().unwrap_or(0) as usize);
             if begin == end {
                 continue;
             }
@@ -280,7 +283,9 @@ fn main() -> Result<()> {
 
 /// What ordinary callers have of it.
 fn ordinary_table(all: &[Ordinary], alpha: f64, look: Option<&str>, figures: &mut Vec<Value>) {
-    println!("| model | minutes | alarmed, of 1,000 | by rules | callers alarmed | by rules | of | thresholds | spent p50, p99 | µs a row |");
+    println!(
+        "| model | minutes | alarmed, of 1,000 | by rules | callers alarmed | by rules | of | thresholds | spent p50, p99 | µs a row |"
+    );
     println!("|---|---:|---:|---:|---|---:|---:|---|---|---:|");
     let (mut total, mut alarmed, mut ruled) = (0, 0, 0);
     for ordinary in all {
@@ -316,7 +321,10 @@ fn ordinary_table(all: &[Ordinary], alpha: f64, look: Option<&str>, figures: &mu
             let mut worst = ordinary.minutes.clone();
             worst.sort_by(|one, other| other.evasion.max(other.extraction).total_cmp(&one.evasion.max(one.extraction)));
             for minute in worst.iter().take(8) {
-                println!("  {} evasion {:.1} extraction {:.1}", rhythms[minute.caller as usize], minute.evasion, minute.extraction);
+                println!(
+                    "  {} evasion {:.1} extraction {:.1}",
+                    rhythms[minute.caller as usize], minute.evasion, minute.extraction
+                );
             }
         }
         figures.push(json!({"case": ordinary.model, "subject": "ordinary", "alarmed": hit.len(), "by_rules": by_rule.len(), "minutes": minutes,
@@ -326,16 +334,22 @@ fn ordinary_table(all: &[Ordinary], alpha: f64, look: Option<&str>, figures: &mu
         ruled += by_rule.len();
     }
     let share = |number: usize| number as f64 * 1000.0 / total.max(1) as f64;
-    println!("\nordinary minutes alarmed, of 1,000: {:.3}; by rules {:.1}; minutes {total}", share(alarmed), share(ruled));
+    println!(
+        "\nordinary minutes alarmed, of 1,000: {:.3}; by rules {:.1}; minutes {total}",
+        share(alarmed),
+        share(ruled)
+    );
 }
 
 fn row(model: &str, name: &str, outcomes: &[(Outcome, f64, f64)], figures: &mut Vec<Value>) {
-    let of = |field: fn(&Outcome) -> Option<usize>| outcomes.iter().map(|(outcome, ..)| field(outcome)).collect::<Vec<_>>();
+    let of =
+        |field: fn(&Outcome) -> Option<usize>| outcomes.iter().map(|(outcome, ..)| field(outcome)).collect::<Vec<_>>();
     let ours = of(|outcome| outcome.ours);
     let done = outcomes.iter().filter(|(outcome, ..)| outcome.done.is_some()).count();
     let still = |outcome: &Outcome| outcome.done.is_some_and(|done| outcome.closed.is_none_or(|closed| done < closed));
     let after = outcomes.iter().filter(|(outcome, ..)| still(outcome)).count();
-    let mean = |field: fn(&(Outcome, f64, f64)) -> f64| outcomes.iter().map(field).sum::<f64>() / outcomes.len().max(1) as f64;
+    let mean =
+        |field: fn(&(Outcome, f64, f64)) -> f64| outcomes.iter().map(field).sum::<f64>() / outcomes.len().max(1) as f64;
     let (whole, cut) = (mean(|outcome| outcome.1), mean(|outcome| outcome.2));
     println!(
         "| {model} | {name} | {} | {} | {} | {} | {done}/{} | {after} | {whole:.2} | {cut:.2} |",

@@ -3,6 +3,7 @@
 //! A request hands over what it was, in a bounded queue, and goes on; what does not fit is dropped and counted, so that looking
 //! never slows an answer. Five times a second what changed is told. The thread ends with the gateway.
 
+mod queries;
 mod rows;
 pub(crate) mod strangers;
 
@@ -56,6 +57,7 @@ pub(crate) enum Glimpse {
 /// A prediction, as it ended.
 pub(crate) struct Seen {
     pub(crate) asker: Asker,
+    pub(crate) namespace: Option<Namespace>,
     pub(crate) name: Option<ModelName>,
     pub(crate) model: Option<Arc<Model>>,
     pub(crate) refused: Option<Code>,
@@ -93,7 +95,12 @@ impl Sense {
         }
         let (glimpses, seen) = sync_channel(WAITING);
         let length = u64::try_from(settings.window.as_millis()).unwrap_or(u64::MAX);
-        let looker = Looker { crowd: Crowd::new(length), clock, told: Teller { by: name.to_owned(), sentinel } };
+        let looker = Looker {
+            crowd: Crowd::new(length),
+            queries: queries::Desk::new(settings.window.as_secs_f64()),
+            clock,
+            told: Teller { by: name.to_owned(), sentinel },
+        };
         let runtime = Handle::current();
         let work = move || looker.run(&seen, &runtime);
         match std::thread::Builder::new().name("sense".into()).spawn(work) {
@@ -130,6 +137,7 @@ struct Teller {
 
 struct Looker {
     crowd: Crowd,
+    queries: queries::Desk,
     clock: Clock,
     told: Teller,
 }
@@ -145,6 +153,7 @@ impl Looker {
             }
             if Instant::now() >= next {
                 self.tell(runtime);
+                self.queries.round();
                 next = Instant::now() + TELL;
             }
         }
@@ -171,6 +180,11 @@ impl Looker {
                 let who = Who { subject: &seen.asker.subject, model, autonomy, admin: seen.asker.admin };
                 let asked = Asked { rows: seen.rows, bytes, cost_us: seen.cost_us, end };
                 self.crowd.ask(who, asked, now);
+                if let Some(of) = &seen.model {
+                    for reading in self.queries.look(&seen.asker.subject, of, &seen, now) {
+                        self.crowd.read(who, reading, now);
+                    }
+                }
             }
         }
     }

@@ -83,14 +83,15 @@ pub async fn assess(ring: &Ring, permit: Permit, head: &Head, body: &mut dyn Bod
         return Err(Refusal::new(Code::Internal, "a permit to predict names no model"));
     };
     let key = (namespace.clone(), name.clone());
-    let model = ring.model(&key)?;
-    let spec = &model.route.manifest.spec;
     let principal = permit.principal();
-    let shared = ring.quotas.admit(namespace)?;
+    // First of all: whoever is not answered learns nothing, not even what there is.
     let held = match ring.restrictions.is_empty() {
         true => None,
         false => ring.restrictions.admit(&Asker::of(principal).subject, Some(name), ring.clock.now())?,
     };
+    let model = ring.model(&key)?;
+    let spec = &model.route.manifest.spec;
+    let shared = ring.quotas.admit(namespace)?;
     let own = ring.limiter.admit((principal.home(), principal.caller()), &key, &spec.limits)?;
     let admitted = (own, shared);
     let asked = priority(head.priority.as_deref())?;

@@ -236,6 +236,7 @@ impl Record {
         let reply = outcome.as_ref().ok();
         let seen = Seen {
             asker,
+            namespace: self.event.namespace.clone(),
             name: self.event.model.clone(),
             model: self.model.clone(),
             refused: outcome.as_ref().err().map(|refusal| refusal.code),
