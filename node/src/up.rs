@@ -149,9 +149,9 @@ async fn together(
     let (orchestrator, executor) =
         services::orchestrator(&shared, &plan.settings, stores.catalog.clone(), registry.clone(), badge).await?;
     let kept = (stores.catalog.clone() as Arc<dyn Catalog>, stores.streams.clone() as Arc<dyn Streams>);
-    let (trainer, work) =
-        services::trainer(&shared, &plan.settings, kept, registry.clone(), orchestrator.clone()).await?;
     let (sentinel, watch) = services::sentinel(&shared, &plan.settings, stores.catalog.clone()).await?;
+    let others = (registry.clone() as _, orchestrator.clone() as _);
+    let (trainer, work) = services::trainer(&shared, &plan.settings, kept, others, sentinel.clone()).await?;
     let gateway = Gateway {
         name: "g0".to_owned(),
         registry: registry.clone(),

@@ -107,6 +107,9 @@ pub struct ModelRoute {
     pub canary: Option<(Version, Share)>,
     /// Why there is none, when there is none.
     pub waiting: Option<String>,
+    /// Why a model server refused the wanted version, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<types::Refusal>,
 }
 
 /// One ready replica.

@@ -19,8 +19,11 @@ pub trait Agent: Send {
     fn look(&mut self, sighting: &Sighting) -> Option<Reading>;
 }
 
+/// How to make an agent.
+pub type Make = fn() -> Box<dyn Agent>;
+
 /// How to make every agent there is.
-pub fn agents() -> Vec<(AgentName, fn() -> Box<dyn Agent>)> {
+pub fn agents() -> Vec<(AgentName, Make)> {
     vec![
         (AgentName::Intruder, || Box::new(Passed(AgentName::Intruder))),
         (AgentName::Caller, || Box::new(Caller::default())),

@@ -280,6 +280,10 @@ impl Arbiter {
         let now = sighting.at;
         let standing = self.subjects.get_mut(&sighting.subject)?;
         let kind = match (standing.rung, evidence > 0.0) {
+            // What was refused is not there: there is nothing that stands.
+            _ if matches!(sighting.subject, Subject::Bundle(..)) => {
+                (evidence > 0.0 && standing.belief.known(now).log_odds >= NOTE).then_some(Kind::Note)?
+            }
             (Rung::Observe, true) => {
                 standing.rung = Rung::Quarantine;
                 standing.since = now;

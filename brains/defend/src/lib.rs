@@ -22,5 +22,5 @@ pub mod ladder;
 pub mod queries;
 pub mod windows;
 
-pub use agent::{Agent, agents, techniques};
+pub use agent::{Agent, Make, agents, techniques};
 pub use arbiter::Arbiter;

@@ -150,7 +150,7 @@ fn described(incident: &Value, now: u64) -> String {
         let (id, rung, state) = (text(&restriction["id"]), text(&restriction["rung"]), text(&taken["state"]));
         line("action", format!("{id}  {rung}{model}: {state}{until}{word}"));
     }
-    out.push_str("\n");
+    out.push('\n');
     for moment in incident["timeline"].as_array().into_iter().flatten() {
         let _ = writeln!(out, "  {:>10}  {}", ago(moment["at"].as_u64(), now), text(&moment["what"]));
     }

@@ -14,7 +14,7 @@ use rpc::{
     model_server::Renewal,
     orchestrator::{OrchestratorClient, orchestrator_router},
     registry::{RegistryClient, heads_router, registry_router, trainer_router as registry_for_trainer},
-    sentinel::{SentinelClient, sentinel_router},
+    sentinel::{SentinelClient, reports_router, sentinel_router},
     store::{CatalogClient, LogClient, StreamsClient},
     supervisor::SupervisorClient,
     trainer::{TrainerClient, trainer_router},
@@ -218,7 +218,9 @@ pub(crate) async fn run(Prepared { order, settings }: Prepared, parent: u32) -> 
             let stores = (Arc::new(CatalogClient(supervisor.clone())) as _, Arc::new(StreamsClient(supervisor)) as _);
             let registry = Arc::new(RegistryClient(connect("registry")?));
             let orchestrator = Arc::new(OrchestratorClient(connect("orchestrator")?));
-            let (trainer, work) = services::trainer(&shared, &settings, stores, registry, orchestrator).await?;
+            let sentinel = Arc::new(SentinelClient(connect("sentinel")?));
+            let others = (registry as _, orchestrator as _);
+            let (trainer, work) = services::trainer(&shared, &settings, stores, others, sentinel).await?;
             tokio::spawn(badges.run(stop.told()));
             let work = tokio::spawn(work.run(stop.told()));
             let rooms = door::for_services(&["gateway"], trainer_router(trainer));
@@ -229,7 +231,10 @@ pub(crate) async fn run(Prepared { order, settings }: Prepared, parent: u32) -> 
             let (sentinel, work) = services::sentinel(&shared, &settings, Arc::new(CatalogClient(supervisor))).await?;
             tokio::spawn(badges.run(stop.told()));
             let work = tokio::spawn(work.run(stop.told()));
-            let rooms = door::for_services(&["gateway"], sentinel_router(sentinel));
+            let sentinel: Arc<dyn rpc::Sentinel> = sentinel;
+            let whole = door::for_services(&["gateway"], sentinel_router(sentinel.clone()));
+            let reports = door::for_services(&["trainer"], reports_router(sentinel));
+            let rooms: Rooms = Arc::new(move |peer| whole(peer).or_else(|| reports(peer)));
             serve(badge, rooms, &settings, &stop).await?;
             work.await.map_err(|error| output::internal(&error))
         }

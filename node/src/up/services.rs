@@ -122,8 +122,8 @@ pub(super) async fn trainer(
     shared: &Shared,
     settings: &Settings,
     (catalog, streams): (Arc<dyn Catalog>, Arc<dyn Streams>),
-    registry: Arc<dyn rpc::Registry>,
-    orchestrator: Arc<dyn rpc::Orchestrator>,
+    (registry, orchestrator): (Arc<dyn rpc::Registry>, Arc<dyn rpc::Orchestrator>),
+    sentinel: Arc<dyn rpc::Sentinel>,
 ) -> Result<(Arc<Trainer>, Work), Refusal> {
     let (keep, keep_bytes) = (settings.limits.keep, settings.limits.keep_bytes);
     let parts = trainer::Parts {
@@ -132,6 +132,7 @@ pub(super) async fn trainer(
         artefacts: shared.artefacts.clone(),
         registry,
         orchestrator,
+        sentinel,
         clock: shared.clock.clone(),
         keep,
         keep_bytes,

@@ -33,7 +33,7 @@ use crate::{
         record::{Recorder, Shadows, Statistics, Stores, Strangers},
     },
     restrictions::Restrictions,
-    sense::{self, Sense},
+    sense::{self, Glimpse, Sense},
     trace::{Tracer, Traces},
 };
 
@@ -304,6 +304,11 @@ impl Ring {
                 }
                 Some(route) => {
                     let old = models.get(&key).cloned();
+                    if let Some(refusal) = &route.refused
+                        && old.as_ref().is_none_or(|old| old.route.refused.as_ref() != Some(refusal))
+                    {
+                        self.sense.take(Glimpse::Bundle { key: key.clone(), refusal: refusal.clone() });
+                    }
                     let doors = route.replicas.iter().filter_map(|replica| self.door(replica, old.as_deref()));
                     let replicas: Vec<_> = doors.collect();
                     let (statistics, pools, place) = match old {

@@ -12,13 +12,16 @@ use std::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use defend::crowd::{Asked, Crowd, Ended, Who};
-use rpc::{Clock, Sentinel, sentinel::Report};
-use tokio::runtime::Handle;
-use types::{CallerName, Code, ModelName, Namespace, Tensor, defence::Subject};
+use rpc::{Clock, Sentinel, orchestrator::ModelKey, sentinel::Report};
+use tokio::{runtime::Handle, time::Instant};
+use types::{
+    CallerName, Code, ModelName, Namespace, Refusal, Tensor,
+    defence::{AgentName, Reading, Subject},
+};
 
 use crate::ring::Model;
 
@@ -50,6 +53,8 @@ impl Asker {
 pub(crate) enum Glimpse {
     /// A prediction.
     Prediction(Box<Seen>),
+    /// A bundle that was refused.
+    Bundle { key: ModelKey, refusal: Refusal },
     /// A request for something else that was refused.
     Probe { asker: Asker, code: u16, place: u64 },
 }
@@ -171,6 +176,11 @@ impl Looker {
                 let who = Who { subject: &asker.subject, model: None, autonomy: None, admin: asker.admin };
                 self.crowd.ask(who, Asked { end, ..Asked::default() }, now);
             }
+            Glimpse::Bundle { key: (namespace, model), refusal } => {
+                let subject = Subject::Bundle(namespace, model.clone());
+                let who = Who { subject: &subject, model: Some(&model), autonomy: None, admin: false };
+                self.crowd.read(who, bundle(&refusal), now);
+            }
             Glimpse::Prediction(seen) => {
                 let bytes = seen.inputs.iter().map(|tensor| tensor.data().len() as u64).sum();
                 let end = ended(seen.refused, seen.name.as_ref());
@@ -215,6 +225,18 @@ fn ended(refused: Option<Code>, name: Option<&ModelName>) -> Ended {
         Some(code) if code.http().is_client_error() => Ended::Fault,
         Some(_) => Ended::Answered,
     }
+}
+
+/// What it says of a bundle that it was refused: somebody who tampers, where its signature is bad, or a file that no exporter
+/// writes; what was merely not supported says nothing.
+fn bundle(refusal: &Refusal) -> Reading {
+    let (rule, certain) = match refusal.code {
+        Code::BundleUntrusted => (13.8, true),
+        Code::ModelInvalid => (6.0, false),
+        _ => (0.0, false),
+    };
+    let what = format!("a bundle was refused: {} [{}]", refusal.message, refusal.code.as_str());
+    Reading { agent: AgentName::Supply, score: rule, rule, certain, what }
 }
 
 /// A number for a place.

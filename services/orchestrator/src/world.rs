@@ -261,6 +261,10 @@ impl World {
                 .away(model)
                 .cloned()
                 .or_else(|| self.waiting.get(model).map(|(waiting, _)| explain(waiting).0.message.into_owned())),
+            refused: self.waiting.get(model).and_then(|(waiting, _)| match waiting {
+                WaitingOn::Refused(refusal) => Some(refusal.clone()),
+                _ => None,
+            }),
         }
     }
 

@@ -16,7 +16,7 @@ mod work;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use defend::{Agent, arbiter};
+use defend::{Make, arbiter};
 use rpc::{
     Changes, Clock, Feed, Since,
     sentinel::{AgentState, IncidentsOf, Report, Restrict, Said, Settled},
@@ -35,9 +35,6 @@ pub use work::Work;
 const REPORTS: usize = 256;
 /// People's words that wait, at most.
 const WORDS: usize = 64;
-
-/// How to make an agent.
-pub type Make = fn() -> Box<dyn Agent>;
 
 /// What a sentinel is made of.
 pub struct Parts {

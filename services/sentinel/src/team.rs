@@ -14,13 +14,12 @@ use std::{
     time::Duration,
 };
 
+use defend::Make;
 use tokio::{
     sync::mpsc,
     time::{Instant, interval_at},
 };
 use types::defence::{AgentName, Reading, Sighting};
-
-use crate::Make;
 
 /// Sightings that wait for an agent, at most.
 const WAITING: usize = 1_024;

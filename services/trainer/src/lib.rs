@@ -5,7 +5,7 @@
 //! the labels were read. [`judge`] adds up what the joined log says; what it knows is kept in the catalog with its place
 //! in that log. Streaming versions [`learn`] from that log, and their states are signed by the registry.
 //!
-//! What drifts is noted, and told by webhooks ([`alarms`]).
+//! What drifts is noted, and told by webhooks ([`alarms`]); whose labels are held back, to the sentinel ([`suspects`]).
 //!
 //! Does not know about: HTTP but for webhooks, model servers, which version answers.
 
@@ -21,6 +21,7 @@ mod join;
 mod joined;
 mod judge;
 mod learn;
+mod suspects;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -60,6 +61,8 @@ pub struct Parts {
     pub artefacts: Arc<dyn Artefacts>,
     /// Who knows the versions' manifests, and signs states.
     pub registry: Arc<dyn Registry>,
+    /// Who is told whose labels are held back.
+    pub sentinel: Arc<dyn rpc::Sentinel>,
     /// Who is told which version is to answer.
     pub orchestrator: Arc<dyn rpc::Orchestrator>,
     /// The clock.

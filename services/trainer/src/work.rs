@@ -32,6 +32,7 @@ use crate::{
     joined::{Entry, Example, Reason, Refused},
     judge::Kept,
     learn::{Learn, Said, Stores},
+    suspects::Suspects,
     watch::Watch,
 };
 
@@ -90,6 +91,7 @@ struct Beside {
     watch: Watch,
     jobs: (Jobs, mpsc::Receiver<Asked>),
     alarms: Alarms,
+    suspects: Suspects,
 }
 
 /// How far the joined log was judged, and the labels read, when evaluations were kept.
@@ -106,11 +108,12 @@ impl Work {
         (stores, teller, known): (Arc<Stores>, Arc<Teller>, Arc<Known>),
         (words, looks, asked): (mpsc::Receiver<Said>, mpsc::Receiver<Looked>, mpsc::Receiver<Asked>),
     ) -> Result<Self, Refusal> {
-        let Parts { streams, catalog, registry, clock, .. } = parts;
+        let Parts { streams, catalog, registry, sentinel, clock, .. } = parts;
         let jobs = Jobs::open(parts.jobs, stores.clone(), clock.clone(), known.clone()).await?;
         let watch =
             Watch::open(streams.clone(), catalog.clone(), registry.clone(), clock.clone(), known.clone()).await?;
         let alarms = Alarms::open(teller, clock.clone(), known.clone()).await?;
+        let suspects = Suspects::new(sentinel, clock.clone(), known.clone());
         let learn = Learn::new(stores, known.clone(), parts.snapshot_every, words);
         for document in read_all(&*catalog, Collection::Evaluation, MODEL).await? {
             let Some((namespace, model)) = document.key.trim_start_matches(MODEL).split_once('/') else { continue };
@@ -135,7 +138,7 @@ impl Work {
             dirty: false,
             waited: BTreeMap::new(),
             looks,
-            beside: Some(Beside { learn, watch, jobs: (jobs, asked), alarms }),
+            beside: Some(Beside { learn, watch, jobs: (jobs, asked), alarms, suspects }),
         };
         work.resume().await?;
         Ok(work)
@@ -179,12 +182,13 @@ impl Work {
             // That it was dropped is what is waited for.
             async move { while ended.changed().await.is_ok() {} }
         };
-        let beside = self.beside.take().map(|Beside { learn, watch, jobs: (jobs, asked), alarms }| {
+        let beside = self.beside.take().map(|Beside { learn, watch, jobs: (jobs, asked), alarms, suspects }| {
             [
                 tokio::spawn(learn.run(told())),
                 tokio::spawn(watch.run(told())),
                 tokio::spawn(jobs.run(asked, told())),
                 tokio::spawn(alarms.run(told())),
+                tokio::spawn(suspects.run(told())),
             ]
         });
         self.labels(stop).await;

@@ -28,7 +28,7 @@ use crate::Agent;
 /// Callers that are remembered.
 const CALLERS: usize = 65_536;
 /// What a miss at a new place says, and a hit: ln(0.2 / 0.02) and ln(0.8 / 0.98).
-const MISS: f64 = 2.302_585;
+const MISS: f64 = std::f64::consts::LN_10;
 const HIT: f64 = -0.202_941;
 /// What a walk says at most.
 const WALK: f64 = 9.21;

@@ -24,6 +24,7 @@ use crate::{
     Ring,
     extract::{Path, Query, Sender},
     rest,
+    sense::Glimpse,
 };
 
 type Shared = State<Arc<Ring>>;
@@ -97,8 +98,11 @@ pub(crate) async fn deploy(State(ring): Shared, sender: Sender, mut body: Body) 
         if let Some(webhook) = manifest.spec.learning.drift.webhook.clone() {
             ring.trainer.check_webhook(CheckWebhook { namespace: namespace.clone(), webhook }).await?;
         }
+        let key = (namespace.clone(), name.clone());
         let request = Deploy { actor: actor.clone(), namespace, manifest, staged: upload, signature };
-        let deployed = ring.registry.deploy(request).await?;
+        let deployed = ring.registry.deploy(request).await.inspect_err(|refusal| {
+            ring.sense.take(Glimpse::Bundle { key, refusal: refusal.clone() });
+        })?;
         let version = deployed.version;
         let champion = champion(&ring, &version).await?;
         let receipt = match champion {
