@@ -1,4 +1,5 @@
 //! The sentinel on a real node: who attacks is contained, who does not is not touched, everything is told and can be taken back.
+#![expect(clippy::unwrap_used, reason = "helpers of tests: failing loudly is their job")]
 
 use std::time::Duration;
 

@@ -1,0 +1,205 @@
+//! Payloads and requests: taught on one folder, judged on the other; or by leaving out a family, or a source.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+use defend::intruder::{Intruder, Rules};
+use online::Random;
+
+use super::{
+    Figures, Result,
+    corpus::{self, Example, What},
+    csv::{Kind, Table},
+    grammar::mutate,
+    teach::{is_kept, rules_hit, score, taught},
+};
+
+/// Families with fewer rows are not told apart.
+const FEW: usize = 10;
+
+/// What a subject says of examples.
+struct Judged<'a> {
+    example: &'a Example,
+    alarm: bool,
+}
+
+/// Both folders, or one by leaving out.
+pub(crate) fn measure(
+    train: &BTreeMap<Kind, Vec<Table>>,
+    test: Option<&BTreeMap<Kind, Vec<Table>>>,
+    share: f64,
+    figures: &mut Figures,
+) -> Result<()> {
+    let mut known = corpus::of_files(train);
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    if share < 1.0 {
+        let each = (1.0 / share) as usize;
+        known.retain(|example| {
+            let count = counts.entry(example.source.clone()).or_default();
+            *count += 1;
+            *count % each == 1 || each == 1
+        });
+    }
+    let made = corpus::made(share);
+    match test {
+        Some(test) => other_folder(&known, &made, &corpus::of_files(test), figures),
+        None => folds(&known, &made, figures),
+    }
+}
+
+fn other_folder(known: &[Example], made: &[Example], asked: &[Example], figures: &mut Figures) -> Result<()> {
+    let all: Vec<&Example> = known.iter().chain(made).collect();
+    let ours = taught(&all, 1);
+    let (rules, shipped) = (Rules::new(), Intruder::shipped());
+    let mut sources: BTreeMap<&str, Vec<&Example>> = BTreeMap::new();
+    for example in asked {
+        sources.entry(&example.source).or_default().push(example);
+    }
+    for (source, rows) in sources {
+        report(source, "ours", &judged(&rows, |example| is_alarm(&ours, example)), figures)?;
+        report(source, "ours shipped", &judged(&rows, |example| is_alarm(&shipped, example)), figures)?;
+        report(source, "rules", &judged(&rows, |example| rules_hit(&rules, example)), figures)?;
+        mutations(source, &ours, &rows, figures)?;
+    }
+    Ok(())
+}
+
+fn folds(known: &[Example], made: &[Example], figures: &mut Figures) -> Result<()> {
+    let rules = Rules::new();
+    let sources: BTreeSet<&str> = known.iter().map(|example| example.source.as_str()).collect();
+    for source in sources {
+        let (left, taken): (Vec<&Example>, Vec<&Example>) = known.iter().partition(|example| example.source == source);
+        let all: Vec<&Example> = taken.into_iter().chain(made).collect();
+        let ours = taught(&all, 1);
+        let case = format!("{source}, source left out");
+        report(&case, "ours", &judged(&left, |example| is_alarm(&ours, example)), figures)?;
+        report(&case, "ours shipped", &judged(&left, |example| is_alarm(&Intruder::shipped(), example)), figures)?;
+        report(&case, "rules", &judged(&left, |example| rules_hit(&rules, example)), figures)?;
+        mutations(&case, &ours, &left, figures)?;
+    }
+    let families: BTreeSet<String> = known
+        .iter()
+        .filter(|example| example.hostile && matches!(example.what, What::Text(..)))
+        .map(|example| corpus::family(&example.family))
+        .collect();
+    for family in families {
+        let is_left = |example: &Example| example.hostile && corpus::family(&example.family) == family;
+        let all: Vec<&Example> = known.iter().chain(made).filter(|example| !is_left(example)).collect();
+        let ours = taught(&all, 1);
+        let kept =
+            all.iter().enumerate().filter(|(place, example)| is_kept(*place) && !example.hostile && !example.is_made());
+        let texts = |example: &&Example| matches!(example.what, What::Text(..));
+        let asked: Vec<&Example> = kept
+            .map(|(_, example)| *example)
+            .chain(known.iter().filter(|example| is_left(example)))
+            .filter(texts)
+            .collect();
+        let case = format!("{family}, family left out");
+        report(&case, "ours", &judged(&asked, |example| is_alarm(&ours, example)), figures)?;
+        report(&case, "rules", &judged(&asked, |example| rules_hit(&rules, example)), figures)?;
+    }
+    made_families(known, made, figures)
+}
+
+/// Families that only grammars make, each left out in turn: what is made is all there is to judge by.
+fn made_families(known: &[Example], made: &[Example], figures: &mut Figures) -> Result<()> {
+    let rules = Rules::new();
+    let seen: BTreeSet<String> = known.iter().map(|example| corpus::family(&example.family)).collect();
+    let families: BTreeSet<&str> = made
+        .iter()
+        .filter(|example| example.hostile && !seen.contains(&example.family))
+        .map(|example| example.family.as_str())
+        .collect();
+    for family in families {
+        let is_left = |example: &Example| example.hostile && example.family == family;
+        let all: Vec<&Example> = known.iter().chain(made).filter(|example| !is_left(example)).collect();
+        let ours = taught(&all, 1);
+        let left: Vec<&Example> = made.iter().filter(|example| is_left(example)).collect();
+        let case = format!("made {family}, family left out");
+        report(&case, "ours", &judged(&left, |example| is_alarm(&ours, example)), figures)?;
+        report(&case, "rules", &judged(&left, |example| rules_hit(&rules, example)), figures)?;
+    }
+    Ok(())
+}
+
+fn is_alarm(intruder: &Intruder, example: &Example) -> bool {
+    let thresholds = intruder.thresholds();
+    let threshold = if matches!(example.what, What::Text(..)) { thresholds.text } else { thresholds.request };
+    score(intruder, example) >= threshold
+}
+
+fn judged<'a>(rows: &[&'a Example], alarm: impl Fn(&Example) -> bool) -> Vec<Judged<'a>> {
+    rows.iter().map(|example| Judged { example, alarm: alarm(example) }).collect()
+}
+
+/// False alarms, recall, and recall by family.
+fn report(case: &str, subject: &str, judged: &[Judged<'_>], figures: &mut Figures) -> Result<()> {
+    let share = |wanted: &dyn Fn(&Example) -> bool| {
+        let of: Vec<bool> = judged.iter().filter(|one| wanted(one.example)).map(|one| one.alarm).collect();
+        (!of.is_empty()).then(|| (of.iter().filter(|alarm| **alarm).count() as f64 / of.len() as f64, of.len()))
+    };
+    if let Some((value, _)) = share(&|example| !example.hostile) {
+        figures.add([case, subject, "realised_fa", ""], value)?;
+    }
+    if let Some((value, _)) = share(&|example| example.hostile) {
+        figures.add([case, subject, "recall", ""], value)?;
+    }
+    let families: BTreeSet<&str> =
+        judged.iter().filter(|one| one.example.hostile).map(|one| one.example.family.as_str()).collect();
+    let mut recalls = Vec::new();
+    for family in families {
+        if let Some((value, count)) = share(&|example| example.hostile && example.family == family)
+            && count >= FEW
+        {
+            figures.add([case, subject, &format!("recall:{family}"), ""], value)?;
+            recalls.push(value);
+        }
+    }
+    if !recalls.is_empty() {
+        figures.add([case, subject, "macro_recall", ""], recalls.iter().sum::<f64>() / recalls.len() as f64)?;
+    }
+    if let Some(folder) = std::env::var_os("MANTLET_MISSES") {
+        misses(Path::new(&folder), case, subject, judged)?;
+    }
+    Ok(())
+}
+
+/// What was missed and what was falsely called hostile, for people to read.
+fn misses(folder: &Path, case: &str, subject: &str, judged: &[Judged<'_>]) -> Result<()> {
+    let wrong = judged.iter().filter(|one| one.alarm != one.example.hostile);
+    let line = |one: &Judged<'_>| match &one.example.what {
+        What::Text(text, _) => format!("{} {text:?}\n", one.example.family),
+        What::Request(asked) => {
+            format!("{} {} {} {:?} | {}\n", one.example.family, asked.method, asked.target, asked.headers, asked.body)
+        }
+    };
+    std::fs::create_dir_all(folder)?;
+    Ok(std::fs::write(folder.join(format!("{case} {subject}.txt")), wrong.map(line).collect::<String>())?)
+}
+
+/// Recall on attacks that are found, each written otherwise.
+fn mutations(case: &str, ours: &Intruder, rows: &[&Example], figures: &mut Figures) -> Result<()> {
+    let hostile = rows.iter().filter(|example| example.hostile && is_alarm(ours, example));
+    let found: Vec<&str> = hostile
+        .filter_map(|example| match &example.what {
+            What::Text(text, _) => Some(text.as_str()),
+            What::Request(_) => None,
+        })
+        .step_by(7)
+        .take(1_000)
+        .collect();
+    if found.is_empty() {
+        return Ok(());
+    }
+    let mut random = Random::new(3);
+    let mut worst: f64 = 1.0;
+    for (trick, name) in mutate::TRICKS.iter().enumerate() {
+        let still = found.iter().filter(|text| ours.is_hostile(mutate::mutated(&mut random, text, trick))).count();
+        let share = still as f64 / found.len() as f64;
+        figures.add([case, "ours", &format!("mutated_recall:{name}"), ""], share)?;
+        worst = worst.min(share);
+    }
+    figures.add([case, "ours", "mutated_recall", ""], worst)
+}
