@@ -17,6 +17,10 @@ mod corpus;
 mod csv;
 #[path = "detectors/grammar.rs"]
 mod grammar;
+#[path = "detectors/rows.rs"]
+mod rows;
+#[path = "detectors/series.rs"]
+mod series;
 #[path = "detectors/teach.rs"]
 mod teach;
 #[path = "detectors/texts.rs"]
@@ -89,6 +93,12 @@ fn main() -> Result<()> {
     let test = if same { None } else { Some(csv::folder(&arguments.test)?) };
     if arguments.wants("texts") {
         texts::measure(&train, test.as_ref(), if arguments.quick { 0.1 } else { 1.0 }, &mut figures)?;
+    }
+    if arguments.wants("tables") {
+        rows::measure(&train, test.as_ref(), if arguments.quick { 0.1 } else { 1.0 }, &mut figures)?;
+    }
+    if arguments.wants("series") {
+        series::measure(test.as_ref().unwrap_or(&train), arguments.quick, &mut figures)?;
     }
     match &arguments.out {
         Some(out) => figures.write(out),

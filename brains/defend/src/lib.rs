@@ -24,3 +24,5 @@ pub mod windows;
 
 pub use agent::{Agent, Make, agents, techniques};
 pub use arbiter::Arbiter;
+pub mod tables;
+pub mod watch;

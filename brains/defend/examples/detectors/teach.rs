@@ -85,12 +85,19 @@ fn thresholds(intruder: &Intruder, examples: &[&Example]) -> Thresholds {
         let source = if example.is_made() { "made" } else { example.source.as_str() };
         scores.entry((is_request, source)).or_default().push(score(&never, example));
     }
+    if std::env::var_os("MANTLET_THRESHOLDS").is_some() {
+        for ((is_request, source), scores) in &mut scores {
+            let n = scores.len();
+            let q: Vec<f64> = [0.05, 0.02, 0.01, 0.005, 0.002].iter().map(|share| highest(scores, *share)).collect();
+            eprintln!("{is_request} {source} {n} {q:.2?}");
+        }
+    }
     let greatest = |wanted: bool| {
         let of = scores
             .iter_mut()
             .filter(|((is_request, _), _)| *is_request == wanted)
             .map(|(_, scores)| highest(scores, ALARMS));
-        of.fold(0.0, f64::max)
+        of.fold(-2.0, f64::max)
     };
     let mut greatest = greatest;
     Thresholds { text: greatest(false), request: greatest(true) }
