@@ -26,10 +26,10 @@ pub use rules::{FAMILIES, HIT, Points, Rules};
 
 use learner::Learner;
 
-/// Weights that the product comes with, and the log-odds that one in a hundred ordinary texts and requests is above.
-/// Written by `examples/intruder_train.rs`.
-const WEIGHTS: &[u8] = include_bytes!("intruder/weights.bin");
-const SHIPPED: Thresholds = Thresholds { text: 0.0, request: 0.0 };
+/// Thresholds and weights that the product comes with, written by `examples/intruder_train.rs`.
+const SHIPPED: &[u8] = include_bytes!("intruder/weights.bin");
+/// Bytes of a file's thresholds.
+const HEAD: usize = 16;
 
 /// Log-odds from which on something is called hostile.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -85,13 +85,13 @@ impl Default for Intruder {
 impl Intruder {
     /// The one that the product comes with: taught by grammars of ours and by openly licensed collections.
     pub fn shipped() -> Self {
-        let learner = Learner::read(WEIGHTS).unwrap_or_else(Learner::new);
-        Self { learner, thresholds: SHIPPED, rules: Rules::new() }
+        // A test reads it.
+        Self::with_weights(SHIPPED).unwrap_or_else(|_| Self::blank())
     }
 
     /// One that knows only the rules.
     pub fn blank() -> Self {
-        Self { learner: Learner::new(), thresholds: SHIPPED, rules: Rules::new() }
+        Self { learner: Learner::new(), thresholds: Thresholds { text: 0.0, request: 0.0 }, rules: Rules::new() }
     }
 
     /// Log-odds that a text alone is an attack. What a rule hits is no less than the threshold.
@@ -179,18 +179,29 @@ impl Intruder {
         self.thresholds = thresholds;
     }
 
-    /// Its weights, rounded, as the file that [`shipped`](Self::shipped) reads: some two bytes for each that is not 0.
+    /// Its thresholds and weights, rounded, as the file that [`shipped`](Self::shipped) reads: some two bytes for each
+    /// weight that is not 0.
     pub fn weights(&self) -> Vec<u8> {
-        self.learner.write()
+        let Thresholds { text, request } = self.thresholds;
+        [&text.to_le_bytes()[..], &request.to_le_bytes(), &self.learner.write()].concat()
     }
 
-    /// One with the weights of a file.
+    /// One with the thresholds and weights of a file.
     ///
     /// # Errors
     /// [`Error::Snapshot`] where it is none.
-    pub fn with_weights(file: &[u8], thresholds: Thresholds) -> online::Result<Self> {
-        let learner = Learner::read(file).ok_or(Error::Snapshot("is no file of weights"))?;
-        Ok(Self { learner, thresholds, rules: Rules::new() })
+    pub fn with_weights(file: &[u8]) -> online::Result<Self> {
+        let none = Error::Snapshot("is no file of weights");
+        let (head, weights) = file.split_at_checked(HEAD).ok_or(none.clone())?;
+        let number =
+            |place: usize| head.get(place..).and_then(<[u8]>::first_chunk).map(|bytes| f64::from_le_bytes(*bytes));
+        let (Some(text), Some(request)) = (number(0), number(8)) else { return Err(none) };
+        let intruder = Self {
+            learner: Learner::read(weights).ok_or(none)?,
+            thresholds: Thresholds { text, request },
+            rules: Rules::new(),
+        };
+        intruder.check().map(|()| intruder)
     }
 
     /// Bytes that its state takes, rules apart.

@@ -10,6 +10,10 @@ mod patterns;
 /// Points of a family that make a hit.
 pub const HIT: u32 = 3;
 
+/// Bytes in which hints belong together, and how far on the next such stretch begins.
+const NEAR: usize = 512;
+const STEP: usize = 448;
+
 /// Patterns of thirteen families of attacks, written from what is publicly known of them (OWASP's pages on each family, the
 /// manuals of the databases, shells and template engines): a pattern alone is a hit, or a hint that makes one with others.
 ///
@@ -73,22 +77,15 @@ impl Rules {
         self.points(text).into_iter().max().unwrap_or(0)
     }
 
-    /// Points of each family. A pattern counts once.
+    /// Points of each family. A pattern counts once in 512 bytes: hints that stand further apart do not belong together.
     pub fn points(&self, text: &Normal) -> Points {
         let squeezed = squeezed(text.text());
         let mut points = [0; FAMILIES.len()];
-        let mut seen = [false; patterns::PATTERNS.len()];
-        for found in self.patterns.iter().flat_map(|patterns| patterns.find_overlapping_iter(&squeezed)) {
-            let place = found.pattern().as_usize();
-            let (Some((family, worth, word)), Some(seen)) = (patterns::PATTERNS.get(place), seen.get_mut(place)) else {
-                continue;
-            };
-            if !*seen && stands_alone(&squeezed, found.start(), found.end(), word.as_bytes()) {
-                *seen = true;
-                add(&mut points, *family as usize, *worth);
-            }
+        let last = squeezed.len().saturating_sub(NEAR).div_ceil(STEP);
+        for begin in (0..=last).map(|n| n * STEP) {
+            let near = squeezed.get(begin..squeezed.len().min(begin + NEAR)).unwrap_or_default();
+            points.iter_mut().zip(self.points_of(near)).for_each(|(most, points)| *most = points.max(*most));
         }
-        looks(&squeezed, &mut points);
         // A header's name is one only where a line begins; and a path to probe for is one where a path is.
         if !text.evasion().line {
             clear(&mut points, CRLF);
@@ -101,6 +98,24 @@ impl Rules {
         if text.evasion().overlong {
             add(&mut points, TRAVERSAL, 2);
         }
+        points
+    }
+
+    /// Points of what stands together.
+    fn points_of(&self, squeezed: &[u8]) -> Points {
+        let mut points = [0; FAMILIES.len()];
+        let mut seen = [false; patterns::PATTERNS.len()];
+        for found in self.patterns.iter().flat_map(|patterns| patterns.find_overlapping_iter(squeezed)) {
+            let place = found.pattern().as_usize();
+            let (Some((family, worth, word)), Some(seen)) = (patterns::PATTERNS.get(place), seen.get_mut(place)) else {
+                continue;
+            };
+            if !*seen && stands_alone(squeezed, found.start(), found.end(), word.as_bytes()) {
+                *seen = true;
+                add(&mut points, *family as usize, *worth);
+            }
+        }
+        looks(squeezed, &mut points);
         points
     }
 }
@@ -151,25 +166,33 @@ fn stands_alone(text: &[u8], start: usize, end: usize, word: &[u8]) -> bool {
     !(before && begins || after && ends)
 }
 
-/// What no fixed words tell.
+/// What no fixed words tell. Each counts once.
 fn looks(text: &[u8], points: &mut Points) {
+    let mut seen = [false; 8];
+    let mut once = |place: usize, family: usize, worth: u32| {
+        if let Some(seen) = seen.get_mut(place)
+            && !std::mem::replace(seen, true)
+        {
+            add(points, family, worth);
+        }
+    };
     for (at, byte) in text.iter().enumerate() {
         let rest = text.get(at..).unwrap_or_default();
         match byte {
-            b'=' | b'<' | b'>' if is_truism(text, at) => add(points, SQLI, HIT),
-            b's' if follows(text, at, rest, b"select", b"from") => add(points, SQLI, 2),
-            b'o' if is_handler(text, at, rest) => add(points, XSS, 2),
-            b'\'' | b'"' if ends_statement(text, at) => add(points, SQLI, HIT),
-            b'.' if at == 0 && climbs(rest) >= 3 => add(points, TRAVERSAL, 1),
-            b'\\' if rest.starts_with(b"\\..\\..") => add(points, TRAVERSAL, 1),
-            b'$' if rest.starts_with(b"$(") => add(points, COMMAND, 2),
-            b')' if rest.starts_with(b")(") && text.contains(&b'=') && text.contains(&b'*') => add(points, LDAP, 2),
+            b'=' if is_truism(text, at) => once(0, SQLI, HIT),
+            b's' if follows(text, at, rest, b"select", b"from") => once(1, SQLI, 2),
+            b'o' if is_handler(text, at, rest) => once(2, XSS, 2),
+            b'\'' | b'"' if ends_statement(text, at) => once(3, SQLI, HIT),
+            b'.' if at == 0 && climbs(rest) >= 3 => once(4, TRAVERSAL, 1),
+            b'\\' if rest.starts_with(b"\\..\\..") => once(5, TRAVERSAL, 1),
+            b'$' if rest.starts_with(b"$(") => once(6, COMMAND, 2),
+            b')' if rest.starts_with(b")(") && text.contains(&b'=') && text.contains(&b'*') => once(7, LDAP, 2),
             _ => {}
         }
     }
 }
 
-/// `1=1`, `'a'='a`, `2<3` after a word that asks for more.
+/// `1=1`, `'a'='a` after a word that asks for more.
 fn is_truism(text: &[u8], at: usize) -> bool {
     let left = text.get(..at).unwrap_or_default();
     let right = text.get(at + 1..).unwrap_or_default();
@@ -190,7 +213,7 @@ fn is_truism(text: &[u8], at: usize) -> bool {
     let asked = [&b"or"[..], b"and", b"||", b"&&", b"where", b"having", b"xor", b"not"]
         .iter()
         .any(|word| asks.windows(word.len()).any(|other| other == *word));
-    alike && text.get(at) == Some(&b'=') && asked
+    alike && asked
 }
 
 /// A word, and another within a hundred bytes after it.
