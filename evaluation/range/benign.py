@@ -63,12 +63,14 @@ def nat(pool, chance):
 
 def video(pool, chance):
     """Frames: a row with a little noise in the columns that are not flags, five a second for eight seconds, every few minutes."""
-    spread = pool.std(axis=0) * (np.array([len(np.unique(column[:500])) for column in pool.T]) > 8)
+    spread = np.nan_to_num(pool.std(axis=0)) * (np.array([len(np.unique(column[:500])) for column in pool.T]) > 8)
+    whole = np.all(pool == np.round(pool), axis=0)
     times, rows = [], []
     for start in arrivals(1 / 400, chance):
         noise = chance.normal(size=(40, pool.shape[1])) * spread * chance.uniform(0.005, 0.05)
         times.append(start + np.arange(40) / 5)
-        rows.append(np.where(spread > 0, pool[chance.integers(len(pool))] + noise, pool[chance.integers(len(pool))]))
+        frames = pool[chance.integers(len(pool))] + noise
+        rows.append(np.where(whole, np.round(frames), frames))
     return (np.concatenate(times), np.concatenate(rows)) if times else (np.zeros(0), pool[:0])
 
 

@@ -29,8 +29,8 @@ from victims import PAIRS, Victim, learner, victim  # noqa: E402
 RATE = 10.0
 # Evasion has come to its end when the answer is another and no column has moved further, as a share of the column's range (square),
 # or the row no further in all (the others), as a share of the longest way.
-NEAR = {"table": 0.05, "image": 0.15}
-CLOSE = {"table": 0.05, "image": 0.10}
+NEAR = {"table": 0.03, "image": 0.15}
+CLOSE = {"table": 0.02, "image": 0.08}
 STEPS = (50, 100, 200, 400, 700, 1_000, 1_500, 2_000, 3_000, 5_000, 10_000)
 ADAPTIVE = {"jitter": 0.1, "accounts": 5, "every": 7}
 

@@ -4,6 +4,8 @@
 //! Records are those of evaluation/range/lab.py. Each attack is put into the ordinary traffic of its model, from the middle on.
 //! Thresholds are those of ordinary callers' minutes of all models of *other* tables. `--look` prints who was alarmed, and why.
 
+#![expect(clippy::print_stdout, reason = "a bench prints its tables")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     error::Error,
@@ -75,12 +77,13 @@ impl Record {
 }
 
 /// The greatest scores of a caller's minute.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Minute {
     caller: u64,
     evasion: f64,
     extraction: f64,
     rule: bool,
+    why: String,
 }
 
 /// A model's ordinary traffic, and the state in its middle.
@@ -112,6 +115,9 @@ impl Ordinary {
             }
             let minute = minutes.entry((caller, (now / 60.0) as u64)).or_default();
             minute.caller = caller;
+            if seen.evasion.max(seen.extraction) > minute.evasion.max(minute.extraction).max(10.0) {
+                minute.why = queries.evidence(caller).map(|why| format!("{why:?}")).unwrap_or_default();
+            }
             minute.evasion = minute.evasion.max(seen.evasion);
             minute.extraction = minute.extraction.max(seen.extraction);
             minute.rule |= seen.rule.is_some();
@@ -320,10 +326,10 @@ fn ordinary_table(all: &[Ordinary], alpha: f64, look: Option<&str>, figures: &mu
         if look == Some(ordinary.model.as_str()) || look == Some("all") {
             let mut worst = ordinary.minutes.clone();
             worst.sort_by(|one, other| other.evasion.max(other.extraction).total_cmp(&one.evasion.max(one.extraction)));
-            for minute in worst.iter().take(8) {
+            for minute in worst.iter().take(5) {
                 println!(
-                    "  {} evasion {:.1} extraction {:.1}",
-                    rhythms[minute.caller as usize], minute.evasion, minute.extraction
+                    "  {} evasion {:.1} extraction {:.1} {}",
+                    rhythms[minute.caller as usize], minute.evasion, minute.extraction, minute.why
                 );
             }
         }

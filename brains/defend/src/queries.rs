@@ -150,6 +150,8 @@ struct Row {
     nearest: Option<f32>,
     other: Option<f32>,
     price: f32,
+    /// How many values are odd.
+    odd: u32,
 }
 
 impl Queries {
@@ -205,27 +207,31 @@ impl Queries {
         let near = self.neighbours.near(&sketch, answer.label, &keys, &self.sketcher);
         let spacings = |found: Option<(u64, f32)>| found.map(|(_, distance)| distance / learnt.spacing);
         let (nearest, other) = (spacings(near.nearest), spacings(near.other).filter(|other| *other <= NEAR));
-        let mut row = Row { sketch, answer, near, counts: Counts::default(), nearest, other, price: 0.0 };
+        let odd = learnt.scale.odd(&self.picked);
+        let mut row = Row { sketch, answer, near, counts: Counts::default(), nearest, other, price: 0.0, odd };
         if !row.is_repeat() {
             row.counts = self.count(learnt, &row);
             row.price = (nearest.unwrap_or(1.0).min(1.0) * answer.bits).clamp(0.0, 1.0);
             let made = self.made(learnt, caller, &row);
-            row.counts.line = f32::from(u8::from(made == Some(Made::OnLine)));
-            row.counts.mirrored = f32::from(u8::from(made == Some(Made::Mirrored)));
+            row.counts.line = made.on_line.map(|is| f32::from(u8::from(is)));
+            row.counts.mirrored = f32::from(u8::from(made.mirrored));
         }
         Some((row, keys))
     }
 
     fn count(&self, learnt: &Learnt, row: &Row) -> Counts {
         let (p, _) = learnt.strangeness(&row.sketch, &self.sketcher);
-        let odd = learnt.scale.odd(&self.picked);
+        let odd = row.odd;
         let is = |yes: bool| f32::from(u8::from(yes));
         let near = row.is_near();
+        // Near a row that is odd itself, it is odd as well.
+        let before = row.near.nearest.and_then(|(place, _)| self.neighbours.get(place));
+        let odder = near && before.is_some_and(|before| before.odd < odd);
         let unsure = row.answer.margin.is_some_and(|margin| learnt.unsure(margin) <= UNSURE);
         Counts {
             rows: 1.0,
             near: is(near),
-            near_odd: is(near && odd > 0),
+            near_odd: is(odder),
             strange: is(p <= STRANGE),
             odd: is(odd > 0),
             very_odd: is(odd > 1 && odd as f32 >= VERY_ODD * self.picked.len() as f32),
@@ -235,23 +241,20 @@ impl Queries {
     }
 
     /// Whether a row was made from two of those that its caller asked lately, or that are nearest.
-    fn made(&self, learnt: &Learnt, caller: u64, row: &Row) -> Option<Made> {
+    fn made(&self, learnt: &Learnt, caller: u64, row: &Row) -> Made {
         let own = self.callers.get(caller).map_or(&[][..], Caller::recent).iter().copied();
         let near = [row.near.nearest, row.near.other].into_iter().flatten().map(|(place, _)| place);
         let mut bases: [Option<&Sketch>; caller::RECENT + 2] = [None; caller::RECENT + 2];
         for (into, place) in bases.iter_mut().zip(own.chain(near)) {
             *into = self.neighbours.get(place).map(|asked| &asked.sketch);
         }
-        let mut found = None;
+        let mut made = Made::default();
         for (at, one) in bases.iter().enumerate().filter_map(|(at, base)| base.map(|base| (at, base))) {
             for other in bases.iter().skip(at + 1).flatten() {
-                match artificial::made(&row.sketch, one, other, &learnt.smooth) {
-                    Some(Made::OnLine) => return Some(Made::OnLine),
-                    mirrored => found = found.or(mirrored),
-                }
+                made.look(&row.sketch, one, other, &learnt.smooth);
             }
         }
-        found
+        made
     }
 
     /// Takes a row in that was looked at.
@@ -266,12 +269,14 @@ impl Queries {
         }
         caller.measure(f64::from(row.nearest.unwrap_or(10.0)));
         caller.quick.add(&row.counts);
-        caller.slow.add(&row.counts);
+        // A frame of a film is no new row.
+        let new = row.counts.times(row.nearest.unwrap_or(1.0).min(1.0));
+        caller.slow.add(&new);
         caller.spent += f64::from(row.price);
-        self.crowd_in(id, &row.counts, now);
+        self.crowd_in(id, &new, now);
         let chain = self.link(id, row, now);
         let (sketch, answer) = (row.sketch, row.answer);
-        let asked = Asked { sketch, label: answer.label, margin: answer.margin.unwrap_or(1.0), chain };
+        let asked = Asked { sketch, label: answer.label, margin: answer.margin.unwrap_or(1.0), odd: row.odd, chain };
         let place = self.neighbours.add(asked, keys);
         self.compare_block(id, &sketch, now);
         if let Some(caller) = self.callers.of(id, now) {
@@ -344,7 +349,12 @@ impl Queries {
         }
         caller.taught += 1;
         if let Some(row) = row {
-            self.rates.teach(&row.counts, row.is_near().then(|| (row.nearest.unwrap_or(1.0), row.other.is_some())));
+            let new = row.nearest.unwrap_or(1.0).min(1.0);
+            self.rates.teach(
+                &row.counts,
+                new,
+                row.is_near().then(|| (row.nearest.unwrap_or(1.0), row.other.is_some())),
+            );
         }
         let margin = answer.margin.unwrap_or(1.0);
         if self.natural.teach(&self.picked, margin, &self.sketcher)

@@ -9,23 +9,34 @@ const EXACT: f32 = 2e-3;
 /// What is no change at all, in spreads.
 const SAME: f32 = 1e-5;
 
+/// By the sine of which angle a row is beside a line, at most, to lie on it: exactly, with some noise, with much.
+const BESIDE: [f32; LEVELS] = [2e-3, 0.05, 0.25];
+/// How many ways of lying on a line there are.
+pub(super) const LEVELS: usize = 3;
+
 /// How a row was made from two others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Made {
-    /// It lies on the line through both, and is neither.
-    OnLine,
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Made {
+    /// It lies on the line through both, and is neither: exactly, with some noise, with much.
+    pub(super) on_line: [bool; LEVELS],
     /// Most columns that changed from the one changed by as much as in the other, some with the other sign.
-    Mirrored,
+    pub(super) mirrored: bool,
 }
 
-/// How `row` was made from `one` and `other`, if it was. About 100 ns.
-pub(super) fn made(row: &Sketch, one: &Sketch, other: &Sketch, smooth: &[bool; SIZE]) -> Option<Made> {
-    on_line(row, one, other)
-        .then_some(Made::OnLine)
-        .or_else(|| mirrored(row, one, other, smooth).then_some(Made::Mirrored))
+impl Made {
+    /// Looks whether `row` was made from these two. About 100 ns.
+    pub(super) fn look(&mut self, row: &Sketch, one: &Sketch, other: &Sketch, smooth: &[bool; SIZE]) {
+        if let Some(sine) = beside(row, one, other) {
+            self.on_line.iter_mut().zip(BESIDE).for_each(|(is, most)| *is |= sine <= most);
+        }
+        self.mirrored = self.mirrored || mirrored(row, one, other, smooth);
+    }
 }
 
-fn on_line(row: &Sketch, one: &Sketch, other: &Sketch) -> bool {
+/// How far a row is beside the line through two others, as a share of the least way between any of the three: of two rows near each
+/// other and a far one, nothing follows. About the sine of an angle; `None` where too little changed, or it is one of
+/// them.
+fn beside(row: &Sketch, one: &Sketch, other: &Sketch) -> Option<f32> {
     let (mut along, mut way, mut gone, mut changed) = (0.0_f32, 0.0_f32, 0.0_f32, 0_usize);
     for ((row, one), other) in row.iter().zip(one).zip(other) {
         let (step, to) = (row - one, other - one);
@@ -35,13 +46,13 @@ fn on_line(row: &Sketch, one: &Sketch, other: &Sketch) -> bool {
         changed += usize::from(to.abs() > SAME && step.abs() > SAME);
     }
     if changed < CHANGED || way <= 0.0 || gone <= 0.0 {
-        return false;
+        return None;
     }
     let share = along / way;
     // What is left beside the line, and room enough to both ends.
-    let beside = (gone - share * along).max(0.0);
     let apart = share.abs().min((1.0 - share).abs());
-    apart > 1e-2 && beside < EXACT * EXACT * way.min(gone)
+    let left = (way + gone - 2.0 * along).max(0.0);
+    (apart > 1e-2).then(|| ((gone - share * along).max(0.0) / way.min(gone).min(left)).sqrt())
 }
 
 fn mirrored(row: &Sketch, one: &Sketch, other: &Sketch, smooth: &[bool; SIZE]) -> bool {

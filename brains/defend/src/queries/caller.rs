@@ -1,5 +1,6 @@
 //! What is remembered of one caller: counts that fade, sums of its newest rows, and what it spent.
 
+use super::artificial::LEVELS;
 use super::natural::{BLOCK, WAVES, Waves};
 
 /// Seconds after which a row counts half: as a step of an evasion, and as one of an extraction.
@@ -16,8 +17,8 @@ pub(super) const RECENT: usize = 6;
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Counts {
     pub(super) rows: f32,
-    /// On a line, mirrored.
-    pub(super) line: f32,
+    /// On a line, at each level; mirrored.
+    pub(super) line: [f32; LEVELS],
     pub(super) mirrored: f32,
     /// Near another; and that with an odd value.
     pub(super) near: f32,
@@ -34,7 +35,6 @@ impl Counts {
     pub(super) fn fade(&mut self, kept: f32) {
         for count in [
             &mut self.rows,
-            &mut self.line,
             &mut self.mirrored,
             &mut self.near,
             &mut self.near_odd,
@@ -45,11 +45,18 @@ impl Counts {
         ] {
             *count *= kept;
         }
+        self.line.iter_mut().for_each(|count| *count *= kept);
+    }
+
+    /// These, of which each counts so much.
+    pub(super) fn times(mut self, weight: f32) -> Self {
+        self.fade(weight);
+        self
     }
 
     pub(super) fn add(&mut self, other: &Self) {
         self.rows += other.rows;
-        self.line += other.line;
+        self.line.iter_mut().zip(other.line).for_each(|(count, more)| *count += more);
         self.mirrored += other.mirrored;
         self.near += other.near;
         self.near_odd += other.near_odd;

@@ -12,6 +12,7 @@ pub(super) struct Chain {
     /// Rows that were near one of another answer.
     pub(super) flips: u32,
     evidence: f32,
+    rarest: f32,
     /// The least margin, and evidence that margins fall more often to a new least than by chance.
     least: f32,
     descent: f32,
@@ -23,9 +24,11 @@ impl Chain {
     /// says no more than a little.
     pub(super) fn flip(&mut self, rarity: f32) -> f32 {
         self.flips += 1;
-        let says = (0.4 / rarity).ln().max(0.0) / self.flips as f32;
-        self.evidence += says;
-        says
+        self.rarest = self.rarest.max((0.4 / rarity).ln());
+        let evidence = self.rarest * (1.0 + 0.5 * (self.flips as f32).ln());
+        let more = (evidence - self.evidence).max(0.0);
+        self.evidence += more;
+        more
     }
 
     /// Evidence that somebody walks downhill: among n rows in no order, the nth is the least with chance 1/n, on a path of
@@ -76,7 +79,7 @@ impl Chains {
             at.map_or(0, |chain| chain.id.wrapping_add(MOST as u32))
         };
         let id = if self.chains.len() < MOST { self.chains.len() as u32 } else { oldest(&self.chains) };
-        let chain = Chain { id, last: now, rows: 1, flips: 0, least: margin, evidence: 0.0, descent: 0.0 };
+        let chain = Chain { id, last: now, rows: 1, flips: 0, least: margin, evidence: 0.0, rarest: 0.0, descent: 0.0 };
         match self.chains.get_mut(id as usize % MOST) {
             Some(old) => *old = chain,
             None => self.chains.push(chain),

@@ -50,11 +50,17 @@ pub struct Evidence {
     pub spent: f64,
 }
 
+/// Evidence of rows that were made from others, in nats.
+fn made(counts: &Counts, rates: &Rates) -> f32 {
+    let lines = counts.line.into_iter().zip(rates.line()).map(|(line, rate)| excess(line, counts.rows, rate));
+    lines.fold(0.0, f32::max) + excess(counts.mirrored, counts.rows, rates.mirrored())
+}
+
 /// Evidence of an evasion, in nats.
 pub(super) fn evasion(caller: &Caller, rates: &Rates) -> f32 {
-    let Counts { rows, line, mirrored, near_odd, .. } = caller.quick;
-    let made = excess(line, rows, rates.line()) + excess(mirrored, rows, rates.mirrored());
-    made + caller.flips.max(caller.shared) + caller.descent + excess(near_odd, rows, rates.odd()) / 2.0
+    let Counts { rows, near_odd, .. } = caller.quick;
+    let flips = caller.flips.max(caller.shared);
+    made(&caller.quick, rates) + flips + caller.descent + excess(near_odd, rows, rates.near_odd()) / 2.0
 }
 
 /// Evidence of an extraction, in nats.
@@ -74,8 +80,10 @@ pub(super) fn extraction(caller: &Caller, rates: &Rates, crowd: &Counts, few: f3
 fn foreign(counts: &Counts, rates: &Rates) -> f32 {
     let rows = counts.rows;
     let strange = excess(counts.strange, rows, rates.strange()).max(excess(counts.odd, rows, rates.odd()));
-    let made = excess(counts.line, rows, rates.line()) + excess(counts.mirrored, rows, rates.mirrored());
-    strange + excess(counts.very_odd, rows, rates.very_odd()) + excess(counts.unsure, rows, rates.unsure()) + made / 2.0
+    strange
+        + excess(counts.very_odd, rows, rates.very_odd())
+        + excess(counts.unsure, rows, rates.unsure())
+        + made(counts, rates) / 2.0
 }
 
 /// The rule that a caller broke, if one.
@@ -92,7 +100,7 @@ pub(super) fn rule(caller: &Caller) -> Option<Rule> {
 pub(super) fn of(caller: &Caller, size: f64) -> Evidence {
     Evidence {
         rows: caller.slow.rows.into(),
-        on_line: caller.quick.line.into(),
+        on_line: caller.quick.line[1].into(),
         mirrored: caller.quick.mirrored.into(),
         near: caller.slow.near.into(),
         flips: caller.flips.max(caller.shared).into(),

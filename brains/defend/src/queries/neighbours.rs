@@ -25,6 +25,8 @@ pub(super) struct Asked {
     pub(super) sketch: Sketch,
     pub(super) label: u32,
     pub(super) margin: f32,
+    /// How many values are odd.
+    pub(super) odd: u32,
     pub(super) chain: Option<u32>,
 }
 
