@@ -107,7 +107,7 @@ def evade(this: Victim, name: str, targets: int, budget: int, adaptive: bool, ou
         attacks.run(attacks.EVASION[name], door, this.classes, row, other, NEAR[kind], seed)
         rows, scores, callers = door.record()
         apart = door.unit(rows) - row
-        near = np.abs(apart).max(axis=1) <= NEAR[kind] * 1.01 if name == "square" else np.linalg.norm(apart, axis=1) <= CLOSE[kind] * np.sqrt(row.size)
+        near = np.abs(apart).max(axis=1) <= NEAR[kind] * (1.5 if adaptive else 1.01) if name == "square" else np.linalg.norm(apart, axis=1) <= CLOSE[kind] * np.sqrt(row.size)
         done = np.flatnonzero(near & (scores.argmax(axis=1) != answers[at]))
         told.append({"begin": start, "end": start + len(rows), "done": int(start + done[0]) if len(done) else None})
         recorded.append((rows, scores, callers + number * 100))

@@ -175,7 +175,7 @@ struct Outcome {
 }
 
 /// Puts an attacker into ordinary traffic.
-fn attack(ordinary: &Ordinary, record: &Record, part: (usize, usize), thresholds: Thresholds) -> Outcome {
+fn attack(ordinary: &Ordinary, record: &Record, part: (usize, usize), thresholds: Thresholds, look: bool) -> Outcome {
     let mut queries = ordinary.middle.clone();
     let benign = &ordinary.record;
     let mut next = benign.times.partition_point(|time| *time < ATTACK);
@@ -203,6 +203,11 @@ fn attack(ordinary: &Ordinary, record: &Record, part: (usize, usize), thresholds
         }
         if cut.len() == accounts.len() && outcome.closed.is_none() {
             outcome.closed = Some(place + 1 + REACTION);
+        }
+    }
+    if look && outcome.closed.is_none() {
+        for caller in accounts.iter().filter(|caller| !cut.contains_key(*caller)).take(2) {
+            println!("  missed {} {:?} {:?}", record.name(), outcome.ours, queries.evidence(HOSTILE + caller));
         }
     }
     outcome
@@ -270,7 +275,18 @@ fn main() -> Result<()> {
             if begin == end {
                 continue;
             }
-            let mut outcome = attack(ordinary, &record, (begin, end), thresholds);
+            let mut outcome = attack(ordinary, &record, (begin, end), thresholds, look.as_deref() == Some(model));
+            if look.as_deref() == Some(model) {
+                println!(
+                    "  {} {} done {:?} of {} closed {:?} first {:?}",
+                    model,
+                    record.name(),
+                    part["done"].as_u64().map(|done| done as usize - begin),
+                    end - begin,
+                    outcome.closed,
+                    outcome.ours
+                );
+            }
             outcome.done = part["done"].as_u64().map(|done| done as usize - begin);
             let curve = &record.about["fidelity"];
             outcomes.push((outcome, fidelity(curve, outcome.rows), fidelity(curve, outcome.answered)));

@@ -36,16 +36,25 @@ use neighbours::{Asked, Near, Neighbours};
 use rates::Rates;
 use sketch::{Sketch, Sketcher};
 
-/// How many spacings of ordinary rows two rows are apart at most to be near.
-const NEAR: f32 = 0.5;
+/// How many spacings of ordinary rows two rows are apart at most to be near; least and most.
+const NEAR: (f32, f32) = (0.1, 0.5);
+/// By how much of itself that distance shrinks with an ordinary row that is near another, and grows with one that isn't: one in
+/// eleven is near then.
+const ADJUST: (f32, f32) = (0.005, 0.0005);
+/// By how much a near row with no other answer near speaks against a search, in nats.
+const UNLIKE_NONE: f32 = 0.3;
+/// The least distance that counts, in spacings: ordinary noise may be as small.
+const LEAST_NEAR: f32 = 0.01;
 /// The distance up to which two rows are the same.
 const SAME: f32 = 1e-6;
 /// The share of ordinary rows that are as far from all others, below which a row is strange.
-const STRANGE: f32 = 0.05;
+const STRANGE: f32 = 0.02;
 /// The share of ordinary answers that are as unsure, up to which an answer is beside a boundary.
 const UNSURE: f32 = 0.1;
 /// The share of columns from which on a row is very odd.
 const VERY_ODD: f32 = 0.2;
+/// Rows near one of another answer after which a caller answers for what others do along the same chain.
+const SHARING: u32 = 3;
 /// Score from which on a caller teaches nothing.
 const SUSPECT: f32 = 6.0;
 /// Rows of a caller that teach; of further ones, ever fewer.
@@ -131,6 +140,7 @@ pub struct Queries {
     natural: Natural,
     neighbours: Neighbours,
     chains: Chains,
+    near: f32,
     rates: Rates,
     callers: Callers,
     crowd: Counts,
@@ -150,6 +160,7 @@ struct Row {
     nearest: Option<f32>,
     other: Option<f32>,
     price: f32,
+    is_near: bool,
     /// How many values are odd.
     odd: u32,
 }
@@ -166,6 +177,7 @@ impl Queries {
             sketcher,
             settings,
             chains: Chains::default(),
+            near: NEAR.1,
             rates: Rates::default(),
             crowd: Counts::default(),
             crowd_at: 0.0,
@@ -206,9 +218,11 @@ impl Queries {
         let keys = self.neighbours.keys(&sketch);
         let near = self.neighbours.near(&sketch, answer.label, &keys, &self.sketcher);
         let spacings = |found: Option<(u64, f32)>| found.map(|(_, distance)| distance / learnt.spacing);
-        let (nearest, other) = (spacings(near.nearest), spacings(near.other).filter(|other| *other <= NEAR));
+        let (nearest, other) = (spacings(near.nearest), spacings(near.other).filter(|other| *other <= self.near));
         let odd = learnt.scale.odd(&self.picked);
-        let mut row = Row { sketch, answer, near, counts: Counts::default(), nearest, other, price: 0.0, odd };
+        let mut row =
+            Row { sketch, answer, near, counts: Counts::default(), nearest, other, price: 0.0, odd, is_near: false };
+        row.is_near = !row.is_repeat() && nearest.is_some_and(|nearest| nearest <= self.near);
         if !row.is_repeat() {
             row.counts = self.count(learnt, &row);
             row.price = (nearest.unwrap_or(1.0).min(1.0) * answer.bits).clamp(0.0, 1.0);
@@ -223,7 +237,7 @@ impl Queries {
         let (p, _) = learnt.strangeness(&row.sketch, &self.sketcher);
         let odd = row.odd;
         let is = |yes: bool| f32::from(u8::from(yes));
-        let near = row.is_near();
+        let near = row.is_near;
         // Near a row that is odd itself, it is odd as well.
         let before = row.near.nearest.and_then(|(place, _)| self.neighbours.get(place));
         let odder = near && before.is_some_and(|before| before.odd < odd);
@@ -242,10 +256,14 @@ impl Queries {
 
     /// Whether a row was made from two of those that its caller asked lately, or that are nearest.
     fn made(&self, learnt: &Learnt, caller: u64, row: &Row) -> Made {
-        let own = self.callers.get(caller).map_or(&[][..], Caller::recent).iter().copied();
-        let near = [row.near.nearest, row.near.other].into_iter().flatten().map(|(place, _)| place);
-        let mut bases: [Option<&Sketch>; caller::RECENT + 2] = [None; caller::RECENT + 2];
-        for (into, place) in bases.iter_mut().zip(own.chain(near)) {
+        let known = self.callers.get(caller);
+        let own = known.map_or(&[][..], Caller::recent).iter().copied();
+        let anchor = known.and_then(|known| known.anchor);
+        let near = row.near.nearest.map(|(place, _)| place);
+        let chain = near.and_then(|place| self.neighbours.get(place)?.chain);
+        let first = chain.and_then(|chain| self.chains.get(chain)).map(|chain| chain.first);
+        let mut bases: [Option<&Sketch>; caller::RECENT + 3] = [None; caller::RECENT + 3];
+        for (into, place) in bases.iter_mut().zip(own.chain([anchor, first, near].into_iter().flatten())) {
             *into = self.neighbours.get(place).map(|asked| &asked.sketch);
         }
         let mut made = Made::default();
@@ -261,16 +279,15 @@ impl Queries {
     fn take(&mut self, id: u64, row: &Row, keys: &neighbours::Keys, now: f64) {
         let Some(caller) = self.callers.of(id, now) else { return };
         if let (Some((place, _)), true) = (row.near.nearest, row.is_repeat()) {
-            caller.remember(place);
+            caller.remember(place, caller.fresh);
             return;
         }
-        if row.is_near() {
+        if row.is_near {
             caller.window.near += 1;
         }
         caller.measure(f64::from(row.nearest.unwrap_or(10.0)));
         caller.quick.add(&row.counts);
-        // A frame of a film is no new row.
-        let new = row.counts.times(row.nearest.unwrap_or(1.0).min(1.0));
+        let new = row.counts.times(row.novelty());
         caller.slow.add(&new);
         caller.spent += f64::from(row.price);
         self.crowd_in(id, &new, now);
@@ -280,7 +297,7 @@ impl Queries {
         let place = self.neighbours.add(asked, keys);
         self.compare_block(id, &sketch, now);
         if let Some(caller) = self.callers.of(id, now) {
-            caller.remember(place);
+            caller.remember(place, caller.fresh);
         }
         self.score(id, now);
         self.teach(id, answer, Some(row));
@@ -297,21 +314,23 @@ impl Queries {
 
     /// Lets a row join the chain of its neighbour.
     fn link(&mut self, id: u64, row: &Row, now: f64) -> Option<u32> {
-        let (place, _) = row.near.nearest.filter(|_| row.is_near())?;
+        let (place, _) = row.near.nearest.filter(|_| row.is_near)?;
         let before = self.neighbours.get(place)?;
         let least = before.margin;
-        let (chain, links) = self.chains.join(before.chain, least, now)?;
+        let (chain, links) = self.chains.join(before.chain, place, least, now)?;
         self.neighbours.join(place, chain);
         let caller = self.callers.of(id, now)?;
-        caller.chain = if caller.chain.0 == chain { (chain, caller.chain.1 + 1) } else { (chain, 1) };
+        if caller.chain.0 != chain {
+            caller.chain = (chain, 0);
+        }
         if let Some(other) = row.other {
-            caller.flips += links.flip(self.rates.flips() * other.clamp(1e-3, 1.0));
+            caller.chain.1 += 1;
+            caller.flips += links.flip(self.rates.flips() * other.clamp(LEAST_NEAR, 1.0));
+        } else {
+            caller.flips = (caller.flips - UNLIKE_NONE).max(0.0);
         }
         if let Some(margin) = row.answer.margin {
             caller.descent = caller.descent.max(links.descend(margin));
-        }
-        if caller.chain.1 >= 3 {
-            caller.shared = caller.shared.max(links.evidence());
         }
         Some(chain)
     }
@@ -332,7 +351,11 @@ impl Queries {
     fn score(&mut self, id: u64, now: f64) {
         let (rates, crowd) = (self.rates, self.crowd);
         let Some(caller) = self.callers.of(id, now) else { return };
-        let evasion = evidence::evasion(caller, &rates);
+        let own = evidence::evasion(caller, &rates);
+        if let (SHARING.., Some(chain)) = (caller.chain.1, self.chains.get_mut(caller.chain.0)) {
+            caller.shared = caller.shared.max(chain.suspect(own));
+        }
+        let evasion = own.max(caller.shared);
         let extraction = evidence::extraction(caller, &rates, &crowd, CROWD);
         caller.window.evasion = caller.window.evasion.max(evasion);
         caller.window.extraction = caller.window.extraction.max(extraction);
@@ -350,17 +373,13 @@ impl Queries {
         caller.taught += 1;
         if let Some(row) = row {
             let new = row.nearest.unwrap_or(1.0).min(1.0);
-            self.rates.teach(
-                &row.counts,
-                new,
-                row.is_near().then(|| (row.nearest.unwrap_or(1.0), row.other.is_some())),
-            );
+            self.rates.teach(&row.counts, new, row.is_near.then(|| (row.nearest.unwrap_or(1.0), row.other.is_some())));
         }
         let margin = answer.margin.unwrap_or(1.0);
         if self.natural.teach(&self.picked, margin, &self.sketcher)
             && let Some(learnt) = self.natural.learnt()
         {
-            self.neighbours.restart(NEAR * learnt.spacing, &self.sketcher);
+            self.neighbours.restart(NEAR.1 * learnt.spacing, &self.sketcher);
         }
     }
 
@@ -397,11 +416,14 @@ impl Queries {
 }
 
 impl Row {
-    fn is_repeat(&self) -> bool {
-        self.near.nearest.is_some_and(|(_, distance)| distance <= SAME)
+    /// How much of a row is new, from 0 of one that is near another to 1 of one as far as ordinary ones are apart: a frame of a film is
+    /// no new row.
+    fn novelty(&self) -> f32 {
+        let nearest = self.nearest.unwrap_or(1.0);
+        ((nearest - NEAR.1) / (1.0 - NEAR.1)).clamp(0.0, 1.0)
     }
 
-    fn is_near(&self) -> bool {
-        self.nearest.is_some_and(|nearest| nearest <= NEAR) && !self.is_repeat()
+    fn is_repeat(&self) -> bool {
+        self.near.nearest.is_some_and(|(_, distance)| distance <= SAME)
     }
 }

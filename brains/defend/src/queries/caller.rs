@@ -10,8 +10,12 @@ const SLOW: f64 = 1_800.0;
 const DAY: f64 = 86_400.0;
 /// Rows that a rate says at most as much as: ordinary callers differ, and what differs by caller does not become clearer by rows.
 const SATURATED: f32 = 50.0;
+/// Seconds after which a row is a new beginning.
+const SILENCE: f64 = 20.0;
+/// Rows for which an anchor is kept.
+const ANCHORED: u32 = 100;
 /// Newest rows that are remembered.
-pub(super) const RECENT: usize = 6;
+pub(super) const RECENT: usize = 5;
 
 /// Rows of a kind, and all of them.
 #[derive(Debug, Clone, Copy, Default)]
@@ -20,7 +24,7 @@ pub(super) struct Counts {
     /// On a line, at each level; mirrored.
     pub(super) line: [f32; LEVELS],
     pub(super) mirrored: f32,
-    /// Near another; and that with an odd value.
+    /// Near another; near one that is less odd.
     pub(super) near: f32,
     pub(super) near_odd: f32,
     /// Far from all that is ordinary, with an odd value, with many.
@@ -101,7 +105,11 @@ pub(super) struct Caller {
     pub(super) flips: f32,
     pub(super) shared: f32,
     pub(super) descent: f32,
+    /// The chain of the newest near row, and how many of the caller's rows there were near one of another answer.
     pub(super) chain: (u32, u32),
+    /// A row that is kept longer than the newest, and when it was asked.
+    pub(super) anchor: Option<u64>,
+    pub(super) since_anchor: u32,
     pub(super) waves: Waves,
     pub(super) block: u32,
     pub(super) discrepancy: f32,
@@ -109,6 +117,8 @@ pub(super) struct Caller {
     pub(super) recent: [u64; RECENT],
     pub(super) known: u8,
     pub(super) window: Window,
+    /// Whether the newest row came after a silence.
+    pub(super) fresh: bool,
     /// Sums of the distances to the nearest row, to the fourth power: the rule twin's.
     pub(super) distances: [f64; 5],
 }
@@ -126,6 +136,8 @@ impl Caller {
             shared: 0.0,
             descent: 0.0,
             chain: (u32::MAX, 0),
+            anchor: None,
+            since_anchor: 0,
             waves: [0.0; WAVES],
             block: 0,
             discrepancy: 0.0,
@@ -133,6 +145,7 @@ impl Caller {
             recent: [0; RECENT],
             known: 0,
             window: Window { begin: now, ..Window::default() },
+            fresh: true,
             distances: [0.0; 5],
         }
     }
@@ -148,14 +161,19 @@ impl Caller {
         self.descent *= quick;
         self.discrepancy *= slow;
         self.spent *= (-seconds / DAY).exp2();
+        self.fresh = seconds > SILENCE;
         self.last = self.last.max(now);
         if now - self.window.begin >= window {
             self.window = Window { begin: now, ..Window::default() };
         }
     }
 
-    /// Remembers where a row lies, unless it is the newest.
-    pub(super) fn remember(&mut self, place: u64) {
+    /// Remembers where a row lies; `fresh` when the caller was silent before.
+    pub(super) fn remember(&mut self, place: u64, fresh: bool) {
+        self.since_anchor += 1;
+        if self.anchor.is_none() || fresh || self.since_anchor > ANCHORED {
+            (self.anchor, self.since_anchor) = (Some(place), 0);
+        }
         if !self.recent().contains(&place) {
             self.recent.rotate_right(1);
             self.recent[0] = place;

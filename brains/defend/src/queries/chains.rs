@@ -3,6 +3,9 @@
 /// The most chains at a time; the one that was longest without a row goes.
 const MOST: usize = 1_024;
 
+/// What one chain's flips say at most, in nats: a film of something beside a boundary is one chain, too.
+const ONE_CHAIN: f32 = 10.0;
+
 /// Rows that are near each other, one to the next.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Chain {
@@ -12,6 +15,10 @@ pub(super) struct Chain {
     /// Rows that were near one of another answer.
     pub(super) flips: u32,
     evidence: f32,
+    /// The greatest evidence against who goes along it.
+    suspicion: f32,
+    /// Where its first row lies.
+    pub(super) first: u64,
     rarest: f32,
     /// The least margin, and evidence that margins fall more often to a new least than by chance.
     least: f32,
@@ -25,7 +32,7 @@ impl Chain {
     pub(super) fn flip(&mut self, rarity: f32) -> f32 {
         self.flips += 1;
         self.rarest = self.rarest.max((0.4 / rarity).ln());
-        let evidence = self.rarest * (1.0 + 0.5 * (self.flips as f32).ln());
+        let evidence = (self.rarest * (1.0 + 0.3 * (self.flips as f32).ln())).min(ONE_CHAIN);
         let more = (evidence - self.evidence).max(0.0);
         self.evidence += more;
         more
@@ -49,9 +56,10 @@ impl Chain {
         self.last = now;
     }
 
-    /// What all rows with unlike answers said together.
-    pub(super) fn evidence(&self) -> f32 {
-        self.evidence
+    /// Notes the evidence against somebody who goes along it, and answers the greatest against anybody.
+    pub(super) fn suspect(&mut self, evidence: f32) -> f32 {
+        self.suspicion = self.suspicion.max(evidence).max(self.evidence);
+        self.suspicion
     }
 }
 
@@ -64,26 +72,45 @@ pub(super) struct Chains {
 impl Chains {
     /// The chain that a row joins, by the chain of its neighbour; a new one when it has none or that is forgotten. `None` never
     /// happens.
-    pub(super) fn join(&mut self, id: Option<u32>, margin: f32, now: f64) -> Option<(u32, &mut Chain)> {
+    pub(super) fn join(&mut self, id: Option<u32>, first: u64, margin: f32, now: f64) -> Option<(u32, &mut Chain)> {
         let known = id.filter(|id| self.chains.get(*id as usize % MOST).is_some_and(|chain| chain.id == *id));
-        let id = known.unwrap_or_else(|| self.begin(margin, now));
+        let id = known.unwrap_or_else(|| self.begin(first, margin, now));
         let chain = self.chains.get_mut(id as usize % MOST)?;
         chain.note(now);
         Some((id, chain))
     }
 
     /// A new chain, in the place of the one that was longest without a row when there are too many.
-    fn begin(&mut self, margin: f32, now: f64) -> u32 {
+    fn begin(&mut self, first: u64, margin: f32, now: f64) -> u32 {
         let oldest = |chains: &[Chain]| {
             let at = chains.iter().min_by(|one, other| one.last.total_cmp(&other.last));
             at.map_or(0, |chain| chain.id.wrapping_add(MOST as u32))
         };
         let id = if self.chains.len() < MOST { self.chains.len() as u32 } else { oldest(&self.chains) };
-        let chain = Chain { id, last: now, rows: 1, flips: 0, least: margin, evidence: 0.0, rarest: 0.0, descent: 0.0 };
+        let chain = Chain {
+            id,
+            last: now,
+            rows: 1,
+            flips: 0,
+            least: margin,
+            evidence: 0.0,
+            suspicion: 0.0,
+            first,
+            rarest: 0.0,
+            descent: 0.0,
+        };
         match self.chains.get_mut(id as usize % MOST) {
             Some(old) => *old = chain,
             None => self.chains.push(chain),
         }
         id
+    }
+
+    pub(super) fn get(&self, id: u32) -> Option<&Chain> {
+        self.chains.get(id as usize % MOST).filter(|chain| chain.id == id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: u32) -> Option<&mut Chain> {
+        self.chains.get_mut(id as usize % MOST).filter(|chain| chain.id == id)
     }
 }

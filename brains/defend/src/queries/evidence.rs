@@ -56,11 +56,11 @@ fn made(counts: &Counts, rates: &Rates) -> f32 {
     lines.fold(0.0, f32::max) + excess(counts.mirrored, counts.rows, rates.mirrored())
 }
 
-/// Evidence of an evasion, in nats.
+/// Evidence of an evasion by a caller's own rows, in nats.
 pub(super) fn evasion(caller: &Caller, rates: &Rates) -> f32 {
     let Counts { rows, near_odd, .. } = caller.quick;
-    let flips = caller.flips.max(caller.shared);
-    made(&caller.quick, rates) + flips + caller.descent + excess(near_odd, rows, rates.near_odd()) / 2.0
+    let odd = excess(near_odd, rows, rates.near_odd());
+    made(&caller.quick, rates) + caller.flips + caller.descent + odd / 2.0
 }
 
 /// Evidence of an extraction, in nats.
@@ -102,7 +102,7 @@ pub(super) fn of(caller: &Caller, size: f64) -> Evidence {
         rows: caller.slow.rows.into(),
         on_line: caller.quick.line[1].into(),
         mirrored: caller.quick.mirrored.into(),
-        near: caller.slow.near.into(),
+        near: caller.quick.near.into(),
         flips: caller.flips.max(caller.shared).into(),
         descent: caller.descent.into(),
         strange: caller.slow.strange.into(),

@@ -50,7 +50,7 @@ impl Rates {
     }
 
     pub(super) fn strange(&self) -> f32 {
-        of(self.slow.strange, &self.slow, 0.05).max(0.05)
+        of(self.slow.strange, &self.slow, 0.03).max(0.03)
     }
 
     pub(super) fn odd(&self) -> f32 {
