@@ -109,6 +109,11 @@ impl Ordinary {
                 middle = Some(queries.clone());
             }
             let seen = record.ask(at, &mut queries, caller, now);
+            if std::env::var("TRACE")
+                .is_ok_and(|who| who == format!("{}:{caller}", record.about["model"].as_str().unwrap_or_default()))
+            {
+                println!("T {now:.1} {seen:?} {:?}", queries.evidence(caller));
+            }
             spent.insert(caller, seen.spent);
             if now < WARM {
                 continue;
@@ -344,8 +349,8 @@ fn ordinary_table(all: &[Ordinary], alpha: f64, look: Option<&str>, figures: &mu
             worst.sort_by(|one, other| other.evasion.max(other.extraction).total_cmp(&one.evasion.max(one.extraction)));
             for minute in worst.iter().take(5) {
                 println!(
-                    "  {} evasion {:.1} extraction {:.1} {}",
-                    rhythms[minute.caller as usize], minute.evasion, minute.extraction, minute.why
+                    "  {}:{} evasion {:.1} extraction {:.1} {}",
+                    rhythms[minute.caller as usize], minute.caller, minute.evasion, minute.extraction, minute.why
                 );
             }
         }

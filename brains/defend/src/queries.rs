@@ -266,10 +266,11 @@ impl Queries {
         for (into, place) in bases.iter_mut().zip(own.chain([anchor, first, near].into_iter().flatten())) {
             *into = self.neighbours.get(place).map(|asked| &asked.sketch);
         }
+        let free = if row.odd > 0 { &[true; sketch::SIZE] } else { &learnt.free };
         let mut made = Made::default();
         for (at, one) in bases.iter().enumerate().filter_map(|(at, base)| base.map(|base| (at, base))) {
             for other in bases.iter().skip(at + 1).flatten() {
-                made.look(&row.sketch, one, other, &learnt.smooth);
+                made.look(&row.sketch, one, other, &learnt.smooth, free);
             }
         }
         made

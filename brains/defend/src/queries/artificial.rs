@@ -9,8 +9,13 @@ const EXACT: f32 = 2e-3;
 /// What is no change at all, in spreads.
 const SAME: f32 = 1e-5;
 
-/// By the sine of which angle a row is beside a line, at most, to lie on it: exactly, with some noise, with much.
-const BESIDE: [f32; LEVELS] = [2e-3, 0.05, 0.25];
+/// How far beside a line a row may be, as the sine of an angle, to lie on it at all.
+const AT_ALL: f32 = 0.25;
+/// How seldom chance brings a row so near a line, among all lines that are looked at, to lie on it: exactly, with little noise, with
+/// much.
+const CHANCE: [f32; LEVELS] = [1e-6, 1e-4, 1e-2];
+/// The lines that are looked at.
+const LINES: f32 = 28.0;
 /// How many ways of lying on a line there are.
 pub(super) const LEVELS: usize = 3;
 
@@ -24,26 +29,40 @@ pub(super) struct Made {
 }
 
 impl Made {
-    /// Looks whether `row` was made from these two. About 100 ns.
-    pub(super) fn look(&mut self, row: &Sketch, one: &Sketch, other: &Sketch, smooth: &[bool; SIZE]) {
-        if let Some(sine) = beside(row, one, other) {
-            self.on_line.iter_mut().zip(BESIDE).for_each(|(is, most)| *is |= sine <= most);
+    /// Looks whether `row` was made from these two. Only columns that are `free` to take any value count as changed: small whole
+    /// numbers are on lines by chance. About 100 ns.
+    pub(super) fn look(
+        &mut self,
+        row: &Sketch,
+        one: &Sketch,
+        other: &Sketch,
+        smooth: &[bool; SIZE],
+        free: &[bool; SIZE],
+    ) {
+        if let Some((sine, dimensions)) = beside(row, one, other, free).filter(|(sine, _)| *sine <= AT_ALL) {
+            // Of directions in as many dimensions, this share is within such an angle, about.
+            let chance = LINES * sine.max(1e-5).powf(dimensions - 1.0);
+            self.on_line.iter_mut().zip(CHANCE).for_each(|(is, most)| *is |= chance <= most);
         }
         self.mirrored = self.mirrored || mirrored(row, one, other, smooth);
     }
 }
 
 /// How far a row is beside the line through two others, as a share of the least way between any of the three: of two rows near each
-/// other and a far one, nothing follows. About the sine of an angle; `None` where too little changed, or it is one of
-/// them.
-fn beside(row: &Sketch, one: &Sketch, other: &Sketch) -> Option<f32> {
+/// other and a far one, nothing follows. About the sine of an angle. And in how many dimensions they differ: one column that changes by
+/// much more than all others makes any three rows seem to lie on a line. `None` where too little changed, or it is one of them.
+fn beside(row: &Sketch, one: &Sketch, other: &Sketch, free: &[bool; SIZE]) -> Option<(f32, f32)> {
     let (mut along, mut way, mut gone, mut changed) = (0.0_f32, 0.0_f32, 0.0_f32, 0_usize);
-    for ((row, one), other) in row.iter().zip(one).zip(other) {
+    let (mut way_4, mut gone_4) = (0.0_f32, 0.0_f32);
+    for (((row, one), other), free) in row.iter().zip(one).zip(other).zip(free) {
         let (step, to) = (row - one, other - one);
+        let (step_2, to_2) = (step * step, to * to);
         along += step * to;
-        way += to * to;
-        gone += step * step;
-        changed += usize::from(to.abs() > SAME && step.abs() > SAME);
+        way += to_2;
+        gone += step_2;
+        way_4 += to_2 * to_2;
+        gone_4 += step_2 * step_2;
+        changed += usize::from(*free && to.abs() > SAME && step.abs() > SAME);
     }
     if changed < CHANGED || way <= 0.0 || gone <= 0.0 {
         return None;
@@ -52,7 +71,9 @@ fn beside(row: &Sketch, one: &Sketch, other: &Sketch) -> Option<f32> {
     // What is left beside the line, and room enough to both ends.
     let apart = share.abs().min((1.0 - share).abs());
     let left = (way + gone - 2.0 * along).max(0.0);
-    (apart > 1e-2).then(|| ((gone - share * along).max(0.0) / way.min(gone).min(left)).sqrt())
+    let sine = ((gone - share * along).max(0.0) / way.min(gone).min(left)).sqrt();
+    let dimensions = (way * way / way_4).min(gone * gone / gone_4);
+    (apart > 1e-2 && sine.is_finite() && dimensions.is_finite()).then_some((sine, dimensions))
 }
 
 fn mirrored(row: &Sketch, one: &Sketch, other: &Sketch, smooth: &[bool; SIZE]) -> bool {

@@ -49,6 +49,8 @@ pub(super) struct Learnt {
     /// The distance from an ordinary row to the nearest other, half of them being nearer.
     pub(super) spacing: f32,
     pub(super) smooth: [bool; SIZE],
+    /// As above, and sums.
+    pub(super) free: [bool; SIZE],
     anchors: Vec<Sketch>,
     /// Distances of ordinary rows to the nearest anchor, and margins of answers, rising.
     strange: Vec<f32>,
@@ -114,12 +116,13 @@ impl Natural {
         strange.sort_unstable_by(f32::total_cmp);
         let mut margins = self.margins.clone();
         margins.sort_unstable_by(f32::total_cmp);
-        let smooth = sketcher.smooth(&scale);
+        let (smooth, free) = (sketcher.smooth(&scale), sketcher.free(&scale));
         let mut learnt = Learnt {
             anchors: anchors.to_vec(),
             scale,
             spacing,
             smooth,
+            free,
             strange,
             margins,
             tempo,

@@ -112,6 +112,16 @@ impl Sketcher {
         smooth
     }
 
+    /// Which numbers of a sketch may take any value: [`smooth`](Self::smooth) ones, and sums, unless most columns are whole.
+    pub(super) fn free(&self, scale: &Scale) -> [bool; SIZE] {
+        let mut free = self.smooth(scale);
+        let whole = scale.columns().iter().filter(|column| column.whole).count();
+        if !self.sums.is_empty() && 2 * whole < scale.columns().len() {
+            free.iter_mut().take(SINGLE).for_each(|into| *into = true);
+        }
+        free
+    }
+
     /// The mean distance by column of two sketches.
     pub(super) fn distance(&self, one: &Sketch, other: &Sketch) -> f32 {
         let of = if self.sums.is_empty() { SIZE } else { SINGLE };
