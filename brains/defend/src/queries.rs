@@ -326,6 +326,9 @@ impl Queries {
         }
         if let Some(other) = row.other {
             caller.chain.1 += 1;
+            if caller.chain.1 >= SHARING {
+                links.join(id);
+            }
             caller.flips += links.flip(self.rates.flips() * other.clamp(LEAST_NEAR, 1.0));
         } else {
             caller.flips = (caller.flips - UNLIKE_NONE).max(0.0);

@@ -5,6 +5,12 @@ const MOST: usize = 1_024;
 
 /// What one chain's flips say at most, in nats: a film of something beside a boundary is one chain, too.
 const ONE_CHAIN: f32 = 10.0;
+/// Rows with unlike answers beside them after which a chain may say more, and how much more for each e-fold of them.
+const FILM: f32 = 30.0;
+const LONG: f32 = 3.0;
+/// What it says that another account goes along the same chain, and how many are counted.
+const ACCOUNT: f32 = 4.0;
+const ACCOUNTS: usize = 4;
 
 /// Rows that are near each other, one to the next.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +26,7 @@ pub(super) struct Chain {
     /// Where its first row lies.
     pub(super) first: u64,
     rarest: f32,
+    accounts: [Option<u64>; ACCOUNTS],
     /// The least margin, and evidence that margins fall more often to a new least than by chance.
     least: f32,
     descent: f32,
@@ -32,10 +39,23 @@ impl Chain {
     pub(super) fn flip(&mut self, rarity: f32) -> f32 {
         self.flips += 1;
         self.rarest = self.rarest.max((0.4 / rarity).ln());
-        let evidence = (self.rarest * (1.0 + 0.3 * (self.flips as f32).ln())).min(ONE_CHAIN);
+        let evidence = (self.rarest * (1.0 + 0.3 * (self.flips as f32).ln())).min(self.most());
         let more = (evidence - self.evidence).max(0.0);
         self.evidence += more;
         more
+    }
+
+    fn most(&self) -> f32 {
+        let more = LONG * (self.flips as f32 / FILM).max(1.0).ln();
+        ONE_CHAIN + more
+    }
+
+    /// Notes that one more account has rows with unlike answers along it.
+    pub(super) fn join(&mut self, account: u64) {
+        let known = self.accounts.iter().position(|known| known.is_none_or(|known| known == account));
+        if let Some(into) = known.and_then(|at| self.accounts.get_mut(at)) {
+            *into = Some(account);
+        }
     }
 
     /// Evidence that somebody walks downhill: among n rows in no order, the nth is the least with chance 1/n, on a path of
@@ -59,7 +79,8 @@ impl Chain {
     /// Notes the evidence against somebody who goes along it, and answers the greatest against anybody.
     pub(super) fn suspect(&mut self, evidence: f32) -> f32 {
         self.suspicion = self.suspicion.max(evidence).max(self.evidence);
-        self.suspicion
+        let others = self.accounts.iter().flatten().count().saturating_sub(1);
+        self.suspicion + ACCOUNT * others as f32
     }
 }
 
@@ -97,6 +118,7 @@ impl Chains {
             suspicion: 0.0,
             first,
             rarest: 0.0,
+            accounts: [None; ACCOUNTS],
             descent: 0.0,
         };
         match self.chains.get_mut(id as usize % MOST) {
