@@ -18,6 +18,7 @@ mod normal;
 mod request;
 mod rules;
 mod shape;
+pub mod walk;
 
 pub use history::History;
 pub use normal::{Evasion, Normal};

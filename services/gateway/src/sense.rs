@@ -6,6 +6,7 @@
 mod queries;
 mod rows;
 pub(crate) mod strangers;
+pub(crate) mod texts;
 
 use std::{
     sync::{
@@ -56,7 +57,7 @@ pub(crate) enum Glimpse {
     /// A bundle that was refused.
     Bundle { key: ModelKey, refusal: Refusal },
     /// A request for something else that was refused.
-    Probe { asker: Asker, code: u16, place: u64 },
+    Probe { asker: Asker, code: u16, place: u64, asked: Box<texts::Asked> },
 }
 
 /// A prediction, as it ended.
@@ -103,6 +104,7 @@ impl Sense {
         let looker = Looker {
             crowd: Crowd::new(length),
             queries: queries::Desk::new(settings.window.as_secs_f64()),
+            texts: texts::Desk::new(length),
             clock,
             told: Teller { by: name.to_owned(), sentinel },
         };
@@ -143,6 +145,7 @@ struct Teller {
 struct Looker {
     crowd: Crowd,
     queries: queries::Desk,
+    texts: texts::Desk,
     clock: Clock,
     told: Teller,
 }
@@ -159,6 +162,7 @@ impl Looker {
             if Instant::now() >= next {
                 self.tell(runtime);
                 self.queries.round();
+                self.texts.round();
                 next = Instant::now() + TELL;
             }
         }
@@ -167,7 +171,7 @@ impl Looker {
     fn look(&mut self, glimpse: Glimpse) {
         let now = self.clock.now();
         match glimpse {
-            Glimpse::Probe { asker, code, place } => {
+            Glimpse::Probe { asker, code, place, asked } => {
                 let end = match code {
                     429 => Ended::KeptOut,
                     401 | 403 | 404 | 405 => Ended::Miss(place),
@@ -175,6 +179,9 @@ impl Looker {
                 };
                 let who = Who { subject: &asker.subject, model: None, autonomy: None, admin: asker.admin };
                 self.crowd.ask(who, Asked { end, ..Asked::default() }, now);
+                if let Some(reading) = self.texts.request(&asker.subject, &asked, now) {
+                    self.crowd.read(who, reading, now);
+                }
             }
             Glimpse::Bundle { key: (namespace, model), refusal } => {
                 let subject = Subject::Bundle(namespace, model.clone());
@@ -190,6 +197,9 @@ impl Looker {
                 let who = Who { subject: &seen.asker.subject, model, autonomy, admin: seen.asker.admin };
                 let asked = Asked { rows: seen.rows, bytes, cost_us: seen.cost_us, end };
                 self.crowd.ask(who, asked, now);
+                if let Some(reading) = self.texts.words((&seen.asker.subject, model), &seen.inputs, now) {
+                    self.crowd.read(who, reading, now);
+                }
                 if let Some(of) = &seen.model {
                     for reading in self.queries.look(&seen.asker.subject, of, &seen, now) {
                         self.crowd.read(who, reading, now);

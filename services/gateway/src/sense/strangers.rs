@@ -15,9 +15,11 @@ use axum::{
 use http::{HeaderMap, header};
 use types::defence::Subject;
 
-use super::{Asker, Glimpse, place};
+use super::{Asker, Glimpse, place, texts::Asked};
 use crate::{Ring, listen::Source, rest};
 
+/// Characters of an address or a header that are looked at.
+const TEXT: usize = 2_048;
 /// Bytes of a path that tell places apart.
 const PATH: usize = 512;
 
@@ -42,6 +44,7 @@ pub(crate) async fn watch(State(ring): State<Arc<Ring>>, request: Request, next:
     let place = place(path.get(..PATH).unwrap_or(path));
     let peer = request.extensions().get::<Arc<Peer>>().cloned();
     let headers = (!nameless && !inferring).then(|| request.headers().clone());
+    let asked = (!inferring || nameless).then(|| Box::new(asked(&request)));
     let response = next.run(request).await;
     let code = response.status().as_u16();
     // What a known caller asks of a model is seen where it is recorded.
@@ -49,11 +52,25 @@ pub(crate) async fn watch(State(ring): State<Arc<Ring>>, request: Request, next:
         let known =
             headers.as_ref().filter(|_| code != 401).and_then(|headers| caller(&ring, headers, peer.as_deref()));
         let asker = known.or_else(|| source.map(|subject| Asker { subject, admin: false }));
-        if let Some(asker) = asker {
-            ring.sense.take(Glimpse::Probe { asker, code, place });
+        if let (Some(asker), Some(asked)) = (asker, asked) {
+            ring.sense.take(Glimpse::Probe { asker, code, place, asked });
         }
     }
     response
+}
+
+/// What is looked at of a request.
+fn asked(request: &Request) -> Asked {
+    let clip = |text: &str| text.chars().take(TEXT).collect();
+    let header = |name: &header::HeaderName| {
+        let value = request.headers().get(name)?.to_str().ok()?;
+        Some((name.clone(), clip(value)))
+    };
+    Asked {
+        method: request.method().clone(),
+        target: clip(request.uri().path_and_query().map_or("/", |target| target.as_str())),
+        headers: [header::USER_AGENT, header::REFERER, header::COOKIE].iter().filter_map(header).collect(),
+    }
 }
 
 /// Whose credential it is, if it is good.
