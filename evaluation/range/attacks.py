@@ -29,12 +29,12 @@ class Door:
     """What an attacker sees of a model: rows in its own unit (each column from 0 to 1) go out, scores come back.
 
     `predict` takes rows in the model's unit. `budget` is how many rows may be asked; `accounts` share them, `every` rows at a
-    time. All that was asked is kept.
+    time. After `label_after` rows answers are labels, as those of a gateway that has become suspicious. All that was asked is kept.
     """
 
-    def __init__(self, predict: Predict, low: Rows, high: Rows, budget: int, accounts: int = 1, every: int = 1) -> None:
+    def __init__(self, predict: Predict, low: Rows, high: Rows, budget: int, accounts: int = 1, every: int = 1, label_after: int | None = None) -> None:
         self._predict, self.low, self.span = predict, low, np.where(high > low, high - low, 1.0)
-        self.budget, self.accounts, self.every = budget, accounts, every
+        self.budget, self.accounts, self.every, self.label_after = budget, accounts, every, label_after
         self.rows: list[Rows] = []
         self.answers: list[np.ndarray] = []
         self.asked = 0
@@ -50,6 +50,8 @@ class Door:
             raise Spent
         rows = self.raw(unit.reshape(len(unit), -1)[:, : len(self.low)])[: self.budget - self.asked]
         answers = np.asarray(self._predict(rows), dtype=np.float32)
+        if self.label_after is not None and self.asked >= self.label_after:
+            answers = np.eye(answers.shape[1], dtype=np.float32)[answers.argmax(axis=1)]
         self.rows.append(rows)
         self.answers.append(answers)
         self.asked += len(rows)

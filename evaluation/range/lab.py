@@ -84,23 +84,23 @@ def extract(this: Victim, name: str, budget: int, accounts: int, out: Path) -> N
     write(out / f"{this.name}.{said}", about, np.arange(len(rows)) / RATE, callers, rows, answers)
 
 
-def evade(this: Victim, name: str, targets: int, budget: int, adaptive: bool, out: Path) -> None:
+def evade(this: Victim, name: str, targets: int, budget: int, adaptive: bool, out: Path, label_after: int | None = None) -> None:
     low, high = limits(this)
     kind = "image" if this.image else "table"
     natural = this.attacker[0]
     answers = this.predict(natural).argmax(axis=1)
     chosen = np.random.default_rng(seed_of(this.name, "targets")).choice(len(natural), targets, replace=False)
-    said = f"{name}-adaptive" if adaptive else name
+    said = name + ("-adaptive" if adaptive else "") + ("" if label_after is None else "-label")
     told, recorded, start = [], [], 0
     for number, at in enumerate(chosen):
         seed = seed_of(this.name, said, number)
         row = attacks.Door(this.predict, low, high, 0).unit(natural[at])
         if adaptive:
             door = attacks.Jittered(
-                this.predict, low, high, budget, origin=row, jitter=ADAPTIVE["jitter"], seed=seed, accounts=ADAPTIVE["accounts"], every=ADAPTIVE["every"]
+                this.predict, low, high, budget, origin=row, jitter=ADAPTIVE["jitter"], seed=seed, accounts=ADAPTIVE["accounts"], every=ADAPTIVE["every"], label_after=label_after
             )
         else:
-            door = attacks.Door(this.predict, low, high, budget)
+            door = attacks.Door(this.predict, low, high, budget, label_after=label_after)
         # Who adapts begins with a natural row of another answer; who doesn't, with noise, as the attacks do by themselves.
         others = np.flatnonzero(answers != answers[at])
         other = door.unit(natural[others[seed % len(others)]]) if adaptive and len(others) else None
@@ -138,6 +138,7 @@ def main() -> None:
     parser.add_argument("--kinds", default="benign,extraction,evasion,membership")
     parser.add_argument("--targets", type=int, default=50)
     parser.add_argument("--budget", type=int, default=10_000, help="rows that an evasion may ask")
+    parser.add_argument("--label-after", type=int, help="rows of an evasion after which answers are labels alone")
     parser.add_argument("--rows", type=int, default=2_000, help="rows that an extraction may ask")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -152,7 +153,7 @@ def main() -> None:
             for name, accounts in [*((name, 1) for name in attacks.EXTRACTION), ("uniform", 10), ("active", 10)]
         ]
         work["evasion"] = [
-            lambda name=name, adaptive=adaptive: evade(this, name, options.targets, options.budget, adaptive, options.out)
+            lambda name=name, adaptive=adaptive: evade(this, name, options.targets, options.budget, adaptive, options.out, options.label_after)
             for name in attacks.EVASION
             for adaptive in (False, True)
         ]

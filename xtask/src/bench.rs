@@ -70,6 +70,8 @@ enum Name {
     Training,
     /// How soon a model that learns while it serves is right again after everything changed, beside nightly and never.
     Retrain,
+    /// Attackers beside ordinary callers, with the sentinel off, by rules alone, and on.
+    Range,
     /// Whether memory and latency stay as they are through twenty minutes at 80 % load.
     Soak,
 }
@@ -84,6 +86,7 @@ impl Name {
             Self::Growth => ("growth", &["wrk"]),
             Self::Streams => ("streams", &STREAMS),
             Self::Soak => ("soak", &[]),
+            Self::Range => ("range", &PYTHON),
             Self::Retrain => ("retrain", &[]),
             Self::Training => ("training", &[]),
             Self::Anomaly | Self::Regression => ("brains", &PYTHON),
@@ -93,7 +96,7 @@ impl Name {
 
     /// Whether it starts nodes.
     fn wants_a_node(self) -> bool {
-        matches!(self, Self::Serving | Self::Overload | Self::Growth | Self::Soak | Self::Retrain)
+        matches!(self, Self::Serving | Self::Overload | Self::Growth | Self::Soak | Self::Retrain | Self::Range)
     }
 }
 

@@ -1,8 +1,10 @@
 //! How soon attacks on models are seen, and how many ordinary callers with them. `cargo run --release -p mantlet-defend
-//! --example queries_bench -- --records DIR [--alpha 0.0005] [--out FILE] [--look NAME]`.
+//! --example queries_bench -- --records DIR [--alpha 0.0001] [--out FILE] [--look NAME]
+//! [--behind-nat]`.
 //!
 //! Records are those of evaluation/range/lab.py. Each attack is put into the ordinary traffic of its model, from the middle on.
-//! Thresholds are those of ordinary callers' minutes of all models of *other* tables. `--look` prints who was alarmed, and why.
+//! Thresholds are those of ordinary callers' minutes of all models of *other* tables. `--look` prints who was alarmed, and why; with
+//! `--behind-nat` attackers ask under the name of an ordinary caller who is many.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its tables")]
 
@@ -14,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use defend::queries::{Queries, Said, Seen, Settings};
+use defend::queries::{Queries, Rule, Said, Seen, Settings};
 use serde_json::{Value, json};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -83,6 +85,8 @@ struct Minute {
     evasion: f64,
     extraction: f64,
     rule: bool,
+    /// A rule beside PRADA's.
+    floor: bool,
     why: String,
 }
 
@@ -109,11 +113,6 @@ impl Ordinary {
                 middle = Some(queries.clone());
             }
             let seen = record.ask(at, &mut queries, caller, now);
-            if std::env::var("TRACE")
-                .is_ok_and(|who| who == format!("{}:{caller}", record.about["model"].as_str().unwrap_or_default()))
-            {
-                println!("T {now:.1} {seen:?} {:?}", queries.evidence(caller));
-            }
             spent.insert(caller, seen.spent);
             if now < WARM {
                 continue;
@@ -126,6 +125,7 @@ impl Ordinary {
             minute.evasion = minute.evasion.max(seen.evasion);
             minute.extraction = minute.extraction.max(seen.extraction);
             minute.rule |= seen.rule.is_some();
+            minute.floor |= seen.rule.is_some_and(|rule| rule != Rule::Distances);
         }
         let micros = (cpu() - began).as_secs_f64() * 1e6 / record.len() as f64;
         let model = record.about["model"].as_str().unwrap_or_default().to_owned();
@@ -177,10 +177,19 @@ struct Outcome {
     done: Option<usize>,
     /// The place from which on no account is answered.
     closed: Option<usize>,
+    /// Rows that make half of what the copy is in the end.
+    half: usize,
 }
 
 /// Puts an attacker into ordinary traffic.
-fn attack(ordinary: &Ordinary, record: &Record, part: (usize, usize), thresholds: Thresholds, look: bool) -> Outcome {
+fn attack(
+    ordinary: &Ordinary,
+    record: &Record,
+    part: (usize, usize),
+    thresholds: Thresholds,
+    look: bool,
+    behind: Option<u64>,
+) -> Outcome {
     let mut queries = ordinary.middle.clone();
     let benign = &ordinary.record;
     let mut next = benign.times.partition_point(|time| *time < ATTACK);
@@ -198,7 +207,7 @@ fn attack(ordinary: &Ordinary, record: &Record, part: (usize, usize), thresholds
         if cut.get(&caller).is_none_or(|since| place < since + REACTION) {
             outcome.answered += 1;
         }
-        let seen = record.ask(at, &mut queries, HOSTILE + caller, now);
+        let seen = record.ask(at, &mut queries, behind.unwrap_or(HOSTILE + caller), now);
         if thresholds.passed(seen.evasion, seen.extraction) {
             outcome.ours = outcome.ours.or(Some(place + 1));
             cut.entry(caller).or_insert(place + 1);
@@ -231,6 +240,12 @@ fn quantile(values: &[Option<usize>], share: f64) -> String {
     sorted.get(at).map_or("-".into(), |rows| if *rows == usize::MAX { "never".into() } else { rows.to_string() })
 }
 
+/// How many rows make half of a copy's fidelity.
+fn half(curve: &Value, rows: usize) -> usize {
+    let whole = fidelity(curve, rows);
+    (1..=rows).find(|number| fidelity(curve, *number) >= whole / 2.0).unwrap_or(rows)
+}
+
 /// How faithful a copy is after so many rows, by its curve.
 fn fidelity(curve: &Value, rows: usize) -> f64 {
     let points = curve.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -246,6 +261,25 @@ fn fidelity(curve: &Value, rows: usize) -> f64 {
     before.1
 }
 
+/// Microseconds of a row of so many chance columns.
+fn speed(width: usize) -> f64 {
+    let (mut random, mut queries) = (online::Random::new(1), Queries::new(Settings::default(), width, 1));
+    let (first, last) = (4_200_u32, 10_200_u32);
+    // Each row is a piece of one long one, a step further on.
+    let long: Vec<f64> = (0..width + last as usize).map(|_| random.normal()).collect();
+    let mut ask = |from: u32, to: u32| {
+        for n in from..to {
+            let row = &long[n as usize..n as usize + width];
+            queries.observe(u64::from(n % 40), row, Said::Scores(&[0.6, 0.4]), f64::from(n) / 10.0);
+        }
+    };
+    // What is ordinary is learnt by then.
+    ask(0, first);
+    let began = cpu();
+    ask(first, last);
+    (cpu() - began).as_secs_f64() * 1e6 / f64::from(last - first)
+}
+
 fn option(name: &str) -> Option<String> {
     let mut arguments = std::env::args().skip_while(|argument| argument != name);
     arguments.next().and_then(|_| arguments.next())
@@ -253,24 +287,32 @@ fn option(name: &str) -> Option<String> {
 
 fn main() -> Result<()> {
     let folder = option("--records").ok_or("--records DIR is missing")?;
-    let alpha: f64 = option("--alpha").map_or(Ok(0.0005), |text| text.parse())?;
+    let alpha: f64 = option("--alpha").map_or(Ok(0.0001), |text| text.parse())?;
     let look = option("--look");
+    let behind = std::env::args().any(|argument| argument == "--behind-nat");
     let mut paths: Vec<_> = fs::read_dir(&folder)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
     paths.sort();
     let is_benign = |path: &&std::path::PathBuf| path.extension().is_some_and(|end| end == "benign");
     let all = paths.iter().filter(is_benign).map(|path| Ordinary::run(path)).collect::<Result<Vec<_>>>()?;
     let mut figures = vec![];
+    for width in [16, 64, 1_000, 230_400] {
+        println!("{width} columns: {:.1} µs a row", speed(width));
+    }
+    println!();
     ordinary_table(&all, alpha, look.as_deref(), &mut figures);
     let mut attacks: BTreeMap<String, Vec<(Outcome, f64, f64)>> = BTreeMap::new();
     println!(
-        "\n| model | attack | rows to alarm p50 | p95 | rules p50 | answered p50 | success before | after | F | F when cut |"
+        "\n| model | attack | rows to alarm p50 | p95 | rules p50 | answered p50 | success before | after | F | F when cut | half of F at |"
     );
-    println!("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|");
+    println!("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|");
     for path in paths.iter().filter(|path| !is_benign(path) && path.extension().is_some_and(|end| end != "json")) {
         let record = Record::read(path)?;
         let model = record.about["model"].as_str().unwrap_or_default();
         let Some(ordinary) = all.iter().find(|ordinary| ordinary.model == model) else { continue };
         let thresholds = Thresholds::without(ordinary.table(), &all, alpha);
+        let nat = ordinary.record.about["rhythms"].as_array();
+        let nat = nat.and_then(|rhythms| rhythms.iter().position(|rhythm| rhythm == "nat"));
+        let nat = nat.map(|nat| nat as u64).filter(|_| behind);
         let targets = record.about["targets"].as_array().cloned();
         let parts = targets.unwrap_or_else(|| vec![json!({"begin": 0, "end": record.len(), "done": null})]);
         let mut outcomes = vec![];
@@ -280,7 +322,7 @@ fn main() -> Result<()> {
             if begin == end {
                 continue;
             }
-            let mut outcome = attack(ordinary, &record, (begin, end), thresholds, look.as_deref() == Some(model));
+            let mut outcome = attack(ordinary, &record, (begin, end), thresholds, look.as_deref() == Some(model), nat);
             if look.as_deref() == Some(model) {
                 println!(
                     "  {} {} done {:?} of {} closed {:?} first {:?}",
@@ -294,6 +336,7 @@ fn main() -> Result<()> {
             }
             outcome.done = part["done"].as_u64().map(|done| done as usize - begin);
             let curve = &record.about["fidelity"];
+            outcome.half = half(curve, outcome.rows);
             outcomes.push((outcome, fidelity(curve, outcome.rows), fidelity(curve, outcome.answered)));
         }
         row(model, record.name(), &outcomes, &mut figures);
@@ -314,7 +357,7 @@ fn ordinary_table(all: &[Ordinary], alpha: f64, look: Option<&str>, figures: &mu
         "| model | minutes | alarmed, of 1,000 | by rules | callers alarmed | by rules | of | thresholds | spent p50, p99 | µs a row |"
     );
     println!("|---|---:|---:|---:|---|---:|---:|---|---|---:|");
-    let (mut total, mut alarmed, mut ruled) = (0, 0, 0);
+    let (mut total, mut alarmed, mut ruled, mut floor) = (0, 0, 0, 0);
     for ordinary in all {
         let thresholds = Thresholds::without(ordinary.table(), all, alpha);
         let rhythms = &ordinary.record.about["rhythms"];
@@ -359,12 +402,14 @@ fn ordinary_table(all: &[Ordinary], alpha: f64, look: Option<&str>, figures: &mu
         total += minutes;
         alarmed += hit.len();
         ruled += by_rule.len();
+        floor += ordinary.minutes.iter().filter(|minute| minute.floor).count();
     }
     let share = |number: usize| number as f64 * 1000.0 / total.max(1) as f64;
     println!(
-        "\nordinary minutes alarmed, of 1,000: {:.3}; by rules {:.1}; minutes {total}",
+        "\nordinary minutes alarmed, of 1,000: {:.3}; by rules {:.1}, without PRADA's {:.1}; minutes {total}",
         share(alarmed),
-        share(ruled)
+        share(ruled),
+        share(floor)
     );
 }
 
@@ -379,12 +424,13 @@ fn row(model: &str, name: &str, outcomes: &[(Outcome, f64, f64)], figures: &mut 
         |field: fn(&(Outcome, f64, f64)) -> f64| outcomes.iter().map(field).sum::<f64>() / outcomes.len().max(1) as f64;
     let (whole, cut) = (mean(|outcome| outcome.1), mean(|outcome| outcome.2));
     println!(
-        "| {model} | {name} | {} | {} | {} | {} | {done}/{} | {after} | {whole:.2} | {cut:.2} |",
+        "| {model} | {name} | {} | {} | {} | {} | {done}/{} | {after} | {whole:.2} | {cut:.2} | {} |",
         quantile(&ours, 0.5),
         quantile(&ours, 0.95),
         quantile(&of(|outcome| outcome.rule), 0.5),
         quantile(&of(|outcome| Some(outcome.answered)), 0.5),
         outcomes.len(),
+        quantile(&of(|outcome| Some(outcome.half)), 0.5),
     );
     figures.push(json!({"case": model, "subject": name, "rows_p50": quantile(&ours, 0.5), "rows_p95": quantile(&ours, 0.95),
         "rules_p50": quantile(&of(|outcome| outcome.rule), 0.5), "targets": outcomes.len(), "done": done, "done_when_cut": after,

@@ -6,8 +6,12 @@
 /// Decimals that scores are rounded to at most.
 const DECIMALS: u32 = 9;
 
+/// Above this, whole numbers are not exact any more.
+const EXACT: f64 = 1e15;
+
 /// Rounds scores to so many decimals, so that their sum stays what it was, and the first class stays the first: the largest
-/// remainders are rounded up. Nothing happens to scores that are not finite. O(n log n).
+/// remainders are rounded up. Where all are too small for a decimal, the first gets one all the same. Scores that are not finite, or
+/// too large to be rounded, stay. O(n log n).
 ///
 /// ```
 /// let mut scores = [0.449, 0.451, 0.1];
@@ -17,6 +21,9 @@ const DECIMALS: u32 = 9;
 pub fn round(scores: &mut [f64], decimals: u32) {
     let Some(first) = first(scores) else { return };
     let step = 10_f64.powi(decimals.min(DECIMALS) as i32);
+    if scores.iter().any(|score| (score * step).abs() > EXACT) {
+        return;
+    }
     let total = (scores.iter().sum::<f64>() * step).round();
     let floors: Vec<f64> = scores.iter().map(|score| (score * step).floor()).collect();
     let spare = (total - floors.iter().sum::<f64>()).clamp(0.0, scores.len() as f64) as usize;
@@ -38,7 +45,10 @@ pub fn round(scores: &mut [f64], decimals: u32) {
 fn give_back(rounded: &mut [f64], first: usize) {
     for at in 0..rounded.len() {
         if at != first && (rounded[at] > rounded[first] || (at < first && rounded[at] == rounded[first])) {
-            rounded[at] -= 1.0;
+            // What is nothing can't give.
+            if !(0.0..1.0).contains(&rounded[at]) {
+                rounded[at] -= 1.0;
+            }
             rounded[first] += 1.0;
         }
     }
@@ -117,6 +127,23 @@ mod tests {
             label(&mut scores);
             assert_eq!((first(&scores), scores.iter().sum::<f64>()), (before, 1.0));
         }
+    }
+
+    #[test]
+    fn scores_that_are_no_probabilities_keep_their_first_class_too() {
+        for seed in 0..2_000 {
+            let mut random = online::Random::new(seed);
+            let size = 10_f64.powf(6.0 * random.uniform() - 4.0);
+            let shift = if seed % 2 == 0 { 0.0 } else { size };
+            let scores: Vec<f64> = (0..2 + random.below(6)).map(|_| random.uniform() * size - shift).collect();
+            let mut rounded = scores.clone();
+            round(&mut rounded, 1);
+            assert_eq!(first(&rounded), first(&scores), "{scores:?} {rounded:?}");
+            assert!(shift > 0.0 || rounded.iter().all(|score| *score >= 0.0), "{scores:?} {rounded:?}");
+        }
+        let mut large = [1e300, -1e300];
+        round(&mut large, 9);
+        assert_eq!(large, [1e300, -1e300]);
     }
 
     #[test]

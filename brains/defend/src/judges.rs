@@ -3,7 +3,7 @@
 //! Scores are calibrated on subjects × windows ([`online::calibrate`]): one score a subject and window, its greatest. All agents of
 //! a namespace share one budget α of alarms per subject and window, in equal parts. Below n = 1/α there is no verdict, and what was
 //! learnt says nothing; rules do. A rare score is worth e = ½ p^(−½), a calibrator of p-values to e-values (Vovk and Wang 2021);
-//! beyond the threshold, where no sample reaches, twice the logarithm of how many times it is above it.
+//! beyond the threshold, where no sample reaches, half of what it is above it: scores are nats, or spreads, which are rarer still.
 //!
 //! A namespace with too few callers for a threshold of its own takes, until then, the one of all namespaces together.
 
@@ -124,8 +124,8 @@ fn worth(judge: &Calibrator, score: f64) -> Option<Worth> {
         Verdict::Observe => None,
         Verdict::Ordinary { p } => Some(Worth::Known(evidence(p), false)),
         Verdict::Alarm { p } => {
-            let above = judge.threshold().map_or(1.0, |threshold| score / threshold.max(1e-9)).max(1.0);
-            Some(Worth::Known(evidence(p) + 2.0 * above.ln(), true))
+            let above = judge.threshold().map_or(0.0, |threshold| score - threshold).max(0.0);
+            Some(Worth::Known(evidence(p) + above / 2.0, true))
         }
     }
 }

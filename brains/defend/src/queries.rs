@@ -36,11 +36,8 @@ use neighbours::{Asked, Near, Neighbours};
 use rates::Rates;
 use sketch::{Sketch, Sketcher};
 
-/// How many spacings of ordinary rows two rows are apart at most to be near; least and most.
-const NEAR: (f32, f32) = (0.1, 0.5);
-/// By how much of itself that distance shrinks with an ordinary row that is near another, and grows with one that isn't: one in
-/// eleven is near then.
-const ADJUST: (f32, f32) = (0.005, 0.0005);
+/// How many spacings of ordinary rows two rows are apart at most to be near.
+const NEAR: f32 = 0.5;
 /// By how much a near row with no other answer near speaks against a search, in nats.
 const UNLIKE_NONE: f32 = 0.3;
 /// The least distance that counts, in spacings: ordinary noise may be as small.
@@ -67,9 +64,9 @@ const CROWD: f32 = 20.0;
 pub struct Settings {
     /// Seconds in which a caller's score only grows. Default 60.
     pub window: f64,
-    /// Rows that are remembered, 288 bytes each. Default 16,384.
+    /// Rows that are remembered, 280 bytes each. Default 16,384.
     pub rows: usize,
-    /// Callers that are remembered, 600 bytes each. Default 4,096.
+    /// Callers that are remembered, 512 bytes each. Default 4,096.
     pub callers: usize,
     /// Bits that a copy of the model takes: what is spent counts in units of these. Default 2,000.
     pub size: f64,
@@ -112,7 +109,8 @@ pub struct Seen {
 /// - Each kind of evidence is a rate against the ordinary one, in nats; rows saturate at 50, since ordinary callers differ.
 ///
 /// Rows are \[columns\], NaN and infinities are missing values; a row of another width is not looked at. 5 to 20 µs a row of at most
-/// 1,024 columns; of more, windows of 1,024 are looked at. About 9 MB for a model.
+/// 1,024 columns; of more, windows of 1,024 are looked at. What is ordinary is learnt after 64 rows, 256, 1,024, 4,096, and each
+/// 16,384 from there, in some milliseconds; what was near is forgotten then. At most 10 MB for a model.
 ///
 /// Blind spots: natural rows, chosen without the model, are a copy's cost alone (`spent`). An attacker that shuns what is near, by
 /// waiting for the memory to pass or by steps as large as ordinary ones are apart, is not seen. Nothing is said before 64 rows.
@@ -140,7 +138,6 @@ pub struct Queries {
     natural: Natural,
     neighbours: Neighbours,
     chains: Chains,
-    near: f32,
     rates: Rates,
     callers: Callers,
     crowd: Counts,
@@ -177,7 +174,6 @@ impl Queries {
             sketcher,
             settings,
             chains: Chains::default(),
-            near: NEAR.1,
             rates: Rates::default(),
             crowd: Counts::default(),
             crowd_at: 0.0,
@@ -218,11 +214,11 @@ impl Queries {
         let keys = self.neighbours.keys(&sketch);
         let near = self.neighbours.near(&sketch, answer.label, &keys, &self.sketcher);
         let spacings = |found: Option<(u64, f32)>| found.map(|(_, distance)| distance / learnt.spacing);
-        let (nearest, other) = (spacings(near.nearest), spacings(near.other).filter(|other| *other <= self.near));
+        let (nearest, other) = (spacings(near.nearest), spacings(near.other).filter(|other| *other <= NEAR));
         let odd = learnt.scale.odd(&self.picked);
         let mut row =
             Row { sketch, answer, near, counts: Counts::default(), nearest, other, price: 0.0, odd, is_near: false };
-        row.is_near = !row.is_repeat() && nearest.is_some_and(|nearest| nearest <= self.near);
+        row.is_near = !row.is_repeat() && nearest.is_some_and(|nearest| nearest <= NEAR);
         if !row.is_repeat() {
             row.counts = self.count(learnt, &row);
             row.price = (nearest.unwrap_or(1.0).min(1.0) * answer.bits).clamp(0.0, 1.0);
@@ -374,7 +370,6 @@ impl Queries {
         if caller.asked % step != 0 || caller.window.evasion.max(caller.window.extraction) > SUSPECT {
             return;
         }
-        caller.taught += 1;
         if let Some(row) = row {
             let new = row.nearest.unwrap_or(1.0).min(1.0);
             self.rates.teach(&row.counts, new, row.is_near.then(|| (row.nearest.unwrap_or(1.0), row.other.is_some())));
@@ -383,7 +378,7 @@ impl Queries {
         if self.natural.teach(&self.picked, margin, &self.sketcher)
             && let Some(learnt) = self.natural.learnt()
         {
-            self.neighbours.restart(NEAR.1 * learnt.spacing, &self.sketcher);
+            self.neighbours.restart(NEAR * learnt.spacing, &self.sketcher);
         }
     }
 
@@ -424,7 +419,7 @@ impl Row {
     /// no new row.
     fn novelty(&self) -> f32 {
         let nearest = self.nearest.unwrap_or(1.0);
-        ((nearest - NEAR.1) / (1.0 - NEAR.1)).clamp(0.0, 1.0)
+        (2.0 * nearest / NEAR - 1.0).clamp(0.0, 1.0)
     }
 
     fn is_repeat(&self) -> bool {

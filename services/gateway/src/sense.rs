@@ -28,8 +28,11 @@ use crate::ring::Model;
 
 /// Requests that wait to be looked at, at most.
 const WAITING: usize = 4_096;
-/// How often the sentinel is told.
+/// How often the sentinel is told; and how often where it can't wait.
 const TELL: Duration = Duration::from_millis(200);
+const URGENT: Duration = Duration::from_millis(5);
+/// A score from which on it can't.
+const HOT: f64 = 6.0;
 /// Subjects that are told of at once; of more, the next round tells.
 const TOLD: usize = 4_096;
 
@@ -103,6 +106,7 @@ impl Sense {
         let length = u64::try_from(settings.window.as_millis()).unwrap_or(u64::MAX);
         let looker = Looker {
             crowd: Crowd::new(length),
+            urgent: false,
             queries: queries::Desk::new(settings.window.as_secs_f64()),
             texts: texts::Desk::new(length),
             clock,
@@ -144,6 +148,8 @@ struct Teller {
 
 struct Looker {
     crowd: Crowd,
+    /// Whether something was seen that can't wait.
+    urgent: bool,
     queries: queries::Desk,
     texts: texts::Desk,
     clock: Clock,
@@ -152,18 +158,26 @@ struct Looker {
 
 impl Looker {
     fn run(mut self, seen: &Receiver<Glimpse>, runtime: &Handle) {
-        let mut next = Instant::now() + TELL;
+        let began = Instant::now();
+        let (mut next, mut told, mut round) = (began + TELL, began, began + TELL);
         loop {
             match seen.recv_timeout(next.saturating_duration_since(Instant::now())) {
                 Ok(glimpse) => self.look(glimpse),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            if Instant::now() >= next {
+            if std::mem::take(&mut self.urgent) {
+                next = next.min(told + URGENT);
+            }
+            let now = Instant::now();
+            if now >= next {
                 self.tell(runtime);
-                self.queries.round();
-                self.texts.round();
-                next = Instant::now() + TELL;
+                if now >= round {
+                    self.queries.round();
+                    self.texts.round();
+                    round = now + TELL;
+                }
+                (next, told) = (now + TELL, now);
             }
         }
     }
@@ -175,11 +189,14 @@ impl Looker {
                 let end = match code {
                     429 => Ended::KeptOut,
                     401 | 403 | 404 | 405 => Ended::Miss(place),
-                    _ => Ended::Fault,
+                    400..500 => Ended::Fault,
+                    _ => Ended::Answered,
                 };
                 let who = Who { subject: &asker.subject, model: None, autonomy: None, admin: asker.admin };
+                self.urgent |= matches!(end, Ended::Miss(_));
                 self.crowd.ask(who, Asked { end, ..Asked::default() }, now);
                 if let Some(reading) = self.texts.request(&asker.subject, &asked, now) {
+                    self.urgent |= is_hot(&reading);
                     self.crowd.read(who, reading, now);
                 }
             }
@@ -198,10 +215,12 @@ impl Looker {
                 let asked = Asked { rows: seen.rows, bytes, cost_us: seen.cost_us, end };
                 self.crowd.ask(who, asked, now);
                 if let Some(reading) = self.texts.words((&seen.asker.subject, model), &seen.inputs, now) {
+                    self.urgent |= is_hot(&reading);
                     self.crowd.read(who, reading, now);
                 }
                 if let Some(of) = &seen.model {
                     for reading in self.queries.look(&seen.asker.subject, of, &seen, now) {
+                        self.urgent |= is_hot(&reading);
                         self.crowd.read(who, reading, now);
                     }
                 }
@@ -220,6 +239,11 @@ impl Looker {
             }
         }
     }
+}
+
+/// Whether it can't wait for the next round.
+fn is_hot(reading: &Reading) -> bool {
+    reading.rule > 0.0 || reading.score >= HOT
 }
 
 /// How a prediction ended, as far as it says something of who asked.

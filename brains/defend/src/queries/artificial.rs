@@ -14,6 +14,8 @@ const AT_ALL: f32 = 0.25;
 /// How seldom chance brings a row so near a line, among all lines that are looked at, to lie on it: exactly, with little noise, with
 /// much.
 const CHANCE: [f32; LEVELS] = [1e-6, 1e-4, 1e-2];
+/// Dimensions that three columns make at least: with a line as exact as numbers are, chance is ruled out even so.
+const DIMENSIONS: f32 = 2.5;
 /// The lines that are looked at.
 const LINES: f32 = 28.0;
 /// How many ways of lying on a line there are.
@@ -71,9 +73,16 @@ fn beside(row: &Sketch, one: &Sketch, other: &Sketch, free: &[bool; SIZE]) -> Op
     // What is left beside the line, and room enough to both ends.
     let apart = share.abs().min((1.0 - share).abs());
     let left = (way + gone - 2.0 * along).max(0.0);
-    let sine = ((gone - share * along).max(0.0) / way.min(gone).min(left)).sqrt();
-    let dimensions = (way * way / way_4).min(gone * gone / gone_4);
-    (apart > 1e-2 && sine.is_finite() && dimensions.is_finite()).then_some((sine, dimensions))
+    let least = way.min(gone).min(left);
+    if apart <= 1e-2 || gone - share * along > 2.0 * AT_ALL * AT_ALL * least {
+        return None;
+    }
+    // The difference of two large numbers would be no small one.
+    let rest = |((row, one), other): ((&f32, &f32), &f32)| (row - one) - share * (other - one);
+    let rest: f32 = row.iter().zip(one).zip(other).map(rest).map(|rest| rest * rest).sum();
+    let sine = (rest / least).sqrt();
+    let dimensions = (way * way / way_4).min(gone * gone / gone_4).max(DIMENSIONS);
+    (sine.is_finite() && dimensions.is_finite()).then_some((sine, dimensions))
 }
 
 fn mirrored(row: &Sketch, one: &Sketch, other: &Sketch, smooth: &[bool; SIZE]) -> bool {
@@ -87,4 +96,73 @@ fn mirrored(row: &Sketch, one: &Sketch, other: &Sketch, smooth: &[bool; SIZE]) -
         turned += usize::from(as_far && step * to < 0.0);
     }
     equal >= CHANGED && 2 * equal >= changed && turned > 0 && turned < changed.max(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use online::Random;
+
+    use super::*;
+
+    const ALL: [bool; SIZE] = [true; SIZE];
+
+    fn row(random: &mut Random, columns: usize) -> Sketch {
+        std::array::from_fn(|at| if at < columns { random.normal() as f32 } else { 0.0 })
+    }
+
+    fn look(row: &Sketch, one: &Sketch, other: &Sketch) -> Made {
+        let mut made = Made::default();
+        made.look(row, one, other, &ALL, &ALL);
+        made
+    }
+
+    #[test]
+    fn a_row_between_two_others_is_on_their_line_and_ordinary_ones_are_not() {
+        let mut random = Random::new(3);
+        for columns in [8, 64] {
+            for _ in 0..200 {
+                let [one, other, third] = [0; 3].map(|_| row(&mut random, columns));
+                let between: Sketch = std::array::from_fn(|at| 0.3 * one[at] + 0.7 * other[at]);
+                assert_eq!(look(&between, &one, &other).on_line[1..], [true; 2]);
+                assert_eq!(look(&third, &one, &other), Made::default());
+                assert_eq!(look(&one, &one, &other), Made::default());
+            }
+        }
+    }
+
+    #[test]
+    fn with_noise_it_takes_more_columns() {
+        let mut random = Random::new(4);
+        let mut on = |columns: usize| {
+            let [one, other, noise] = [0; 3].map(|_| row(&mut random, columns));
+            let beside: Sketch = std::array::from_fn(|at| (one[at] + other[at]) / 2.0 + 0.05 * noise[at]);
+            look(&beside, &one, &other).on_line
+        };
+        assert_eq!(on(30), [true; LEVELS]);
+        assert!(!on(3)[1]);
+    }
+
+    #[test]
+    fn steps_by_signs_mirror_each_other() {
+        let mut random = Random::new(5);
+        let base = row(&mut random, 20);
+        let mut step =
+            || -> Sketch { std::array::from_fn(|at| base[at] + if random.below(2) == 0 { 0.1 } else { -0.1 }) };
+        let (one, other) = (step(), step());
+        assert!(look(&one, &base, &other).mirrored);
+        assert!(!look(&row(&mut random, 20), &base, &one).mirrored);
+    }
+
+    #[test]
+    fn two_near_rows_and_a_far_one_are_no_line_nor_is_one_column() {
+        let mut random = Random::new(6);
+        let near = row(&mut random, 20);
+        let beside: Sketch = std::array::from_fn(|at| near[at] + 1e-3 * random.normal() as f32);
+        let far: Sketch = std::array::from_fn(|at| near[at] + 5.0 * random.normal() as f32);
+        assert_eq!(look(&beside, &near, &far).on_line, [false; LEVELS]);
+        let mut one_column =
+            |by: f32| -> Sketch { std::array::from_fn(|at| if at == 0 { by } else { 1e-3 * random.normal() as f32 }) };
+        let rows = [one_column(0.0), one_column(3.0), one_column(7.0)];
+        assert!(!look(&rows[1], &rows[0], &rows[2]).on_line[0]);
+    }
 }

@@ -92,13 +92,12 @@ pub(super) struct Window {
     pub(super) extraction: f32,
 }
 
-/// 400 bytes.
+/// At most 512 bytes.
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
     pub(super) id: u64,
     pub(super) last: f64,
     pub(super) asked: u64,
-    pub(super) taught: u32,
     pub(super) quick: Counts,
     pub(super) slow: Counts,
     /// Evidence of near rows with unlike answers, of one's own and of a chain that one takes part in; of walks downhill.
@@ -129,7 +128,6 @@ impl Caller {
             id,
             last: now,
             asked: 0,
-            taught: 0,
             quick: Counts::default(),
             slow: Counts::default(),
             flips: 0.0,
@@ -213,5 +211,49 @@ impl Caller {
         let skew = (s3 - 3.0 * m * s2 + 2.0 * m * m * m) / variance.powf(1.5);
         let kurtosis = (s4 - 4.0 * m * s3 + 6.0 * m * m * s2 - 3.0 * m.powi(4)) / (variance * variance);
         Some(skew * skew / 6.0 + (kurtosis - 3.0) * (kurtosis - 3.0) / 24.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_is_small() {
+        assert!(size_of::<Caller>() <= 512, "{}", size_of::<Caller>());
+    }
+
+    #[test]
+    fn a_rate_says_more_the_more_rows_there_are_up_to_a_bound() {
+        assert_eq!(excess(0.0, 0.0, 0.1), 0.0);
+        assert_eq!(excess(1.0, 20.0, 0.1), 0.0);
+        let of = |rows: f32| excess(rows * 0.6, rows, 0.1);
+        assert!(of(10.0) < of(100.0) && of(100.0) < of(10_000.0) && of(10_000.0) < 40.0);
+        assert!(excess(1e6, 1e6, 1e-4) < 500.0);
+    }
+
+    #[test]
+    fn what_was_counted_fades() {
+        let mut caller = Caller::new(1, 0.0);
+        caller.quick.rows = 8.0;
+        caller.spent = 8.0;
+        caller.pass(300.0, 60.0);
+        assert_eq!((caller.quick.rows, caller.window.begin), (4.0, 300.0));
+        caller.pass(200.0, 60.0);
+        assert_eq!((caller.quick.rows, caller.last), (4.0, 300.0));
+        caller.pass(86_400.0, 60.0);
+        assert!((caller.spent - 4.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn distances_of_a_normal_distribution_look_like_one() {
+        let (mut random, mut normal, mut lumps) = (online::Random::new(1), Caller::new(1, 0.0), Caller::new(2, 0.0));
+        for n in 0..400 {
+            normal.measure(5.0 + random.normal());
+            lumps.measure(if n % 20 == 0 { 9.0 } else { 1.0 + 0.01 * random.normal() });
+        }
+        assert!(normal.unlike_normal().unwrap() < 0.1);
+        assert!(lumps.unlike_normal().unwrap() > 0.25);
+        assert_eq!(Caller::new(3, 0.0).unlike_normal(), None);
     }
 }

@@ -67,3 +67,20 @@ impl Callers {
         best.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_callers_neither_grows_it_nor_drives_out_whoever_is_suspect() {
+        let mut callers = Callers::new(1_000, Random::new(1));
+        callers.of(7, 0.0).unwrap().window.evasion = 30.0;
+        for id in 1_000..101_000_u32 {
+            assert_eq!(callers.of(u64::from(id), f64::from(id) / 100.0).unwrap().id, u64::from(id));
+        }
+        assert_eq!((callers.len(), callers.places.len()), (1_000, 1_000));
+        assert_eq!(callers.forgotten, 99_001);
+        assert!(callers.get(7).is_some());
+    }
+}

@@ -25,26 +25,27 @@ pub enum Rule {
     Distances,
 }
 
-/// What is known of a caller, in numbers that people understand; of the last half an hour or so, where nothing else is said.
+/// What is known of a caller, in numbers that people understand. Counts fade: those of single steps halve in five minutes, those
+/// of kinds of rows in half an hour.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Evidence {
-    /// Rows that were no exact repeats.
+    /// Rows that were new: neither repeats nor near another.
     pub rows: f64,
-    /// Of these, on a line between two others, and as far from one as from another column by column; in minutes.
+    /// Rows on a line between two others, with little noise.
     pub on_line: f64,
-    /// See above.
+    /// Rows as far from one as another is, column by column.
     pub mirrored: f64,
-    /// Near another row.
+    /// Rows near another.
     pub near: f64,
-    /// Evidence of near rows with unlike answers, and of margins that fall, in nats; in minutes.
+    /// Evidence of near rows with unlike answers, of the caller or of a chain that it goes along, in nats.
     pub flips: f64,
-    /// See above.
+    /// Evidence of answers that become less sure step by step, in nats.
     pub descent: f64,
-    /// Far from what is ordinary, with values outside of what is ordinary, beside a boundary.
+    /// New rows that are far from what is ordinary.
     pub strange: f64,
-    /// See above.
+    /// New rows with a value outside of its column's range, or of its kind.
     pub odd: f64,
-    /// See above.
+    /// New rows beside a boundary.
     pub unsure: f64,
     /// Of the model's size, in a day or so.
     pub spent: f64,
@@ -114,11 +115,10 @@ pub(super) fn of(caller: &Caller, size: f64) -> Evidence {
 
 impl fmt::Display for Evidence {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(to, "of {:.0} rows", self.rows)?;
+        write!(to, "of {:.0} new rows and {:.0} near others", self.rows, self.near)?;
         let counted = [
             (self.on_line, "lie between two others"),
             (self.mirrored, "mirror another"),
-            (self.near, "are near another"),
             (self.strange, "are far from what is asked"),
             (self.odd, "have values that are never asked"),
             (self.unsure, "are beside a boundary"),

@@ -169,3 +169,58 @@ pub(super) fn dot(one: &Sketch, other: &Sketch) -> f32 {
     }
     sums.iter().sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queries::scale::Scale;
+
+    #[test]
+    fn near_rows_are_found_among_many_and_old_ones_are_forgotten() {
+        let mut random = Random::new(1);
+        let sketcher = Sketcher::new(20, &mut random);
+        let scale = Scale::learn(&[vec![-1.0; 20], vec![1.0; 20]], 20);
+        let mut neighbours = Neighbours::new(500, &mut random);
+        neighbours.restart(0.2, &sketcher);
+        let (mut found, mut first) = (0, None);
+        for n in 0..1_000_u64 {
+            let row: Vec<f32> = (0..20).map(|_| random.normal() as f32).collect();
+            let sketch = sketcher.sketch(&row, &scale);
+            let keys = neighbours.keys(&sketch);
+            let asked = Asked { sketch, label: (n % 2) as u32, margin: 0.5, odd: 0, chain: None };
+            assert_eq!(neighbours.add(asked, &keys), n);
+            first.get_or_insert(sketch);
+            let near: Vec<f32> = row.iter().map(|value| value + 0.1 * random.normal() as f32).collect();
+            let near = sketcher.sketch(&near, &scale);
+            let seen = neighbours.near(&near, 1, &neighbours.keys(&near), &sketcher);
+            found += u32::from(seen.nearest.is_some_and(|(place, _)| place == n));
+            if n % 2 == 0 && seen.nearest.is_some_and(|(place, _)| place == n) {
+                assert_eq!(seen.other.map(|(place, _)| place), Some(n));
+            }
+        }
+        assert!(found > 970, "{found} of 1,000");
+        assert!(neighbours.get(0).is_none() && neighbours.get(499).is_none() && neighbours.get(500).is_some());
+        assert!(neighbours.get(1_000).is_none());
+        let first = first.unwrap();
+        let seen = neighbours.near(&first, 0, &neighbours.keys(&first), &sketcher);
+        assert!(seen.nearest.is_none_or(|(_, distance)| distance > 0.1), "{seen:?}");
+    }
+
+    #[test]
+    fn sums_of_wide_rows_keep_distances() {
+        let mut random = Random::new(2);
+        let sketcher = Sketcher::new(784, &mut random);
+        let scale = Scale::learn(&[vec![-1.0; 784], vec![1.0; 784]], 784);
+        for _ in 0..20 {
+            let [one, other]: [Vec<f32>; 2] = [0; 2].map(|_| (0..784).map(|_| random.normal() as f32).collect());
+            let true_distance = dot_of(&one, &other) / 784.0;
+            let seen = sketcher.distance(&sketcher.sketch(&one, &scale), &sketcher.sketch(&other, &scale));
+            let ratio = f64::from(seen * seen) / f64::from(true_distance);
+            assert!((0.3..2.5).contains(&ratio), "{ratio}");
+        }
+    }
+
+    fn dot_of(one: &[f32], other: &[f32]) -> f32 {
+        one.iter().zip(other).map(|(one, other)| (one - other) * (one - other)).sum()
+    }
+}

@@ -122,8 +122,8 @@ fn readings(seen: &Seen, words: impl Fn() -> String) -> Vec<Reading> {
     let (near, many) = match seen.rule {
         Some(Rule::NearRows) => (7.5, 0.0),
         Some(Rule::ManyRows) => (0.0, 6.0),
-        Some(Rule::Distances) => (0.0, 6.5),
-        None => (0.0, 0.0),
+        // PRADA's test of normality is broken by most who are ordinary: it is no floor.
+        Some(Rule::Distances) | None => (0.0, 0.0),
     };
     let reading = |agent, score: f64, rule: f64| {
         let what = if score > 1.0 + TELL || rule > 0.0 { words() } else { String::new() };

@@ -41,14 +41,16 @@ pub(crate) async fn watch(State(ring): State<Arc<Ring>>, request: Request, next:
     let inferring = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let inferring = matches!(inferring, Some(rest::INFER | rest::INFER_VERSION));
     let path = request.uri().path().as_bytes();
+    let curious = request.uri().query().is_some() || path.contains(&b'%');
     let place = place(path.get(..PATH).unwrap_or(path));
     let peer = request.extensions().get::<Arc<Peer>>().cloned();
-    let headers = (!nameless && !inferring).then(|| request.headers().clone());
-    let asked = (!inferring || nameless).then(|| Box::new(asked(&request)));
+    let headers = (!nameless && (curious || !inferring)).then(|| request.headers().clone());
+    let asked = (curious || !inferring || nameless).then(|| Box::new(asked(&request)));
     let response = next.run(request).await;
     let code = response.status().as_u16();
     // What a known caller asks of a model is seen where it is recorded.
-    if (400..500).contains(&code) && (!inferring || code == 401) {
+    // Of what is answered, only addresses are looked at in which something can stand.
+    if curious || ((400..500).contains(&code) && (!inferring || code == 401)) {
         let known =
             headers.as_ref().filter(|_| code != 401).and_then(|headers| caller(&ring, headers, peer.as_deref()));
         let asker = known.or_else(|| source.map(|subject| Asker { subject, admin: false }));
