@@ -91,10 +91,10 @@ class Range:
             place = Place(self, arm)
             try:
                 outcomes[arm], towns[arm] = place.run()
+                for outcome in outcomes[arm]:
+                    figures += figures_of(outcome, arm, place)
             finally:
                 place.stop()
-            for outcome in outcomes[arm]:
-                figures += figures_of(outcome, arm, place)
             for metric, value in towns[arm].figures().items():
                 figures.append(figure("benign", arm, metric, value, "requests" if "requests" == metric[-8:] else "share"))
             figures += place.more
@@ -125,7 +125,7 @@ class Place:
             "MANTLET_SENTINEL__WINDOW": f"{WINDOW_MS}ms",
             "MANTLET_SENTINEL__AUTONOMY": "act",
             # A range packs the attackers of a month into minutes.
-            "MANTLET_SENTINEL__BLAST": "50%",
+            "MANTLET_SENTINEL__BLAST": "100%",
         }
         self.node = Node(of.options.mantlet, of.options.onnxruntime, of.folder / f"node-{arm}", settings=settings)
         self.url, self.ca = self.node.url, str(self.node.data / "ca.pem")
@@ -145,7 +145,7 @@ class Place:
 
         self.town.start()
         quick = self.options.quick
-        time.sleep(10 if quick else self.town.seconds / 3)
+        time.sleep(60 if quick else self.town.seconds / 3)
         outcomes = []
         for case, attack in self.cases(hostile):
             if not case.startswith(self.options.only):
@@ -192,7 +192,10 @@ class Place:
         yield "bundles", lambda: hostile.bundles(self, victims[0].path.read_bytes(), 40 if quick else 500)
 
     def incidents(self) -> list[dict]:
-        status, said = self.node.ask("GET", "/v1/incidents?limit=1000")
+        from rig import expect  # noqa: PLC0415
+
+        status, said = self.node.ask("GET", "/v1/incidents?limit=1000", connection=self.node.connect())
+        expect(status, said)
         return json.loads(said) if status == 200 else []
 
     def digest(self) -> str:

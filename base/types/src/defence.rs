@@ -282,6 +282,9 @@ pub struct Sighting {
     pub admin: bool,
     /// The window: the time by its length.
     pub window: u64,
+    /// Its length in milliseconds.
+    #[serde(default = "minute")]
+    pub length_ms: u64,
     /// When it was seen last.
     pub at: Timestamp,
     /// What was counted.
@@ -289,6 +292,10 @@ pub struct Sighting {
     /// What detectors beside the requests made of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub readings: Vec<Reading>,
+}
+
+fn minute() -> u64 {
+    60_000
 }
 
 /// What was counted of a subject in a window.

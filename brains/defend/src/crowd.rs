@@ -228,6 +228,7 @@ impl Crowd {
                 *oldest = Sketch::new();
             }
         }
+        let length_ms = self.length;
         let changed = self
             .entries
             .iter_mut()
@@ -239,6 +240,7 @@ impl Crowd {
                 autonomy: entry.autonomy,
                 admin: entry.admin,
                 window: entry.window,
+                length_ms,
                 at: entry.at,
                 counts: entry.counts,
                 readings: entry.readings.clone(),

@@ -131,6 +131,7 @@ mod tests {
             model: None,
             autonomy: None,
             admin: false,
+            length_ms: 60_000,
             window,
             at: Timestamp(window * 1_000),
             counts: Counts { requests, ..Counts::default() },

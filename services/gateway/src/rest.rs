@@ -19,6 +19,7 @@ use crate::{
     extract::{Asking, Path, Sender},
     pipeline::{Call, Head, predict},
     ring::Model,
+    sense::Asker,
     trace::Door,
 };
 pub(crate) use codec::RestBody;
@@ -100,7 +101,15 @@ pub(crate) fn identify<'a>(ring: &Ring, asking: impl Into<Asking<'a>>) -> Result
     let namespace = headers.get(NAMESPACE).map(|value| value.to_str());
     let namespace = namespace.transpose().map_err(|_| Refusal::new(Code::NameInvalid, "the namespace is no text"))?;
     let identified = ring.identifier.identify(credential, namespace, ring.clock.now());
-    identified.inspect_err(|refusal| ring.deny(None, "identify", "this node".into(), refusal))
+    let principal = identified.inspect_err(|refusal| ring.deny(None, "identify", "this node".into(), refusal))?;
+    // Who is not answered at all is not answered here either; what holds at a model alone is for its predictions.
+    if !ring.restrictions.is_empty() {
+        let asker = Asker::of(&principal);
+        if !asker.admin {
+            ring.restrictions.admit(&asker.subject, None, ring.clock.now())?;
+        }
+    }
+    Ok(principal)
 }
 
 fn model_name(params: &HashMap<String, String>) -> Result<(ModelName, Option<Version>), Refusal> {

@@ -213,6 +213,7 @@ impl Looker {
                 let autonomy = seen.model.as_ref().and_then(|model| model.route.manifest.spec.protection.autonomy);
                 let who = Who { subject: &seen.asker.subject, model, autonomy, admin: seen.asker.admin };
                 let asked = Asked { rows: seen.rows, bytes, cost_us: seen.cost_us, end };
+                self.urgent |= matches!(end, Ended::Miss(_));
                 self.crowd.ask(who, asked, now);
                 if let Some(reading) = self.texts.words((&seen.asker.subject, model), &seen.inputs, now) {
                     self.urgent |= is_hot(&reading);

@@ -104,6 +104,7 @@ fn sighting(caller: &str, agent: AgentName, rule: f64) -> Sighting {
         model: Some("fraud".parse().unwrap()),
         autonomy: None,
         admin: false,
+        length_ms: 60_000,
         window: now.0 / 60_000,
         at: now,
         counts: Counts { requests: 1, ..Counts::default() },

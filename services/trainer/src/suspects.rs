@@ -99,6 +99,7 @@ impl Suspects {
             model: Some(model.clone()),
             autonomy: None,
             admin: false,
+            length_ms: 60_000,
             // Each word is a window of its own: the newest is what is so.
             window: at.0,
             at,

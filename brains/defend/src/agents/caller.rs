@@ -10,7 +10,7 @@
 //! that is new has the baseline of its namespace, wider. A window that stands out teaches little, so that a slow ramp does not
 //! become the usual: a baseline moves by 5 % of itself a window at most.
 //!
-//! The plain rule: ten times as much of something as the greatest usual window, and more than a floor.
+//! The plain rule: ten times as much of something as the greatest usual window, and more than a floor that no honest batch needs.
 //!
 //! Unit: a caller's window. Blind spot: who attacks no faster than it used to work, and at what it may use.
 //!
@@ -41,13 +41,14 @@ const OWN: f64 = 10.0;
 const SPREAD: f64 = 0.5;
 /// The spread of a caller of whom nothing is known.
 const WIDE: f64 = 1.5;
-/// What is measured: its name, and below how much of it a window is never a flood.
+/// What is measured: its name, and below how much of it a minute is never a flood: a node has other means against what is
+/// merely much, fair shares and limits, and an honest batch is as much for a while.
 const MEASURES: [(&str, f64); 5] = [
-    ("requests", 600.0),
-    ("rows", 20_000.0),
-    ("bytes", 64e6),
+    ("requests", 30_000.0),
+    ("rows", 200_000.0),
+    ("bytes", 640e6),
     ("milliseconds of computing", 20_000.0),
-    ("faults", 30.0),
+    ("faults", 100.0),
 ];
 
 /// The agent.
@@ -108,7 +109,7 @@ impl Usual {
     }
 
     /// The greatest distance above what is usual, in spreads, and of what; the same of what is `wider` where little is known.
-    fn distance(&self, counts: &Counts, wider: Option<&Self>) -> (f64, usize) {
+    fn distance(&self, counts: &Counts, wider: Option<&Self>, minutes: f64) -> (f64, usize) {
         let own = (self.windows / OWN).min(1.0);
         let mut greatest = (0.0, 0);
         for (place, value) in measured(counts).into_iter().enumerate() {
@@ -122,7 +123,7 @@ impl Usual {
                 _ => (mean, spread),
             };
             // Below its floor nothing is a flood, however unusual.
-            let floor = MEASURES.get(place).map_or(0.0, |(_, floor)| floor / 10.0);
+            let floor = MEASURES.get(place).map_or(0.0, |(_, floor)| minutes * floor / 100.0);
             let distance = if value < floor { 0.0 } else { ((value.ln_1p() - mean) / spread).max(0.0) };
             if distance > greatest.0 {
                 greatest = (distance, place);
@@ -132,11 +133,13 @@ impl Usual {
     }
 
     /// By how many times the greatest usual window is exceeded, where it is more than a floor.
-    fn times(&self, counts: &Counts) -> (f64, usize) {
+    fn times(&self, counts: &Counts, wider: Option<&Self>, minutes: f64) -> (f64, usize) {
         let mut greatest = (0.0, 0);
         for (place, value) in measured(counts).into_iter().enumerate() {
-            let floor = MEASURES.get(place).map_or(f64::INFINITY, |(_, floor)| *floor);
-            let most = self.most.get(place).copied().unwrap_or(0.0).max(floor / 10.0);
+            let floor = MEASURES.get(place).map_or(f64::INFINITY, |(_, floor)| minutes * floor);
+            // Who is new is held against what others do: its own first windows may be the flood.
+            let of = if self.windows <= OWN { wider.unwrap_or(self) } else { self };
+            let most = of.most.get(place).copied().unwrap_or(0.0).max(floor / 10.0);
             if value >= floor && value / most > greatest.0 {
                 greatest = (value / most, place);
             }
@@ -204,8 +207,9 @@ impl Agent for Caller {
             None => {}
         }
         let counts = habit.counts();
-        let (distance, place) = habit.usual.distance(&counts, others.as_ref());
-        let (times, rule_place) = habit.usual.times(&counts);
+        let minutes = sighting.length_ms as f64 / 60_000.0;
+        let (distance, place) = habit.usual.distance(&counts, others.as_ref(), minutes);
+        let (times, rule_place) = habit.usual.times(&counts, others.as_ref(), minutes);
         let walk = walked(habit.walk, &counts);
         let flood = if times >= 10.0 { (4.0 + times.ln()).min(WALK) } else { 0.0 };
         let what = if walk >= flood && walk > MISS {
@@ -235,6 +239,7 @@ mod tests {
             model: None,
             autonomy: None,
             admin: false,
+            length_ms: 60_000,
             window,
             at: Timestamp(window * 60_000),
             counts,
@@ -275,9 +280,9 @@ mod tests {
                 greatest = greatest.max(reading.score);
             }
         }
-        let reading = agent.look(&sighting("app", 100, asks(20_000))).unwrap();
+        let reading = agent.look(&sighting("app", 100, asks(60_000))).unwrap();
         assert!(reading.rule > 5.0 && reading.score > 2.0 * greatest.max(1.0), "{reading:?} {greatest}");
-        assert!(reading.what.contains("20000 requests"), "{}", reading.what);
+        assert!(reading.what.contains("60000 requests"), "{}", reading.what);
     }
 
     #[test]

@@ -38,6 +38,7 @@ mod tests {
             model: None,
             autonomy: None,
             admin: false,
+            length_ms: 60_000,
             window: 1,
             at: Timestamp(1),
             counts: Counts::default(),

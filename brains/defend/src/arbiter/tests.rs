@@ -10,6 +10,7 @@ fn sighting(caller: &str, second: u64) -> Sighting {
         model: Some("fraud".parse().unwrap()),
         autonomy: Some(Autonomy::Act),
         admin: false,
+        length_ms: 60_000,
         window: second / 60,
         at: Timestamp(1_000_000 + second * 1_000),
         counts: Counts::default(),
