@@ -32,6 +32,12 @@ pub(crate) struct Options {
     /// Folder with test data, where a bench needs any; MANTLET_DATA by default.
     #[arg(long)]
     data: Option<std::path::PathBuf>,
+    /// Folder that `detectors` learns from; the data folder by default.
+    #[arg(long)]
+    train: Option<std::path::PathBuf>,
+    /// Folder that `detectors` judges on; where it is the same, families and sources are left out in turn.
+    #[arg(long)]
+    test: Option<std::path::PathBuf>,
     /// One short round of less: shows that it runs, and measures nothing.
     #[arg(long)]
     quick: bool,
@@ -72,6 +78,8 @@ enum Name {
     Retrain,
     /// Attackers beside ordinary callers, with the sentinel off, by rules alone, and on.
     Range,
+    /// How well attackers are found in texts, connections, tables and series, beside rules and peers.
+    Detectors,
     /// Whether memory and latency stay as they are through twenty minutes at 80 % load.
     Soak,
 }
@@ -89,6 +97,7 @@ impl Name {
             Self::Range => ("range", &PYTHON),
             Self::Retrain => ("retrain", &[]),
             Self::Training => ("training", &[]),
+            Self::Detectors => ("detectors", &PYTHON),
             Self::Anomaly | Self::Regression => ("brains", &PYTHON),
             Self::Drift | Self::Guard | Self::Promotion | Self::Calibration | Self::Forecast => ("brains", &[]),
         }
@@ -115,6 +124,9 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     bench.arg("--mantlet").arg(workspace.target.join("release/mantlet"));
     bench.arg("--onnxruntime").arg(&environment.library);
     bench.arg("--out").arg(workspace.target.join(format!("bench/{name}.json")));
+    for (name, folder) in [("--train", &options.train), ("--test", &options.test)] {
+        bench.args(folder.iter().flat_map(|folder| [std::ffi::OsStr::new(name), folder.as_os_str()]));
+    }
     bench.args(options.quick.then_some("--quick")).args(&options.more);
     bench.envs(options.data.as_ref().map(|data| ("MANTLET_DATA", data)));
     shell::run("measure", &mut bench)

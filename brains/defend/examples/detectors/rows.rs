@@ -298,10 +298,10 @@ impl Judged {
                 (!of.is_empty()).then(|| (of.iter().filter(|alarm| **alarm).count() as f64 / of.len() as f64, of.len()))
             };
             if let Some((value, _)) = share(&|bad, _| !bad) {
-                figures.add([case, subject, "realised_fa", ""], value)?;
+                figures.add([case, subject, "realised_fa", "rows"], value)?;
             }
             let Some((value, _)) = share(&|bad, _| bad) else { continue };
-            figures.add([case, subject, "recall", ""], value)?;
+            figures.add([case, subject, "recall", "rows"], value)?;
             let families: BTreeSet<&str> =
                 self.0.iter().filter(|(bad, ..)| *bad).map(|(_, family, _)| family.as_str()).collect();
             let mut recalls = Vec::new();
@@ -309,16 +309,17 @@ impl Judged {
                 if let Some((value, count)) = share(&|bad, other| bad && other == family)
                     && count >= FEW
                 {
-                    figures.add([case, subject, &format!("recall:{family}"), ""], value)?;
+                    figures.add([case, subject, &format!("recall:{family}"), "rows"], value)?;
                     recalls.push(value);
                 }
             }
             if !recalls.is_empty() {
-                figures.add([case, subject, "macro_recall", ""], recalls.iter().sum::<f64>() / recalls.len() as f64)?;
+                figures
+                    .add([case, subject, "macro_recall", "rows"], recalls.iter().sum::<f64>() / recalls.len() as f64)?;
             }
             let scores: Vec<(f64, bool)> = self.0.iter().map(|(bad, _, said)| (said[place].0, *bad)).collect();
             if let Some(area) = area(scores) {
-                figures.add([case, subject, "roc_auc", ""], area)?;
+                figures.add([case, subject, "roc_auc", "rows"], area)?;
             }
         }
         Ok(())

@@ -136,15 +136,17 @@ fn judged<'a>(rows: &[&'a Example], alarm: impl Fn(&Example) -> bool) -> Vec<Jud
 
 /// False alarms, recall, and recall by family.
 fn report(case: &str, subject: &str, judged: &[Judged<'_>], figures: &mut Figures) -> Result<()> {
+    let is_text = judged.first().is_some_and(|one| matches!(one.example.what, What::Text(..)));
+    let unit = if is_text { "payloads" } else { "requests" };
     let share = |wanted: &dyn Fn(&Example) -> bool| {
         let of: Vec<bool> = judged.iter().filter(|one| wanted(one.example)).map(|one| one.alarm).collect();
         (!of.is_empty()).then(|| (of.iter().filter(|alarm| **alarm).count() as f64 / of.len() as f64, of.len()))
     };
     if let Some((value, _)) = share(&|example| !example.hostile) {
-        figures.add([case, subject, "realised_fa", ""], value)?;
+        figures.add([case, subject, "realised_fa", unit], value)?;
     }
     if let Some((value, _)) = share(&|example| example.hostile) {
-        figures.add([case, subject, "recall", ""], value)?;
+        figures.add([case, subject, "recall", unit], value)?;
     }
     let families: BTreeSet<&str> =
         judged.iter().filter(|one| one.example.hostile).map(|one| one.example.family.as_str()).collect();
@@ -153,12 +155,12 @@ fn report(case: &str, subject: &str, judged: &[Judged<'_>], figures: &mut Figure
         if let Some((value, count)) = share(&|example| example.hostile && example.family == family)
             && count >= FEW
         {
-            figures.add([case, subject, &format!("recall:{family}"), ""], value)?;
+            figures.add([case, subject, &format!("recall:{family}"), unit], value)?;
             recalls.push(value);
         }
     }
     if !recalls.is_empty() {
-        figures.add([case, subject, "macro_recall", ""], recalls.iter().sum::<f64>() / recalls.len() as f64)?;
+        figures.add([case, subject, "macro_recall", unit], recalls.iter().sum::<f64>() / recalls.len() as f64)?;
     }
     if let Some(folder) = std::env::var_os("MANTLET_MISSES") {
         misses(Path::new(&folder), case, subject, judged)?;
