@@ -118,9 +118,8 @@ def ngrams(kind: str, known: list[Table], asked: list[tuple[str, Table]]) -> Non
 
 def injected(text: str) -> bool:
     """Whether libinjection calls a text SQL injection or XSS."""
-    raw = text.encode("utf-8", "replace")
-    found = libinjection.is_sql_injection(raw) or {}
-    script = libinjection.is_xss(raw) or {}
+    plain = text.replace("\0", " ").encode("utf-8", "replace").decode()
+    found, script = libinjection.is_sql_injection(plain) or {}, libinjection.is_xss(plain) or {}
     return bool(found.get("is_sqli")) or bool(script.get("is_xss"))
 
 
@@ -149,6 +148,9 @@ def number(cell: str) -> float:
 
 def forest(table: Table, like: Table | None) -> None:
     """Isolation Forest on ordinary rows; where nothing else is like the table, on its first half."""
+    if not like:
+        order = np.random.default_rng(11).permutation(len(table.rows))
+        table.rows, table.bad = [table.rows[place] for place in order], table.bad[order]
     values = encoded(table, like or table)
     half = len(values) // 2
     known = encoded(like, like)[~like.bad] if like else values[:half][~table.bad[:half]]

@@ -3,7 +3,7 @@
 //! A text is first made plain ([`Normal`]), then [`Rules`] that people wrote and a learner look at it. Rules are a floor:
 //! the learner may call hostile what they do not know, and forgives nothing that they hit. [`Intruder::request`] takes a
 //! request apart and goes by its worst part, so that it learns attacks and not a site; what is usual at one site is for
-//! [`History`], whose surprise is a score of its own.
+//! [`Site`] and [`History`], whose surprise is a score of its own.
 //!
 //! Blind spots: what is hostile only by who asks for it or in which order; a wrong price or another's number in a
 //! well-formed parameter; languages without quotes, brackets or words that rules and grammars know.
@@ -18,12 +18,13 @@ mod normal;
 mod request;
 mod rules;
 mod shape;
-pub mod walk;
+mod site;
 
 pub use history::History;
 pub use normal::{Evasion, Normal};
 pub use request::{Part, Piece, Request};
 pub use rules::{FAMILIES, HIT, Points, Rules};
+pub use site::Site;
 
 use learner::Learner;
 

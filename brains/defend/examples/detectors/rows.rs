@@ -199,7 +199,14 @@ fn one(name: &str, encoder: &Encoder, known: &[Row], asked: &[Row], figures: &mu
 /// The first half is taught: with its labels, or of anomalies only what is ordinary. The other half is asked.
 fn own_first_half(table: &Table, kind: Kind, share: f64, figures: &mut Figures) -> Result<()> {
     let encoder = Encoder::of(table);
-    let all = thinned(rows(&encoder, table), share);
+    let mut all = thinned(rows(&encoder, table), share);
+    // Files without times are in no order that means anything, but often sorted by what they are.
+    if !table.has(&["timestamp"]) {
+        let mut random = Random::new(11);
+        for place in (1..all.len()).rev() {
+            all.swap(place, random.below(place as u32 + 1) as usize);
+        }
+    }
     let (first, second) = all.split_at(all.len() / 2);
     let known: Vec<Row> = first.iter().filter(|row| kind == Kind::Labelled || !row.bad).cloned().collect();
     one(&table.name, &encoder, &known, second, figures)

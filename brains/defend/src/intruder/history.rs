@@ -109,7 +109,7 @@ impl History {
 }
 
 /// FNV-1a: the same on every machine. A parameter that shares another's key shares its history.
-fn key(endpoint: &str, name: &str) -> u64 {
+pub(super) fn key(endpoint: &str, name: &str) -> u64 {
     struct Fnv(u64);
     impl std::hash::Hasher for Fnv {
         fn finish(&self) -> u64 {
