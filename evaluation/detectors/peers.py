@@ -13,6 +13,7 @@ import gzip
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from urllib.parse import parse_qsl, unquote_plus
 
 import numpy as np
 from sklearn.ensemble import IsolationForest
@@ -98,6 +99,15 @@ def texts(kind: str, table: Table) -> list[str]:
         return [row["payload"] or "" for row in table.rows]
     skipped = {"label", "timestamp", "client", "status", "bytes", *FAMILIES}
     return [" ".join(cell for name, cell in row.items() if name not in skipped and isinstance(cell, str)) for row in table.rows]
+
+
+def parts(kind: str, row: dict) -> list[str]:
+    """The texts of a row that libinjection is meant for: a payload, or each parameter, decoded."""
+    if kind == "payloads":
+        return [row["payload"] or "", unquote_plus(row["payload"] or "")]
+    query = (row["url"] or "").partition("?")[2]
+    pairs = [*parse_qsl(query, keep_blank_values=True), *parse_qsl(row.get("body") or "", keep_blank_values=True)]
+    return [unquote_plus(row["url"] or ""), *(value for _, value in pairs)]
 
 
 def ngrams(kind: str, known: list[Table], asked: list[tuple[str, Table]]) -> None:
@@ -186,7 +196,7 @@ def main() -> None:
             ngrams(kind, of(known), [(table.name, table) for table in of(asked)])
         for table in of(asked) if libinjection else []:
             case = f"{table.name}, source left out" if same else table.name
-            alarms = np.array([injected(text) for text in texts(kind, table)])
+            alarms = np.array([any(injected(part) for part in parts(kind, row)) for row in table.rows])
             report(case, "libinjection", kind, table, alarms, None, np.arange(len(alarms)))
     for kind, table in asked:
         if kind == "rows":

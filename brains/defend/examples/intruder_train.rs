@@ -5,7 +5,7 @@
 //! (Apache-2.0). CSIC 2010 has no licence, so nothing is learnt from it. The file has no text of anybody: weights of hashed
 //! pieces. It is the same each time.
 
-use std::{error::Error, io::Write, path::PathBuf};
+use std::{collections::BTreeSet, error::Error, io::Write, path::PathBuf};
 
 #[path = "detectors/corpus.rs"]
 mod corpus;
@@ -39,7 +39,9 @@ fn main() -> Result<()> {
     let intruder = teach::taught(&examples, 1);
     let weights = intruder.weights();
     let found = intruder.thresholds();
-    writeln!(std::io::stdout(), "{} examples, {} bytes, thresholds {found:?}", examples.len(), weights.len())?;
+    let families: BTreeSet<&str> = examples.iter().map(|example| example.family.as_str()).collect();
+    writeln!(std::io::stdout(), "{} examples of {families:?}", examples.len())?;
+    writeln!(std::io::stdout(), "{} bytes, thresholds {found:?}", weights.len())?;
     match out {
         Some(out) => Ok(std::fs::write(out, weights)?),
         None => Ok(()),

@@ -14,8 +14,9 @@ const ROWS: usize = 2_048;
 const NEAR: usize = 3;
 /// Who judges: the learner, the ensemble, rarity, distance, the furthest cell.
 const JUDGES: usize = 5;
-/// Shares of all false alarms that are each judge's.
-const SHARES: [f64; JUDGES] = [0.4, 0.1, 0.15, 0.15, 0.2];
+/// Shares of all false alarms that are each judge's: where attacks were shown, and where none were.
+const SHARES: [f64; JUDGES] = [0.3, 0.05, 0.15, 0.4, 0.1];
+const WITHOUT: [f64; JUDGES] = [0.0, 0.1, 0.4, 0.25, 0.25];
 /// Calibrated rows below which false alarms are one judge's alone.
 const FEW: usize = 500;
 /// Scores that are kept of each judge: the least p-value is one in so many.
@@ -315,16 +316,12 @@ impl Tables {
     /// The judges' shares of false alarms; the learner has none where it was shown no attack, and all where too few rows
     /// were calibrated to divide.
     fn shares(&self) -> [f64; JUDGES] {
-        let [learner, rest @ ..] = SHARES;
         let few = self.scores.iter().any(|scores| scores.len() < FEW);
         match (self.hostile > 0, few) {
             (true, false) => SHARES,
             (true, true) => [1.0, 0.0, 0.0, 0.0, 0.0],
             (false, true) => [0.0, 0.0, 0.0, 1.0, 0.0],
-            (false, false) => {
-                let [a, b, c, d] = rest.map(|share| share / (1.0 - learner));
-                [0.0, a, b, c, d]
-            }
+            (false, false) => WITHOUT,
         }
     }
 }

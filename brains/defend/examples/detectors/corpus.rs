@@ -51,26 +51,6 @@ impl Example {
     }
 }
 
-/// Families of files by the names that grammars have for them.
-pub(crate) fn family(name: &str) -> String {
-    let name = name.trim().to_ascii_lowercase();
-    let starts = |words: &[&str]| words.iter().any(|word| name.contains(word));
-    let known = match () {
-        () if starts(&["sql"]) => "sqli",
-        () if starts(&["xss", "script"]) => "xss",
-        () if starts(&["traversal", "lfi", "rfi", "inclusion"]) => "traversal",
-        () if starts(&["cmd", "command", "shell", "os_"]) => "command",
-        () if starts(&["ssti", "template"]) => "template",
-        () if starts(&["ldap"]) => "ldap",
-        () if starts(&["xpath"]) => "xpath",
-        () if starts(&["nosql"]) => "nosql",
-        () if starts(&["ssi", "xxe"]) => "xml",
-        () if starts(&["crlf", "split"]) => "crlf",
-        () => return name,
-    };
-    known.to_owned()
-}
-
 /// Every example of a folder's payloads, requests and logs.
 pub(crate) fn of_files(files: &BTreeMap<Kind, Vec<Table>>) -> Vec<Example> {
     let mut out = Vec::new();
@@ -131,13 +111,8 @@ fn asked(table: &Table, row: &[String]) -> Asked {
 
 /// Headers of one column: lines, or the same with `\n` written out, or an object of JSON.
 fn header_lines(text: &str) -> Vec<(String, String)> {
-    if text.trim_start().starts_with('{') {
-        if let Ok(serde_json::Value::Object(object)) = serde_json::from_str(text) {
-            return object
-                .into_iter()
-                .map(|(name, value)| (name, value.as_str().unwrap_or_default().to_owned()))
-                .collect();
-        }
+    if let Ok(serde_json::Value::Object(object)) = serde_json::from_str(text) {
+        return object.into_iter().map(|(name, value)| (name, value.as_str().unwrap_or_default().to_owned())).collect();
     }
     let text = text.replace("\\r\\n", "\n").replace("\\n", "\n");
     let pair = |line: &str| line.split_once(':').map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()));

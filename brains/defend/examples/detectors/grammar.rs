@@ -97,7 +97,8 @@ fn made(random: &mut Random, name: &str) -> String {
         }
         _ => {
             let known = attacks::LISTS.iter().chain(ordinary::LISTS).find(|(list, _)| *list == name);
-            let (_, list) = known.unwrap_or_else(|| panic!("no list is called {name}"));
+            // A name that no list has stays as it is.
+            let Some((_, list)) = known else { return name.to_owned() };
             let template = one(random, list);
             filled(random, template)
         }

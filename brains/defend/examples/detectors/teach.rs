@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use defend::intruder::{HIT, Intruder, Normal, Rules, Thresholds};
+use defend::intruder::{Intruder, Thresholds};
 use online::Random;
 
 use super::corpus::{Example, What};
@@ -13,6 +13,8 @@ const PASSES: usize = 2;
 pub(crate) const ALARMS: f64 = 0.01;
 /// Each fifth example of a source is kept for the threshold.
 const KEPT: usize = 5;
+/// No threshold is lower: what is as likely to be an attack as one in eight is looked at, and no less.
+const LEAST: f64 = -2.0;
 /// Hostile requests teach once this is what is thought of their worst part: what is wrong with others is not in a text.
 const CLEAR: f64 = 0.0;
 
@@ -56,22 +58,6 @@ pub(crate) fn score(intruder: &Intruder, example: &Example) -> f64 {
     }
 }
 
-/// Points of rules alone: the most of any part.
-pub(crate) fn rules_score(rules: &Rules, example: &Example) -> f64 {
-    let of = |text: &[u8]| rules.score(&Normal::new(text));
-    f64::from(match &example.what {
-        What::Text(text, _) => of(text.as_bytes()),
-        What::Request(asked) => {
-            asked.with(|request| request.pieces().iter().map(|piece| of(&piece.text)).max().unwrap_or(0))
-        }
-    })
-}
-
-/// Whether rules alone call it hostile.
-pub(crate) fn rules_hit(rules: &Rules, example: &Example) -> bool {
-    rules_score(rules, example) >= f64::from(HIT)
-}
-
 /// For each source of ordinary texts among those kept: the score that a hundredth is above. The greatest of the files',
 /// and of all that grammars made, is the threshold: another source is as likely to be like the worst of them.
 fn thresholds(intruder: &Intruder, examples: &[&Example]) -> Thresholds {
@@ -85,21 +71,13 @@ fn thresholds(intruder: &Intruder, examples: &[&Example]) -> Thresholds {
         let source = if example.is_made() { "made" } else { example.source.as_str() };
         scores.entry((is_request, source)).or_default().push(score(&never, example));
     }
-    if std::env::var_os("MANTLET_THRESHOLDS").is_some() {
-        for ((is_request, source), scores) in &mut scores {
-            let n = scores.len();
-            let q: Vec<f64> = [0.05, 0.02, 0.01, 0.005, 0.002].iter().map(|share| highest(scores, *share)).collect();
-            eprintln!("{is_request} {source} {n} {q:.2?}");
-        }
-    }
-    let greatest = |wanted: bool| {
+    let mut greatest = |wanted: bool| {
         let of = scores
             .iter_mut()
             .filter(|((is_request, _), _)| *is_request == wanted)
             .map(|(_, scores)| highest(scores, ALARMS));
-        of.fold(-2.0, f64::max)
+        of.fold(LEAST, f64::max)
     };
-    let mut greatest = greatest;
     Thresholds { text: greatest(false), request: greatest(true) }
 }
 

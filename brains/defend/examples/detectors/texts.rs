@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use defend::intruder::{Intruder, Rules, Site};
+use defend::intruder::{HIT, Intruder, Normal, Rules, Site};
 use online::Random;
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
     corpus::{self, Example, What},
     csv::{Kind, Table},
     grammar::mutate,
-    teach::{is_kept, rules_hit, score, taught},
+    teach::{is_kept, score, taught},
 };
 
 /// Families with fewer rows are not told apart.
@@ -85,10 +85,10 @@ fn folds(known: &[Example], made: &[Example], figures: &mut Figures) -> Result<(
     let families: BTreeSet<String> = known
         .iter()
         .filter(|example| example.hostile && matches!(example.what, What::Text(..)))
-        .map(|example| corpus::family(&example.family))
+        .map(|example| family_of(&example.family))
         .collect();
     for family in families {
-        let is_left = |example: &Example| example.hostile && corpus::family(&example.family) == family;
+        let is_left = |example: &Example| example.hostile && family_of(&example.family) == family;
         let all: Vec<&Example> = known.iter().chain(made).filter(|example| !is_left(example)).collect();
         let ours = taught(&all, 1);
         let kept =
@@ -109,7 +109,7 @@ fn folds(known: &[Example], made: &[Example], figures: &mut Figures) -> Result<(
 /// Families that only grammars make, each left out in turn: what is made is all there is to judge by.
 fn made_families(known: &[Example], made: &[Example], figures: &mut Figures) -> Result<()> {
     let rules = Rules::new();
-    let seen: BTreeSet<String> = known.iter().map(|example| corpus::family(&example.family)).collect();
+    let seen: BTreeSet<String> = known.iter().map(|example| family_of(&example.family)).collect();
     let families: BTreeSet<&str> = made
         .iter()
         .filter(|example| example.hostile && !seen.contains(&example.family))
@@ -125,6 +125,35 @@ fn made_families(known: &[Example], made: &[Example], figures: &mut Figures) -> 
         report(&case, "rules", &judged(&left, |example| rules_hit(&rules, example)), figures)?;
     }
     Ok(())
+}
+
+/// Families of files by the names that grammars have for them.
+fn family_of(name: &str) -> String {
+    let name = name.trim().to_ascii_lowercase();
+    let starts = |words: &[&str]| words.iter().any(|word| name.contains(word));
+    let known = match () {
+        () if starts(&["sql"]) => "sqli",
+        () if starts(&["xss", "script"]) => "xss",
+        () if starts(&["traversal", "lfi", "rfi", "inclusion"]) => "traversal",
+        () if starts(&["cmd", "command", "shell", "os_"]) => "command",
+        () if starts(&["ssti", "template"]) => "template",
+        () if starts(&["ldap"]) => "ldap",
+        () if starts(&["xpath"]) => "xpath",
+        () if starts(&["nosql"]) => "nosql",
+        () if starts(&["ssi", "xxe"]) => "xml",
+        () if starts(&["crlf", "split"]) => "crlf",
+        () => return name,
+    };
+    known.to_owned()
+}
+
+/// Whether rules alone call any part hostile.
+fn rules_hit(rules: &Rules, example: &Example) -> bool {
+    let of = |text: &[u8]| rules.score(&Normal::new(text)) >= HIT;
+    match &example.what {
+        What::Text(text, _) => of(text.as_bytes()),
+        What::Request(asked) => asked.with(|request| request.pieces().iter().any(|piece| of(&piece.text))),
+    }
 }
 
 /// A detector's figures. Of requests they are those with what the site says beside it, and then those of texts alone.

@@ -104,7 +104,7 @@ impl Rules {
     /// Points of what stands together.
     fn points_of(&self, squeezed: &[u8]) -> Points {
         let mut points = [0; FAMILIES.len()];
-        let mut seen = [false; patterns::PATTERNS.len()];
+        let mut seen = [false; patterns::COUNT];
         for found in self.patterns.iter().flat_map(|patterns| patterns.find_overlapping_iter(squeezed)) {
             let place = found.pattern().as_usize();
             let (Some((family, worth, word)), Some(seen)) = (patterns::PATTERNS.get(place), seen.get_mut(place)) else {

@@ -166,8 +166,11 @@ const KINDS: [(u8, &[&str]); 7] = [
     ),
 ];
 
+/// A word and its kind.
+type Slot = Option<(&'static [u8], u8)>;
+
 /// Words by a hash of theirs, and the kind of each: most words of a text are none of them, and that must be told soon.
-static WORDS: LazyLock<Vec<Option<(&'static [u8], u8)>>> = LazyLock::new(|| {
+static WORDS: LazyLock<Vec<Slot>> = LazyLock::new(|| {
     let mut table = vec![None; SLOTS];
     let words = KINDS.iter().flat_map(|(kind, words)| words.iter().map(|word| (word.as_bytes(), *kind)));
     for entry in words.chain(EVENTS.iter().map(|word| (*word, b'E'))) {
@@ -191,7 +194,7 @@ fn slot(word: &[u8]) -> usize {
 }
 
 /// What a word is; `W` when it is none that says.
-fn kind(words: &[Option<(&'static [u8], u8)>], word: &[u8]) -> u8 {
+fn kind(words: &[Slot], word: &[u8]) -> u8 {
     if !(2..=18).contains(&word.len()) {
         return b'W';
     }
