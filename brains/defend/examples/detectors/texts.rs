@@ -46,10 +46,34 @@ pub(crate) fn measure(
         });
     }
     let made = corpus::made(share);
+    speed(&made, figures)?;
     match test {
         Some(test) => other_folder(&known, &made, &corpus::of_files(test), figures),
         None => folds(&known, &made, figures),
     }
+}
+
+/// How long texts of about one kilobyte take, and a short one.
+#[expect(clippy::disallowed_methods, reason = "a bench measures time")]
+fn speed(made: &[Example], figures: &mut Figures) -> Result<()> {
+    let prose =
+        made.iter().filter(|example| example.source == "made prose").filter_map(|example| match &example.what {
+            What::Text(text, _) => Some(text.as_str()),
+            What::Request(_) => None,
+        });
+    let prose: Vec<&str> = prose.collect();
+    let long: Vec<String> = prose.chunks(20).map(|texts| texts.join(" ")).collect();
+    let intruder = Intruder::shipped();
+    let bytes: usize = long.iter().map(String::len).sum();
+    let begun = std::time::Instant::now();
+    let sum: f64 = long.iter().map(|text| intruder.score(text)).sum();
+    figures.add(["speed", "ours", "us_per_kb", "µs"], begun.elapsed().as_secs_f64() * 1e6 / bytes as f64 * 1024.0)?;
+    let begun = std::time::Instant::now();
+    let other: f64 = prose.iter().map(|text| intruder.score(text)).sum();
+    figures.add(["speed", "ours", "us_per_text", "µs"], begun.elapsed().as_secs_f64() * 1e6 / prose.len() as f64)?;
+    figures.add(["speed", "ours", "memory", "MB"], intruder.memory() as f64 / 1e6)?;
+    // What was measured must not be left out by the compiler.
+    if sum.is_nan() || other.is_nan() { Err("a score is no number".into()) } else { Ok(()) }
 }
 
 fn other_folder(known: &[Example], made: &[Example], asked: &[Example], figures: &mut Figures) -> Result<()> {
