@@ -25,52 +25,63 @@ pub(super) fn windows(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     (0..=last).map(move |n| text.get(n * STEP..text.len().min(n * STEP + WINDOW)).unwrap_or_default())
 }
 
-/// Features of one window, in groups.
+/// Looks at windows, one after the other, in the same room.
 #[derive(Debug, Default)]
 pub(super) struct Features {
-    groups: [Vec<u32>; GROUPS],
     shape: Shape,
 }
 
 impl Features {
-    /// Looks at one window. O(n).
-    pub(super) fn fill(&mut self, window: &[u8], text: &Normal, points: &Points, part: Part) {
-        self.groups.iter_mut().for_each(Vec::clear);
+    /// Shows each place of one window, by group. O(n).
+    fn visit(&mut self, window: &[u8], text: &Normal, points: &Points, part: Part, mut show: impl FnMut(usize, u32)) {
         self.shape.fill(window);
-        let [letters, kinds, bare, signs] = &mut self.groups;
-        grams(window, 2..=4, 1, letters);
-        grams(&self.shape.kinds, 1..=4, 8, kinds);
-        grams(&self.shape.bare, 2..=5, 16, bare);
-        counts(window, signs);
-        signs.push(place(31, part as u32));
+        grams::<2, 4>(window, 1, |place| show(0, place));
+        grams::<1, 4>(&self.shape.kinds, 8, |place| show(1, place));
+        grams::<2, 5>(&self.shape.bare, 16, |place| show(2, place));
+        let mut sign = |kind, what| show(3, place(kind, what));
+        counts(window, &mut sign);
+        sign(31, part as u32);
         for (bit, is) in text.evasion().bits().into_iter().enumerate() {
             if is {
-                signs.push(place(32, bit as u32));
+                sign(32, bit as u32);
             }
         }
         // By family, and of all alike: what a family's points are worth holds for one that was never seen.
         for (family, points) in points.iter().enumerate().take(FAMILIES.len()) {
             if *points > 0 {
-                signs.push(place(33, family as u32 * 8 + (*points).min(HIT + 2)));
+                sign(33, family as u32 * 8 + (*points).min(HIT + 2));
             }
         }
         let most = points.iter().copied().max().unwrap_or(0);
-        signs.push(place(34, most.min(9)));
-        signs.push(place(35, points.iter().filter(|points| **points > 0).count() as u32));
+        sign(34, most.min(9));
+        sign(35, points.iter().filter(|points| **points > 0).count() as u32);
     }
 
-    /// What weights say of it all.
-    pub(super) fn score(&self, weights: &[f32]) -> f32 {
-        let weigh = |place: &u32| weights.get(*place as usize).copied().unwrap_or(0.0);
-        self.groups.iter().map(|group| group.iter().map(weigh).sum::<f32>() * value(group.len())).sum()
+    /// What weights say of a window.
+    pub(super) fn score(&mut self, weights: &[f32], window: &[u8], text: &Normal, points: &Points, part: Part) -> f32 {
+        let mut sums = [(0.0_f32, 0_usize); GROUPS];
+        self.visit(window, text, points, part, |group, place| {
+            if let (Some((sum, count)), Some(weight)) = (sums.get_mut(group), weights.get(place as usize)) {
+                *sum += weight;
+                *count += 1;
+            }
+        });
+        sums.into_iter().map(|(sum, count)| sum * value(count)).sum()
     }
 
-    /// Each place with its value.
-    pub(super) fn each(&self, mut visit: impl FnMut(usize, f32)) {
-        for group in &self.groups {
+    /// Each place of a window with its value.
+    pub(super) fn all(&mut self, window: &[u8], text: &Normal, points: &Points, part: Part) -> Vec<(usize, f32)> {
+        let mut found: [Vec<u32>; GROUPS] = Default::default();
+        self.visit(window, text, points, part, |group, place| {
+            if let Some(group) = found.get_mut(group) {
+                group.push(place);
+            }
+        });
+        let valued = |group: &Vec<u32>| {
             let value = value(group.len());
-            group.iter().for_each(|place| visit(*place as usize, value));
-        }
+            group.iter().map(|place| (*place as usize, value)).collect::<Vec<_>>()
+        };
+        found.iter().flat_map(valued).collect()
     }
 }
 
@@ -84,17 +95,22 @@ fn place(kind: u32, what: u32) -> u32 {
     (mixed ^ mixed >> 15).wrapping_mul(0xc2b2_ae35) >> (32 - BITS)
 }
 
-/// Pieces of so many bytes; digits are alike. One that follows itself is not counted again.
-fn grams(text: &[u8], lengths: std::ops::RangeInclusive<usize>, kind: u32, out: &mut Vec<u32>) {
-    let alike = |byte: &u8| if byte.is_ascii_digit() { b'0' } else { *byte };
-    for length in lengths {
-        let mut last = u32::MAX;
-        for piece in text.windows(length) {
-            let content = piece.iter().fold(0_u32, |sum, byte| sum.wrapping_mul(0x0100_0193) ^ u32::from(alike(byte)));
-            let found = place(kind + length as u32, content);
-            if found != last {
-                out.push(found);
-                last = found;
+/// Pieces of `FROM` to `TO` bytes; digits are alike. One that follows itself is not counted again.
+fn grams<const FROM: usize, const TO: usize>(text: &[u8], kind: u32, mut show: impl FnMut(u32)) {
+    let mut last = [u32::MAX; 8];
+    let mut bytes = 0_u64;
+    for (at, byte) in text.iter().enumerate() {
+        let alike = if byte.is_ascii_digit() { b'0' } else { *byte };
+        bytes = bytes << 8 | u64::from(alike);
+        for length in FROM..=TO.min(at + 1) {
+            let piece = bytes & ((1 << (8 * length)) - 1);
+            let mixed = (piece ^ u64::from(kind + length as u32) << 56).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let found = ((mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> (64 - BITS)) as u32;
+            if let Some(last) = last.get_mut(length)
+                && *last != found
+            {
+                *last = found;
+                show(found);
             }
         }
     }
@@ -104,35 +120,40 @@ fn grams(text: &[u8], lengths: std::ops::RangeInclusive<usize>, kind: u32, out: 
 const SIGNS: &[u8; 30] = b"'\"<>()=;|&$`{}[]\\/%.*#-!:,@+^~";
 
 /// How many of each sign there are, which come together, how long and how mixed the window is.
-fn counts(window: &[u8], out: &mut Vec<u32>) {
-    let mut count = [0_u32; 256];
+fn counts(window: &[u8], show: &mut impl FnMut(u32, u32)) {
+    // A window is shorter than what a byte counts to.
+    let mut count = [0_u8; 256];
     for byte in window {
         if let Some(count) = count.get_mut(usize::from(*byte)) {
             *count += 1;
         }
     }
-    let of = |byte: u8| count.get(usize::from(byte)).copied().unwrap_or(0);
+    let of = |byte: u8| u32::from(count.get(usize::from(byte)).copied().unwrap_or(0));
     let level = |count: u32| 32 - count.leading_zeros();
     let mut total = 0;
+    let mut there = [0_usize; SIGNS.len()];
+    let mut kinds = 0;
     for (at, sign) in SIGNS.iter().enumerate() {
         let found = of(*sign);
         if found == 0 {
             continue;
         }
         total += found;
-        out.push(place(40, at as u32 * 8 + level(found).min(5)));
-        for (other, sign) in SIGNS.iter().enumerate().skip(at + 1) {
-            if of(*sign) > 0 {
-                out.push(place(41, (at * 32 + other) as u32));
-            }
+        show(40, at as u32 * 8 + level(found).min(5));
+        for other in there.iter().take(kinds) {
+            show(41, (other * 32 + at) as u32);
+        }
+        if let Some(place) = there.get_mut(kinds) {
+            *place = at;
+            kinds += 1;
         }
     }
     let length = window.len().max(1) as u32;
     let digits: u32 = (b'0'..=b'9').map(of).sum();
-    out.push(place(42, total * 12 / length));
-    out.push(place(43, level(length)));
-    out.push(place(44, digits * 6 / length));
-    out.push(place(45, of(b' ') * 12 / length));
-    out.push(place(46, level(of(super::normal::SIGN))));
-    out.push(place(47, level(total).min(6) * 8 + level(length)));
+    show(42, total * 12 / length);
+    show(43, level(length));
+    show(44, digits * 6 / length);
+    show(45, of(b' ') * 12 / length);
+    show(46, level(of(super::normal::SIGN)));
+    show(47, level(total).min(6) * 8 + level(length));
 }

@@ -47,8 +47,7 @@ impl Learner {
     pub(super) fn score(&self, text: &Normal, points: &Points, part: Part) -> f32 {
         let mut features = Features::default();
         windows(text.text()).fold(f32::NEG_INFINITY, |worst, window| {
-            features.fill(window, text, points, part);
-            worst.max(features.score(&self.weights))
+            worst.max(features.score(&self.weights, window, text, points, part))
         })
     }
 
@@ -59,31 +58,32 @@ impl Learner {
         if hostile {
             let mut worst = (f32::NEG_INFINITY, text.text().get(..0).unwrap_or_default());
             for window in windows(text.text()) {
-                features.fill(window, text, points, part);
-                let score = features.score(&self.weights);
+                let score = features.score(&self.weights, window, text, points, part);
                 if score > worst.0 {
                     worst = (score, window);
                 }
             }
-            features.fill(worst.1, text, points, part);
-            return self.step(&features, 1.0, weight);
+            return self.step(&features.all(worst.1, text, points, part), 1.0, weight);
         }
         for window in windows(text.text()) {
-            features.fill(window, text, points, part);
-            self.step(&features, 0.0, weight);
+            self.step(&features.all(window, text, points, part), 0.0, weight);
         }
     }
 
-    fn step(&mut self, features: &Features, wanted: f32, weight: f32) {
-        let error = (1.0 / (1.0 + (-features.score(&self.weights)).exp()) - wanted) * weight;
-        features.each(|place, value| {
-            let (Some(known), Some([z, n])) = (self.weights.get_mut(place), self.state.get_mut(place)) else { return };
+    fn step(&mut self, places: &[(usize, f32)], wanted: f32, weight: f32) {
+        let known = |(place, value): &(usize, f32)| self.weights.get(*place).map_or(0.0, |weight| weight * value);
+        let score: f32 = places.iter().map(known).sum();
+        let error = (1.0 / (1.0 + (-score).exp()) - wanted) * weight;
+        for (place, value) in places {
+            let (Some(known), Some([z, n])) = (self.weights.get_mut(*place), self.state.get_mut(*place)) else {
+                continue;
+            };
             let gradient = error * value;
             let squares = *n + gradient * gradient;
             *z += gradient - (squares.sqrt() - n.sqrt()) / ALPHA * *known;
             *n = squares;
             *known = weight_of(*z, *n);
-        });
+        }
     }
 
     /// Bytes that it takes.

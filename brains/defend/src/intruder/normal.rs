@@ -295,6 +295,11 @@ fn uncommented(text: &[u8], evasion: &mut Evasion) -> Vec<u8> {
     let mut out: Vec<u8> = Vec::with_capacity(text.len());
     let mut at = 0;
     while let Some(byte) = text.get(at) {
+        if byte.is_ascii_alphanumeric() {
+            at += 1;
+            out.push(*byte);
+            continue;
+        }
         let rest = text.get(at..).unwrap_or_default();
         if rest.starts_with(b"/*!") {
             // MySQL runs what is in here, from a version on.
@@ -347,6 +352,11 @@ fn joined(text: &[u8], evasion: &mut Evasion) -> Vec<u8> {
     let mut out: Vec<u8> = Vec::with_capacity(text.len());
     let mut at = 0;
     while let Some(byte) = text.get(at) {
+        if !matches!(byte, b'\'' | b'"' | b'$' | b'^') {
+            at += 1;
+            out.push(*byte);
+            continue;
+        }
         let rest = text.get(at..).unwrap_or_default();
         let (length, is_blank) = seam(rest, out.last().copied());
         if length > 0 {

@@ -243,8 +243,7 @@ fn ends_statement(text: &[u8], at: usize) -> bool {
     let brackets = rest.iter().take(6).take_while(|byte| **byte == b')').count();
     let rest = rest.get(brackets..).unwrap_or_default();
     let cut = rest.starts_with(b"--") || rest == b"#" || rest.starts_with(b"/*");
-    let odd = text.iter().filter(|byte| Some(*byte) == text.get(at)).count() % 2 == 1;
-    cut && odd
+    cut && text.iter().filter(|byte| Some(*byte) == text.get(at)).count() % 2 == 1
 }
 
 /// How many steps up a path begins with.

@@ -150,8 +150,10 @@ mod tests {
         let mut site = Site::default();
         let ask = |target: &'static str, method| Request { method, target, ..Request::default() };
         assert_eq!(site.surprise(&ask("/a", "GET")), 0.0);
-        for _ in 0..400 {
-            site.learn(&ask("/login?user=anna&go=1", "GET"));
+        for target in
+            ["/login?user=anna&go=1", "/login?user=robert&go=1", "/login?user=mei&go=1"].into_iter().cycle().take(400)
+        {
+            site.learn(&ask(target, "GET"));
             site.learn(&ask("/about", "GET"));
         }
         assert!(site.surprise(&ask("/login?user=bert&go=1", "GET")) < 1.0);
