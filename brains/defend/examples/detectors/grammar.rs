@@ -27,6 +27,11 @@ pub(crate) fn filled(random: &mut Random, template: &str) -> String {
         out.push_str(before);
         // `<<<rand>>>`: a list between angle brackets.
         let after = after.strip_prefix('<').inspect(|_| out.push('<')).unwrap_or(after);
+        if after.starts_with(' ') {
+            out.push_str("<<");
+            rest = after;
+            continue;
+        }
         let (name, after) = after.split_once(">>").unwrap_or((after, ""));
         out.push_str(&made(random, name));
         rest = after;
@@ -114,6 +119,10 @@ pub(crate) fn attack(random: &mut Random, family: usize) -> String {
     let (_, templates) = FAMILIES[family];
     let template = one(random, templates);
     let mut text = filled(random, template);
+    // Where lists left nothing but a dash or a sign, there is no attack.
+    if text.len() < 4 {
+        return attack(random, family);
+    }
     if random.uniform() < 0.25 {
         let before =
             one(random, &["1", "<<rand>>", "<<n>>", "<<surname>>", "<<rand>>.jpg", "x ", "test", "-1", "<<email>>"]);

@@ -110,7 +110,7 @@ pub(super) static PATTERNS: [(Family, u32, &str); COUNT] = [
     (Command, 3, "uname-a"), (Command, 3, ";uname"), (Command, 3, "|uname"), (Command, 3, "&uname"), (Command, 3, "`uname"),
     (Command, 3, ";ifconfig"), (Command, 3, "|ifconfig"), (Command, 3, "&ifconfig"), (Command, 3, "|ipconfig"), (Command, 3, "&ipconfig"),
     (Command, 3, ";ps"), (Command, 3, "|ps"), (Command, 3, "|net user"), (Command, 3, "&net user"), (Command, 3, ";netstat"),
-    (Command, 3, "|netstat"), (Command, 3, "&netstat"), (Command, 3, ";echo"), (Command, 3, "|echo"), (Command, 3, "&echo"),
+    (Command, 3, "|netstat"), (Command, 3, "&netstat"), (Command, 2, ";echo"), (Command, 3, "|echo"), (Command, 3, "&echo"),
     (Command, 3, "`echo"), (Command, 3, ";rm"), (Command, 3, "|rm"), (Command, 3, "nslookup"), (Command, 3, "mkfifo"),
     (Command, 3, "|bash"), (Command, 3, ";bash"), (Command, 3, ";sh"), (Command, 3, ";pwd"), (Command, 3, "|pwd"), (Command, 3, "&pwd"),
     (Command, 3, ";env"), (Command, 3, "(){:;}"), (Command, 3, "perl-e"), (Command, 3, "ruby-e"), (Command, 3, "php-r"),
