@@ -215,7 +215,6 @@ fn own_first_half(table: &Table, kind: Kind, share: f64, figures: &mut Figures) 
 /// Ours, and the rule.
 struct Judges {
     tables: Tables,
-    alarms: f64,
     rule: Rule,
 }
 
@@ -239,14 +238,12 @@ impl Judges {
         tables.calibrated();
         let learnt: Vec<&Row> =
             known.iter().enumerate().filter(|(place, row)| !row.bad && !is_kept(*place)).map(|(_, row)| row).collect();
-        // Of too few rows, none may be above.
-        let alarms = ALARMS.max(1.000_1 / (kept.len() as f64 + 1.0));
-        Ok(Self { tables, alarms, rule: Rule::of(&learnt, &kept) })
+        Ok(Self { tables, rule: Rule::of(&learnt, &kept) })
     }
 
     fn judge<'a>(&self, rows: impl Iterator<Item = &'a Row>, found: &mut Judged) -> Result<()> {
         for row in rows {
-            let ours = (self.tables.suspicion(&row.cells)?, self.tables.p_value(&row.cells)? <= self.alarms);
+            let ours = (self.tables.suspicion(&row.cells)?, self.tables.p_value(&row.cells)? <= ALARMS);
             let score = self.rule.score(&row.cells);
             found.0.push((row.bad, row.family.clone(), [ours, (score, score >= self.rule.threshold)]));
         }
