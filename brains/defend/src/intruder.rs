@@ -59,7 +59,7 @@ pub struct Found {
 
 /// Rules and a learner, as one.
 ///
-/// A score costs some 3 µs for a parameter's value and 50 to 70 µs a KB of text, two thirds of it for pieces and shapes; it
+/// A score costs some 3 µs for a parameter's value and 50 to 120 µs a KB of text (two cores, others building), two thirds of it for pieces and shapes; it
 /// takes 1.6 MB, and 0.4 MB of compiled rules. Any bytes will do.
 ///
 /// ```
