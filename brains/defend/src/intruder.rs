@@ -19,6 +19,7 @@ mod request;
 mod rules;
 mod shape;
 mod site;
+pub mod walk;
 
 pub use history::History;
 pub use normal::{Evasion, Normal};

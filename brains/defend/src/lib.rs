@@ -20,9 +20,9 @@ pub mod intruder;
 pub mod judges;
 pub mod ladder;
 pub mod queries;
+pub mod tables;
+pub mod watch;
 pub mod windows;
 
 pub use agent::{Agent, Make, agents, techniques};
 pub use arbiter::Arbiter;
-pub mod tables;
-pub mod watch;

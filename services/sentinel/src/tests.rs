@@ -176,7 +176,6 @@ impl Agent for Fails {
         self.0
     }
 
-    #[expect(clippy::panic, reason = "that is what it does")]
     fn look(&mut self, sighting: &Sighting) -> Option<Reading> {
         match self.0 {
             AgentName::Caller => panic!("I can't go on"),

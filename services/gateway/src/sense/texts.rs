@@ -16,11 +16,13 @@ use types::{
 
 /// Senders that are told apart; of more, those of the windows before go.
 const SENDERS: usize = 8_192;
-/// Words of a request that are looked at, and bytes of each.
+/// Words of a request that are looked at, and bytes of a window; of what is longer than three, the beginning, the middle and the
+/// end are.
 const WORDS: usize = 8;
-const BYTES: usize = 4_096;
-/// Texts that are looked at in a round.
+const BYTES: usize = 512;
+/// Texts and bytes that are looked at in a round: some percent of a core.
 const TEXTS: u32 = 400;
+const ROUND: usize = 64 << 10;
 
 pub(super) struct Desk {
     intruder: Intruder,
@@ -28,6 +30,7 @@ pub(super) struct Desk {
     /// Milliseconds of a window.
     length: u64,
     left: u32,
+    bytes: usize,
 }
 
 /// A request that was refused, as far as it is looked at.
@@ -39,12 +42,13 @@ pub(crate) struct Asked {
 
 impl Desk {
     pub(super) fn new(length: u64) -> Self {
-        Self { intruder: Intruder::shipped(), walks: HashMap::new(), length: length.max(1), left: TEXTS }
+        Self { intruder: Intruder::shipped(), walks: HashMap::new(), length: length.max(1), left: TEXTS, bytes: ROUND }
     }
 
     /// A new round begins.
     pub(super) fn round(&mut self) {
         self.left = TEXTS;
+        self.bytes = ROUND;
     }
 
     /// What the address and headers of a request say of whoever sent it.
@@ -73,9 +77,9 @@ impl Desk {
     ) -> Option<Reading> {
         let words = inputs.iter().filter(|input| input.datatype() == DataType::Bytes).flat_map(Tensor::iter_bytes);
         let mut last = None;
-        for word in words.filter(|word| word.len() >= 4).take(WORDS) {
+        for word in words.filter(|word| word.len() >= 4).take(WORDS).flat_map(windows) {
             self.left = self.left.checked_sub(1)?;
-            let word = word.get(..BYTES).unwrap_or(word);
+            self.bytes = self.bytes.checked_sub(word.len())?;
             let found = self.intruder.request(&Request { body: word, ..Request::default() });
             let hit = found.family.is_some() && found.hostile;
             let what = || format!("{} in what is asked", found.family.unwrap_or("what attacks look like"));
@@ -116,6 +120,15 @@ impl Desk {
         let rule = if walk.hits >= 2 { walk.rules } else { 0.0 };
         Some(Reading { agent: AgentName::Intruder, score: walk.all, rule, certain: false, what })
     }
+}
+
+/// A text as it is looked at.
+fn windows(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let whole = text.len() <= 3 * BYTES;
+    let middle = text.len() / 2;
+    let cut = [(0, BYTES), (middle, middle + BYTES), (text.len().saturating_sub(BYTES), text.len())];
+    let parts = if whole { [(0, text.len()), (0, 0), (0, 0)] } else { cut };
+    parts.into_iter().filter_map(|(from, to)| text.get(from..to)).filter(|part| !part.is_empty())
 }
 
 fn clip(text: &str) -> String {
