@@ -127,6 +127,7 @@ class Place:
             # A range packs the attackers of a month into minutes.
             "MANTLET_SENTINEL__BLAST": "100%",
         }
+        self.folder = of.folder / arm
         self.node = Node(of.options.mantlet, of.options.onnxruntime, of.folder / f"node-{arm}", settings=settings)
         self.url, self.ca = self.node.url, str(self.node.data / "ca.pem")
         for victim in self.victims:

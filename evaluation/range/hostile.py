@@ -18,6 +18,7 @@ import numpy as np
 
 import attacks
 from lab import CLOSE, NEAR, faithful, limits, seed_of
+from rig import expect
 from wire import Hostile, Over, Wire
 
 
@@ -231,9 +232,33 @@ def flood(place, victim, rows: int, threads: int, seconds: float, case: str) -> 
     return outcome
 
 
+def signed(folder: Path, model: bytes) -> tuple[str, str]:
+    """A new publisher's public key, and its signature over a model, as `model_signing` makes it."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from model_signing import hashing, signing
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model").mkdir(exist_ok=True)
+    (folder / "model" / "model.onnx").write_bytes(model)
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "key.pem").write_bytes(pem)
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    config = signing.Config().use_elliptic_key_signer(private_key=folder / "key.pem")
+    config.set_hashing_config(hashing.Config()).sign(folder / "model", folder / "model.sig")
+    return public.decode(), (folder / "model.sig").read_text()
+
+
 def bundles(place, model: bytes, number: int) -> Outcome:
-    """Files with a few bytes changed, cut short, or grown: none may be served, or it must be the same model."""
+    """Signed files with a few bytes changed, cut short, grown, or turned round: none may be served. The signed one is."""
     outcome = Outcome("bundles", [])
+    public, signature = signed(place.folder / "publisher", model)
+    expect(*place.node.ask("POST", "/v1/publishers", {"key": public}, "labs"))
+    manifest = lambda name: {"apiVersion": "mantlet.dev/v1", "kind": "Model", "metadata": {"name": name}, "spec": {"source": {"onnx": "m.onnx"}}}  # noqa: E731
+    status, said = place.node.ask("PUT", "/v1/uploads", model, "labs")
+    whole = {"upload": json.loads(said)["id"], "manifest": manifest("whole"), "signature": signature}
+    expect(*place.node.ask("POST", "/v1/deploys", whole, "labs"))
     chance, refused, codes = np.random.default_rng(8), 0, {}
     for n in range(number):
         changed = bytearray(model)
@@ -253,8 +278,8 @@ def bundles(place, model: bytes, number: int) -> Outcome:
         if status != 200:
             refused, codes[status] = refused + 1, codes.get(status, 0) + 1
             continue
-        manifest = {"apiVersion": "mantlet.dev/v1", "kind": "Model", "metadata": {"name": f"m{n}"}, "spec": {"source": {"onnx": "m.onnx"}}}
-        status, said = place.node.ask("POST", "/v1/deploys", {"upload": json.loads(said)["id"], "manifest": manifest}, "labs")
+        body = {"upload": json.loads(said)["id"], "manifest": manifest(f"m{n}"), "signature": signature}
+        status, said = place.node.ask("POST", "/v1/deploys", body, "labs")
         if status != 200:
             code = json.loads(said).get("code", "?")
             refused, codes[code] = refused + 1, codes.get(code, 0) + 1

@@ -255,9 +255,13 @@ pub struct Reading {
     pub agent: AgentName,
     /// How unusual it is: at least 0, ratios mean something.
     pub score: f64,
-    /// What the plain rule says: the natural logarithm of how much likelier that is of an attacker; 0 says nothing.
+    /// What a rule says that holds whatever was learnt: the natural logarithm of how much likelier that is of an attacker; 0 says
+    /// nothing.
     #[serde(default)]
     pub rule: f64,
+    /// What the plain twin says, which acts in the place of what was learnt while that does not; as above.
+    #[serde(default)]
+    pub twin: f64,
     /// Whether the rule is one of certainty: no honest caller does that.
     #[serde(default)]
     pub certain: bool,

@@ -1,8 +1,9 @@
 //! An agent: a small loop that looks at what was seen of a subject, and says how unusual that is.
 //!
 //! An agent decides nothing. It gives a score, which is made comparable in each namespace ([`crate::judges`]), and what its plain
-//! rule says, its twin: that alone acts while there is too little to compare with, while the agent is in shadow, and when the guard
-//! has taken the learnt part back. A rule is a floor: what was learnt may add suspicion, and never forgive a rule.
+//! twin says, which acts in the place of what was learnt while the agent is in shadow, and when the guard has taken the learnt part
+//! back. Beside that stand rules that nobody ordinary breaks: they are a floor, what was learnt may add suspicion, and never
+//! forgives one. While there is too little to compare with, the floor alone acts.
 //!
 //! To make one: a file in [`crate::agents`], a name in [`types::defence::AgentName`], and a line in [`agents`].
 

@@ -246,12 +246,13 @@ impl Arbiter {
         if mode == Mode::Off {
             return Vec::new();
         }
-        let learnt = match worth {
-            Worth::Known(evidence, _) if mode == Mode::On => Some(evidence),
-            _ => None,
+        // While what was learnt does not act, its plain twin does; while there is too little to compare with, neither.
+        let said = match worth {
+            _ if mode == Mode::Shadow => reading.twin,
+            Worth::Known(evidence, _) => evidence,
+            Worth::Unknown => 0.0,
         };
-        let by_rule = reading.rule > 0.0 && learnt.is_none_or(|evidence| reading.rule >= evidence);
-        let mut evidence = if by_rule { reading.rule } else { learnt.unwrap_or(0.0) };
+        let mut evidence = if reading.rule > 0.0 { reading.rule.max(said) } else { said };
         if !self.subjects.contains_key(subject) {
             self.make_room(now);
         }

@@ -165,12 +165,13 @@ impl Crowd {
     /// Takes in what a detector read; of a window, the worst of each agent counts.
     pub fn read(&mut self, who: Who<'_>, reading: Reading, now: Timestamp) {
         let entry = self.entry(who, now);
-        entry.risk = entry.risk.max((reading.rule + reading.score.ln_1p()) as f32);
+        entry.risk = entry.risk.max((reading.rule.max(reading.twin) + reading.score.ln_1p()) as f32);
         match entry.readings.iter_mut().find(|known| known.agent == reading.agent) {
-            Some(known) if reading.score > known.score || reading.rule > known.rule => {
+            Some(known) if reading.score > known.score || reading.rule > known.rule || reading.twin > known.twin => {
                 let (score, rule) = (reading.score.max(known.score), reading.rule.max(known.rule));
+                let twin = reading.twin.max(known.twin);
                 let certain = reading.certain || known.certain;
-                *known = Reading { score, rule, certain, ..reading };
+                *known = Reading { score, rule, twin, certain, ..reading };
             }
             Some(_) => {}
             None => entry.readings.push(reading),
@@ -285,7 +286,7 @@ mod tests {
     }
 
     fn reading(score: f64, rule: f64) -> Reading {
-        Reading { agent: AgentName::Intruder, score, rule, certain: false, what: format!("{score}") }
+        Reading { agent: AgentName::Intruder, score, rule, twin: 0.0, certain: false, what: format!("{score}") }
     }
 
     #[test]

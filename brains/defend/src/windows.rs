@@ -139,6 +139,7 @@ mod tests {
                 agent: AgentName::Evasion,
                 score,
                 rule: 0.0,
+                twin: 0.0,
                 certain: false,
                 what: String::new(),
             }],

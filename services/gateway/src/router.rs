@@ -11,7 +11,7 @@ use axum::{
 };
 use types::{Code, Refusal};
 
-use crate::{Ring, grpc, manage, rest, sense::strangers};
+use crate::{Ring, extract::Asking, grpc, manage, rest, sense::strangers};
 
 /// Every path of the port.
 pub fn router(ring: Arc<Ring>) -> Router {
@@ -61,7 +61,21 @@ async fn one_host(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-async fn nothing(State(_): State<Arc<Ring>>, request: Request) -> Response {
+/// Whoever is not answered is not told what there is not, either.
+fn held(ring: &Ring, request: &Request) -> Option<Refusal> {
+    let named = request.headers().contains_key(http::header::AUTHORIZATION);
+    if !named || ring.restrictions.is_empty() {
+        return None;
+    }
+    let asking = Asking { headers: request.headers(), peer: request.extensions().get() };
+    let refusal = rest::identify(ring, asking).err()?;
+    matches!(refusal.code, Code::CallerRestricted | Code::RateLimited).then_some(refusal)
+}
+
+async fn nothing(State(ring): State<Arc<Ring>>, request: Request) -> Response {
+    if let Some(refusal) = held(&ring, &request) {
+        return rest::refuse(&refusal);
+    }
     if grpc::is_grpc(request.headers()) {
         let refusal = Refusal::new(Code::PathNotFound, format!("there is no method {}", clip(request.uri().path())));
         return grpc::refuse(&refusal);
@@ -72,7 +86,10 @@ async fn nothing(State(_): State<Arc<Ring>>, request: Request) -> Response {
     )
 }
 
-async fn wrong_method(request: Request) -> Response {
+async fn wrong_method(State(ring): State<Arc<Ring>>, request: Request) -> Response {
+    if let Some(refusal) = held(&ring, &request) {
+        return rest::refuse(&refusal);
+    }
     rest::refuse(
         &Refusal::new(
             Code::MethodNotAllowed,

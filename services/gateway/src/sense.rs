@@ -244,7 +244,7 @@ impl Looker {
 
 /// Whether it can't wait for the next round.
 fn is_hot(reading: &Reading) -> bool {
-    reading.rule > 0.0 || reading.score >= HOT
+    reading.rule > 0.0 || reading.twin > 0.0 || reading.score >= HOT
 }
 
 /// How a prediction ended, as far as it says something of who asked.
@@ -271,7 +271,7 @@ fn bundle(refusal: &Refusal) -> Reading {
         _ => (0.0, false),
     };
     let what = format!("a bundle was refused: {} [{}]", refusal.message, refusal.code.as_str());
-    Reading { agent: AgentName::Supply, score: rule, rule, certain, what }
+    Reading { agent: AgentName::Supply, score: rule, rule, twin: 0.0, certain, what }
 }
 
 /// A number for a place.

@@ -108,7 +108,7 @@ fn sighting(caller: &str, agent: AgentName, rule: f64) -> Sighting {
         window: now.0 / 60_000,
         at: now,
         counts: Counts { requests: 1, ..Counts::default() },
-        readings: vec![Reading { agent, score: 1.0, rule, certain: false, what: "it looks bad".into() }],
+        readings: vec![Reading { agent, score: 1.0, rule, twin: 0.0, certain: false, what: "it looks bad".into() }],
     }
 }
 
@@ -188,6 +188,7 @@ impl Agent for Fails {
                 agent: AgentName::Evasion,
                 score: f64::NAN,
                 rule: 9.2,
+                twin: 0.0,
                 certain: true,
                 what: sighting.subject.to_string(),
             }),

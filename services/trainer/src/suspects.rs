@@ -91,6 +91,7 @@ impl Suspects {
             agent: AgentName::Poisoner,
             score: held.map_or(0.0, |contributor| contributor.level.max(0.0)),
             rule: if held.is_some() { EVIDENCE } else { 0.0 },
+            twin: 0.0,
             certain: false,
             what: what.unwrap_or_default(),
         };

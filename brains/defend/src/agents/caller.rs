@@ -224,8 +224,8 @@ impl Agent for Caller {
             )
         };
         // One miss is nobody's alarm.
-        let rule = if walk > MISS { walk.max(flood) } else { flood };
-        Some(Reading { agent: AgentName::Caller, score: distance.max(walk), rule, certain: false, what })
+        let rule = if walk > MISS { walk } else { 0.0 };
+        Some(Reading { agent: AgentName::Caller, score: distance.max(walk), rule, twin: flood, certain: false, what })
     }
 }
 
@@ -275,13 +275,13 @@ mod tests {
         let mut greatest: f64 = 0.0;
         for window in 1..100 {
             let reading = agent.look(&sighting("app", window, asks(300 + 40 * (window % 7)))).unwrap();
-            assert_eq!(reading.rule, 0.0);
+            assert_eq!((reading.rule, reading.twin), (0.0, 0.0));
             if window > 20 {
                 greatest = greatest.max(reading.score);
             }
         }
         let reading = agent.look(&sighting("app", 100, asks(60_000))).unwrap();
-        assert!(reading.rule > 5.0 && reading.score > 2.0 * greatest.max(1.0), "{reading:?} {greatest}");
+        assert!(reading.twin > 5.0 && reading.score > 2.0 * greatest.max(1.0), "{reading:?} {greatest}");
         assert!(reading.what.contains("60000 requests"), "{}", reading.what);
     }
 

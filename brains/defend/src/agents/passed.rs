@@ -32,7 +32,7 @@ mod tests {
 
     #[test]
     fn an_agent_gets_its_own_reading_alone() {
-        let reading = |agent| Reading { agent, score: 1.0, rule: 0.0, certain: false, what: String::new() };
+        let reading = |agent| Reading { agent, score: 1.0, rule: 0.0, twin: 0.0, certain: false, what: String::new() };
         let sighting = Sighting {
             subject: Subject::Source("::1".into()),
             model: None,

@@ -19,7 +19,7 @@ fn sighting(caller: &str, second: u64) -> Sighting {
 }
 
 fn reading(agent: AgentName, rule: f64) -> Reading {
-    Reading { agent, score: 1.0, rule, certain: false, what: "it looks bad".into() }
+    Reading { agent, score: 1.0, rule, twin: 0.0, certain: false, what: "it looks bad".into() }
 }
 
 fn arbiter() -> Arbiter {
@@ -69,6 +69,9 @@ fn what_was_learnt_acts_only_when_it_is_on() {
     for (mode, acts) in [(Mode::On, 1), (Mode::Shadow, 0), (Mode::Off, 0)] {
         let mut arbiter = arbiter();
         arbiter.set_mode(AgentName::Evasion, mode);
+        let twin = Reading { twin: 9.0, ..reading(AgentName::Evasion, 0.0) };
+        let twins = arbiter.take(&sighting("ann", 0), &twin, Worth::Known(-0.5, false));
+        assert_eq!(twins.len(), usize::from(mode == Mode::Shadow), "the twin acts in the place of what was learnt");
         let found = arbiter.take(&sighting("eve", 0), &reading(AgentName::Evasion, 0.0), Worth::Known(9.0, true));
         assert_eq!(found.len(), acts, "{mode:?}");
         let ruled = arbiter.take(&sighting("mal", 0), &reading(AgentName::Evasion, 9.0), Worth::Unknown);

@@ -128,10 +128,10 @@ fn readings(seen: &Seen, words: impl Fn() -> String) -> Vec<Reading> {
         Some(Rule::Distances) | None => (0.0, 0.0),
     };
     let clear = |score: f64| if score - 1.0 >= CLEAR { 7.5 + (score - 1.0 - CLEAR) / 10.0 } else { 0.0 };
-    let reading = |agent, score: f64, rule: f64| {
-        let rule = rule.max(clear(score)).min(9.21);
-        let what = if score > 1.0 + TELL || rule > 0.0 { words() } else { String::new() };
-        Reading { agent, score, rule, certain: false, what }
+    let reading = |agent, score: f64, twin: f64| {
+        let rule = clear(score).min(9.21);
+        let what = if score > 1.0 + TELL || twin > 0.0 { words() } else { String::new() };
+        Reading { agent, score, rule, twin, certain: false, what }
     };
     if seen.evasion == 0.0 && seen.extraction == 0.0 {
         return Vec::new();
@@ -148,7 +148,9 @@ mod tests {
         let seen = Seen { evasion: 9.0, extraction: 2.0, rule: Some(Rule::NearRows), ..Seen::default() };
         let found = readings(&seen, || "near".into());
         assert_eq!((found[0].agent, found[0].score, found[0].what.as_str()), (AgentName::Evasion, 9.0, "near"));
-        assert!(found[0].rule > 0.0 && found[1].rule == 0.0 && found[1].what.is_empty());
+        assert!(found[0].twin > 0.0 && found[1].twin == 0.0 && found[1].what.is_empty());
+        let clear = readings(&Seen { evasion: 40.0, ..seen }, String::new);
+        assert!(clear[0].rule > 9.0 && found[0].rule == 0.0, "what nobody ordinary comes near is a rule");
         assert!(readings(&Seen::default(), String::new).is_empty(), "nothing was looked at");
     }
 }

@@ -118,7 +118,7 @@ impl Desk {
         };
         // One text is nobody's alarm, whatever is in it.
         let rule = if walk.hits >= 2 { walk.rules } else { 0.0 };
-        Some(Reading { agent: AgentName::Intruder, score: walk.all, rule, certain: false, what })
+        Some(Reading { agent: AgentName::Intruder, score: walk.all, rule, twin: 0.0, certain: false, what })
     }
 }
 
