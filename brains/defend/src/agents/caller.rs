@@ -10,7 +10,8 @@
 //! that is new has the baseline of its namespace, wider. A window that stands out teaches little, so that a slow ramp does not
 //! become the usual: a baseline moves by 5 % of itself a window at most.
 //!
-//! The plain rule: ten times as much of something as the greatest usual window, and more than a floor that no honest batch needs.
+//! The plain twin: ten times as much of something as the greatest usual window, and more than a floor that no honest batch needs; of
+//! computing time that is a rule, since it is taken from others.
 //!
 //! Unit: a caller's window. Blind spot: who attacks no faster than it used to work, and at what it may use.
 //!
@@ -50,6 +51,9 @@ const MEASURES: [(&str, f64); 5] = [
     ("milliseconds of computing", 20_000.0),
     ("faults", 100.0),
 ];
+
+/// The place of computing time among them.
+const COST: usize = 3;
 
 /// The agent.
 #[derive(Debug, Default)]
@@ -224,7 +228,9 @@ impl Agent for Caller {
             )
         };
         // One miss is nobody's alarm.
-        let rule = if walk > MISS { walk } else { 0.0 };
+        let walked = if walk > MISS { walk } else { 0.0 };
+        // Who takes a third of a core, ten times what others take, takes it from them.
+        let rule = if rule_place == COST { walked.max(flood) } else { walked };
         Some(Reading { agent: AgentName::Caller, score: distance.max(walk), rule, twin: flood, certain: false, what })
     }
 }
