@@ -317,11 +317,11 @@ mod tests {
     }
 
     #[test]
-    fn a_million_callers_are_bounded_and_waiting_washes_nobody_clean() {
+    fn many_callers_are_bounded_and_waiting_washes_nobody_clean() {
         let (mut crowd, eve) = (Crowd::new(60_000), "caller:bank/eve".parse::<Subject>().unwrap());
         crowd.read(who(&eve), reading(50.0, 9.0), Timestamp(0));
         crowd.drain(Timestamp(1));
-        for n in 0..1_000_000_u64 {
+        for n in 0..200_000_u64 {
             let subject: Subject = format!("caller:bank/c{n}").parse().unwrap();
             crowd.ask(who(&subject), Asked::default(), Timestamp(n));
         }

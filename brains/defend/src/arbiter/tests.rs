@@ -1,3 +1,5 @@
+//! The arbiter, case by case.
+
 use std::time::Duration;
 
 use types::defence::Counts;
