@@ -71,6 +71,8 @@ impl Drop for Receiver {
 impl Receiver {
     /// Opens one that answers every request with this status.
     pub async fn start(says: u16) -> Self {
+        // Whoever sends in the same process needs it, even without TLS.
+        access::tls::install_provider();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port can be opened");
         let address = listener.local_addr().expect("it has an address");
         let kept = Kept { received: Mutex::default(), count: watch::Sender::default(), says: Mutex::new(says) };

@@ -8,6 +8,7 @@ use types::{ModelName, Namespace, Timestamp, Version, clean::CleanRow, manifest:
 pub use types::{
     manifest::AlarmKind,
     rollout::{Evidence, Stand},
+    told::Told,
 };
 
 use crate::registry::Snapshot;
@@ -162,36 +163,6 @@ pub struct VersionAlarm {
     /// Whether whom the manifest names knows of it; nothing where it names nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told: Option<Told>,
-}
-
-/// How far the news of an alarm has got.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-pub enum Told {
-    /// It is still to be taken.
-    Waiting {
-        /// How often it was sent.
-        attempts: u32,
-        /// When it is sent next.
-        next: Timestamp,
-        /// Why it was not taken the last time.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        why: Option<String>,
-    },
-    /// It was taken.
-    Delivered {
-        /// How often it was sent.
-        attempts: u32,
-        /// When it was taken.
-        at: Timestamp,
-    },
-    /// It is not sent again.
-    Dropped {
-        /// How often it was sent.
-        attempts: u32,
-        /// Why.
-        why: String,
-    },
 }
 
 /// Asks whether a webhook can be called here.

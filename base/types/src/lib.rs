@@ -15,6 +15,7 @@ pub mod quota;
 pub mod refusal;
 pub mod rollout;
 pub mod tensor;
+pub mod told;
 
 pub use id::{CallerName, Digest, ModelName, Namespace, PredictionId, Role, SecretName, Timestamp, Version};
 pub use key::KeyKind;

@@ -1,11 +1,8 @@
 //! What follows an alarm beside a job: a record in the ledger, and a webhook where the version's manifest names one.
 //!
-//! Each alarm is noted once, with its record in the same transaction. A note that somebody is to be told of waits in the
-//! [`outbox`], which decides when it is sent and for how long; [`webhook`] signs and sends. All of it goes on beside the joining
+//! Each alarm is noted once, with its record in the same transaction. A note that somebody is to be told of waits in the outbox,
+//! which decides when it is sent and for how long ([`webhook`]). All of it goes on beside the joining
 //! of labels, and a start goes on with what waits: whoever is told is told at least once, by the same id each time.
-
-mod outbox;
-mod webhook;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -15,17 +12,17 @@ use metrics::counter;
 use rpc::{
     Clock,
     registry::{Secret, VersionKey},
-    trainer::{Alarm, CheckWebhook, Told, VersionAlarm},
+    trainer::{Alarm, CheckWebhook, VersionAlarm},
 };
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use store::{Collection, Expect, Write, read_all};
 use tokio::time::sleep;
 use types::{Code, Namespace, Refusal, Timestamp, manifest::Webhook};
+use webhook::{About, Answer, Key, Outbox, Receiver, Told};
 
 use crate::{Known, learn::Stores};
-use outbox::{Answer, Note, Outbox};
-use webhook::Key;
 
 /// The wait after a store could not be used.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -43,6 +40,41 @@ pub(crate) fn id((namespace, model, version): &VersionKey, alarm: &Alarm) -> Str
     format!("drift_{hex}")
 }
 
+/// What an alarm was about.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct News {
+    version: VersionKey,
+    alarm: Alarm,
+}
+
+type Note = webhook::Note<News>;
+
+impl About for News {
+    fn at(&self) -> Timestamp {
+        self.alarm.at
+    }
+
+    fn owner(&self) -> Option<&Namespace> {
+        Some(&self.version.0)
+    }
+
+    fn kind(&self) -> &'static str {
+        "drift"
+    }
+
+    fn data(&self) -> Value {
+        let ((namespace, model, version), alarm) = (&self.version, &self.alarm);
+        json!({
+            "namespace": namespace, "model": model, "version": version, "kind": alarm.kind, "what": alarm.what,
+            "since": alarm.since.map(webhook::date), "moved": alarm.moved,
+        })
+    }
+}
+
+fn receiver(webhook: &Webhook) -> Receiver<'_> {
+    Receiver { url: &webhook.url, ca: webhook.ca.as_deref() }
+}
+
 /// Who may be told, and how.
 pub(crate) struct Teller {
     stores: Arc<Stores>,
@@ -58,8 +90,8 @@ impl Teller {
     /// Refuses a webhook that can't be called.
     pub(crate) async fn check(&self, CheckWebhook { namespace, webhook }: CheckWebhook) -> Result<(), Refusal> {
         self.key(&namespace, &webhook).await?;
-        webhook::client(&webhook)
-            .map(drop)
+        receiver(&webhook)
+            .check()
             .map_err(|why| Refusal::new(Code::ManifestInvalid, format!("spec.learning.drift.webhook.{why}")))
     }
 
@@ -95,17 +127,17 @@ impl Teller {
     /// # Errors
     /// When a store can't be used: then nothing was sent.
     async fn tell(&self, note: &Note, now: Timestamp) -> Result<Answer, Refusal> {
-        let Some(webhook) = self.webhook(&note.version, note.alarm.at).await? else {
+        let Some(webhook) = self.webhook(&note.about.version, note.about.alarm.at).await? else {
             return Ok(Answer::Gone("its version is no more".into()));
         };
-        let key = match self.key(&note.version.0, &webhook).await {
+        let key = match self.key(&note.about.version.0, &webhook).await {
             Err(refusal) if matches!(refusal.code, Code::StorageUnavailable | Code::ReplicaLost) => {
                 return Err(refusal);
             }
             Err(refusal) => return Ok(Answer::Not(refusal.message.into_owned())),
             Ok(key) => key,
         };
-        Ok(webhook::send(&webhook, &key, note, now).await)
+        Ok(webhook::send(&receiver(&webhook), &key, note, now).await)
     }
 }
 
@@ -114,7 +146,7 @@ pub(crate) struct Alarms {
     teller: Arc<Teller>,
     clock: Clock,
     known: Arc<Known>,
-    outbox: Outbox,
+    outbox: Outbox<News>,
     /// Notes whose state is not kept.
     unkept: BTreeSet<String>,
 }
@@ -200,7 +232,7 @@ impl Alarms {
         };
         let waits = webhook.is_some_and(|webhook| webhook.tells(alarm.kind));
         let told = waits.then_some(Told::Waiting { attempts: 0, next: now, why: None });
-        let note = Note { id: id(&version, &alarm), version, alarm, told };
+        let note = Note { id: id(&version, &alarm), about: News { version, alarm }, told };
         let pushed = note.told.is_some().then(|| self.outbox.room()).flatten();
         let writes = pushed.iter().chain([&note]).map(write).collect::<Result<Vec<_>, _>>()?;
         self.teller.stores.catalog.commit(writes, vec![record.to_line()]).await?;
@@ -220,8 +252,8 @@ impl Alarms {
         };
         let mut sent: FuturesUnordered<_> = self.outbox.due(now).into_iter().map(told).collect();
         while let Some((answer, note)) = sent.next().await {
-            let note = outbox::after(note, answer?, self.clock.now());
-            let (namespace, model, id) = (&note.version.0, &note.version.1, &note.id);
+            let note = webhook::after(note, answer?, self.clock.now());
+            let (namespace, model, id) = (&note.about.version.0, &note.about.version.1, &note.id);
             match &note.told {
                 Some(Told::Waiting { why, attempts, .. }) => {
                     count("failed");
@@ -295,5 +327,36 @@ impl Known {
             found.extend(judged.alarms().into_iter().map(of));
         }
         found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rpc::trainer::Shift;
+    use types::manifest::AlarmKind;
+
+    use super::*;
+
+    #[test]
+    fn what_is_sent_says_what_moved_how_far_and_since_when() {
+        let moved = vec![Shift { column: "amount".into(), effect: 0.5, evidence: 4e6 }];
+        let alarm = Alarm {
+            at: Timestamp(1_700_000_000_250),
+            kind: AlarmKind::Inputs,
+            what: "amount by 0.50".into(),
+            since: Some(Timestamp(1_699_999_999_000)),
+            moved,
+        };
+        let version = ("bank".parse().unwrap(), "fraud".parse().unwrap(), types::Version(3));
+        let note = Note { id: "drift_1".into(), about: News { version, alarm }, told: None };
+        assert_eq!(
+            note.about.data().to_string(),
+            r#"{"namespace":"bank","model":"fraud","version":3,"kind":"inputs","what":"amount by 0.50","#.to_owned()
+                + r#""since":"2023-11-14T22:13:19Z","moved":[{"column":"amount","effect":0.5,"evidence":4000000.0}]}"#
+        );
+        // As it is kept: what waits is read again by the next release.
+        let kept = serde_json::to_value(&note).unwrap();
+        assert!(kept["version"].is_array() && kept["alarm"].is_object() && kept["told"].is_null(), "{kept}");
+        assert_eq!(serde_json::from_value::<Note>(kept).unwrap(), note);
     }
 }

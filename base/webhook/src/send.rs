@@ -11,10 +11,10 @@ use reqwest::{Certificate, Client, StatusCode, redirect::Policy};
 use serde_json::json;
 use sha2::Sha256;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-use types::{Timestamp, manifest::Webhook, refusal};
+use types::{Timestamp, refusal};
 use zeroize::Zeroizing;
 
-use super::outbox::{Answer, Note};
+use crate::{About, Answer, Note};
 
 /// How long an attempt may take, from the name's look-up to the answer's status.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -24,14 +24,14 @@ const PREFIX: &str = "whsec_";
 const LEAST: usize = 24;
 
 /// What webhooks are signed with.
-pub(super) struct Key(Zeroizing<Vec<u8>>);
+pub struct Key(Zeroizing<Vec<u8>>);
 
 impl Key {
     /// The key in a secret: what follows `whsec_` in base64, or the text's own bytes.
     ///
     /// # Errors
     /// What is wrong with the secret, without telling it.
-    pub(super) fn read(secret: &str) -> Result<Self, String> {
+    pub fn read(secret: &str) -> Result<Self, String> {
         let key = match secret.strip_prefix(PREFIX) {
             Some(text) => BASE64_STANDARD.decode(text).map_err(|_| format!("is no base64 after `{PREFIX}`"))?,
             None => secret.as_bytes().to_vec(),
@@ -54,29 +54,38 @@ impl Key {
 }
 
 /// What is sent; the same each time.
-fn body(note: &Note) -> String {
-    let (namespace, model, version) = &note.version;
-    let alarm = &note.alarm;
-    let data = json!({
-        "namespace": namespace, "model": model, "version": version, "kind": alarm.kind, "what": alarm.what,
-        "since": alarm.since.map(date), "moved": alarm.moved,
-    });
-    json!({ "type": "drift", "timestamp": date(alarm.at), "data": data }).to_string()
+fn body(about: &impl About) -> String {
+    json!({ "type": about.kind(), "timestamp": date(about.at()), "data": about.data() }).to_string()
 }
 
-/// As RFC 3339 writes it; nothing beyond the year 9999.
-fn date(at: Timestamp) -> Option<String> {
+/// A time as RFC 3339 writes it; nothing beyond the year 9999.
+pub fn date(at: Timestamp) -> Option<String> {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(at.0) * 1_000_000).ok()?.format(&Rfc3339).ok()
 }
 
-/// The way to a receiver, not gone yet.
-///
-/// # Errors
-/// What is wrong with its certificates.
-pub(super) fn client(webhook: &Webhook) -> Result<Client, String> {
+/// Where messages go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receiver<'a> {
+    /// Its address.
+    pub url: &'a str,
+    /// Certificates that its own must come from, PEM; the system's where there are none.
+    pub ca: Option<&'a str>,
+}
+
+impl Receiver<'_> {
+    /// Whether there is a way to it; nothing is sent.
+    ///
+    /// # Errors
+    /// What is wrong with its certificates.
+    pub fn check(&self) -> Result<(), String> {
+        client(self).map(drop)
+    }
+}
+
+fn client(receiver: &Receiver<'_>) -> Result<Client, String> {
     let agent = concat!("mantlet/", env!("CARGO_PKG_VERSION"));
     let mut builder = Client::builder().redirect(Policy::none()).no_proxy().timeout(PATIENCE).user_agent(agent);
-    if let Some(pem) = &webhook.ca {
+    if let Some(pem) = receiver.ca {
         let certificates = Certificate::from_pem_bundle(pem.as_bytes());
         let certificates = certificates.map_err(|error| format!("ca is no certificate: {error}"))?;
         if certificates.is_empty() {
@@ -87,18 +96,18 @@ pub(super) fn client(webhook: &Webhook) -> Result<Client, String> {
     builder.build().map_err(|error| format!("url: a client can't be made: {error}"))
 }
 
-/// Sends a note once.
-pub(super) async fn send(webhook: &Webhook, key: &Key, note: &Note, now: Timestamp) -> Answer {
-    let (body, seconds) = (body(note), now.0 / 1_000);
+/// Sends a note once; it takes 10 s at most.
+pub async fn send<A: About>(receiver: &Receiver<'_>, key: &Key, note: &Note<A>, now: Timestamp) -> Answer {
+    let (body, seconds) = (body(&note.about), now.0 / 1_000);
     let Some(signature) = key.sign(&note.id, seconds, body.as_bytes()) else {
         return Answer::Not("it can't be signed".into());
     };
-    let client = match client(webhook) {
+    let client = match client(receiver) {
         Ok(client) => client,
         Err(why) => return Answer::Not(why),
     };
     let request = client
-        .post(&webhook.url)
+        .post(receiver.url)
         .header("content-type", "application/json")
         .header("webhook-id", &note.id)
         .header("webhook-timestamp", seconds)
@@ -117,32 +126,39 @@ pub(super) async fn send(webhook: &Webhook, key: &Key, note: &Note, now: Timesta
 
 #[cfg(test)]
 mod tests {
-    use rpc::trainer::{Alarm, Shift};
-    use testkit::receiver::Receiver;
-    use types::manifest::AlarmKind;
+    use serde_json::Value;
+    use testkit::receiver;
+    use types::Namespace;
 
     use super::*;
 
-    fn note() -> Note {
-        let moved = vec![Shift { column: "amount".into(), effect: 0.5, evidence: 4e6 }];
-        let alarm = Alarm {
-            at: Timestamp(1_700_000_000_250),
-            kind: AlarmKind::Inputs,
-            what: "amount by 0.50".into(),
-            since: Some(Timestamp(1_699_999_999_000)),
-            moved,
-        };
-        let version = ("bank".parse().unwrap(), "fraud".parse().unwrap(), types::Version(3));
-        Note { id: "drift_1".into(), version, alarm, told: None }
+    struct Thing;
+
+    impl About for Thing {
+        fn at(&self) -> Timestamp {
+            Timestamp(1_700_000_000_250)
+        }
+
+        fn owner(&self) -> Option<&Namespace> {
+            None
+        }
+
+        fn kind(&self) -> &'static str {
+            "thing"
+        }
+
+        fn data(&self) -> Value {
+            json!({ "what": "it", "a": 1 })
+        }
     }
 
     #[tokio::test]
     async fn of_an_answer_the_status_says_what_becomes_of_it() {
-        access::tls::install_provider();
-        let (receiver, key) =
-            (Receiver::start(204).await, Key::read("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap());
-        let webhook = |url: String| Webhook { url, secret: "s".parse().unwrap(), of: Vec::new(), ca: None };
-        let there = webhook(format!("{}/a/b", receiver.url()));
+        let key = Key::read("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let receiver = receiver::Receiver::start(204).await;
+        let note = Note { id: "thing_1".into(), about: Thing, told: None };
+        let url = format!("{}/a/b", receiver.url());
+        let there = Receiver { url: &url, ca: None };
         for (says, answer) in [
             (204, Answer::Taken),
             (410, Answer::Gone("the receiver said 410 Gone".into())),
@@ -150,18 +166,21 @@ mod tests {
             (302, Answer::Not("the receiver said 302 Found, and redirects are not followed".into())),
         ] {
             receiver.say(says);
-            assert_eq!(send(&there, &key, &note(), Timestamp(1_000)).await, answer);
+            assert_eq!(send(&there, &key, &note, Timestamp(1_000)).await, answer);
         }
         let all = receiver.received(4).await;
         let first = all.first().unwrap();
-        assert_eq!((first.header("webhook-id"), first.header("webhook-timestamp")), ("drift_1", "1"));
+        assert_eq!((first.header("webhook-id"), first.header("webhook-timestamp")), ("thing_1", "1"));
         assert_eq!(first.header("content-type"), "application/json");
+        let body = r#"{"type":"thing","timestamp":"2023-11-14T22:13:20.25Z","data":{"what":"it","a":1}}"#;
+        assert!(all.iter().all(|one| one.body == body), "{first:?}");
         // A port on which nobody listens: its receiver is gone.
-        let gone = webhook(Receiver::start(204).await.url());
-        let Answer::Not(why) = send(&gone, &key, &note(), Timestamp(1_000)).await else { panic!("nobody is there") };
+        let url = receiver::Receiver::start(204).await.url();
+        let gone = Receiver { url: &url, ca: None };
+        let Answer::Not(why) = send(&gone, &key, &note, Timestamp(1_000)).await else { panic!("nobody is there") };
         assert!(why.starts_with("the receiver does not answer"), "{why}");
-        let ca = Some("no certificate".to_owned());
-        assert!(client(&Webhook { ca, ..gone }).unwrap_err().contains("ca holds no certificate"));
+        let wrong = Receiver { ca: Some("no certificate"), ..gone };
+        assert!(wrong.check().unwrap_err().contains("ca holds no certificate"));
     }
 
     /// The example of the specification's own libraries.
@@ -183,16 +202,5 @@ mod tests {
             let read = Key::read(secret).err().unwrap_or_default();
             assert!(read.contains(why) && read.is_empty() == why.is_empty(), "{secret}: {read}");
         }
-    }
-
-    #[test]
-    fn what_is_sent_says_what_moved_how_far_and_since_when() {
-        assert_eq!(
-            body(&note()),
-            r#"{"type":"drift","timestamp":"2023-11-14T22:13:20.25Z","data":{"namespace":"bank","model":"fraud","version":3,"#
-                .to_owned()
-                + r#""kind":"inputs","what":"amount by 0.50","since":"2023-11-14T22:13:19Z","#
-                + r#""moved":[{"column":"amount","effect":0.5,"evidence":4000000.0}]}}"#
-        );
     }
 }

@@ -5,13 +5,10 @@ use std::{
     time::Duration,
 };
 
-use rpc::{
-    registry::VersionKey,
-    trainer::{Alarm, Told},
-};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use types::Timestamp;
+use types::{Timestamp, told::Told};
+
+use crate::{About, Answer, Note};
 
 /// Notes that wait, at most; of whom most wait, the oldest goes.
 const WAITING: usize = 200;
@@ -20,40 +17,23 @@ const AT_ONCE: usize = 8;
 /// The wait after the first attempt, at most; doubled with each, up to the most.
 const FIRST: Duration = Duration::from_secs(1);
 const MOST: Duration = Duration::from_secs(3_600);
-/// How long after its alarm a note is sent again.
+/// How long after it happened something is told again.
 const LONGEST: Duration = Duration::from_secs(86_400);
 
-/// An alarm that is noted.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Note {
-    /// What it is called, and the webhook.
-    pub(super) id: String,
-    /// What it is about.
-    pub(super) version: VersionKey,
-    /// What happened.
-    pub(super) alarm: Alarm,
-    /// How far its news has got; nothing where nobody is told.
-    pub(super) told: Option<Told>,
+/// What is noted: any number of notes, of which at most 200 wait. Its owner bounds how many it remembers beside those
+/// ([`Outbox::done`]).
+#[derive(Debug)]
+pub struct Outbox<A>(BTreeMap<String, Note<A>>);
+
+impl<A> Default for Outbox<A> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
 }
 
-/// What became of an attempt.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// It was taken.
-    Taken,
-    /// It was not, and may be later.
-    Not(String),
-    /// It was not, and never will be.
-    Gone(String),
-}
-
-/// The alarms that are noted.
-#[derive(Debug, Default)]
-pub(super) struct Outbox(BTreeMap<String, Note>);
-
-impl Note {
+impl<A> Note<A> {
     /// When it is sent next, where it waits.
-    fn next(&self) -> Option<Timestamp> {
+    pub fn next(&self) -> Option<Timestamp> {
         match self.told {
             Some(Told::Waiting { next, .. }) => Some(next),
             _ => None,
@@ -71,71 +51,73 @@ impl Note {
     }
 }
 
-impl Outbox {
+impl<A: About + Clone> Outbox<A> {
     /// Takes a note in, or its newer state.
-    pub(super) fn put(&mut self, note: Note) {
+    pub fn put(&mut self, note: Note<A>) {
         self.0.insert(note.id.clone(), note);
     }
 
     /// All of them.
-    pub(super) fn notes(&self) -> impl Iterator<Item = &Note> {
+    pub fn notes(&self) -> impl Iterator<Item = &Note<A>> {
         self.0.values()
     }
 
-    /// Whether an alarm is noted.
-    pub(super) fn knows(&self, id: &str) -> bool {
+    /// Whether something is noted.
+    pub fn knows(&self, id: &str) -> bool {
         self.0.contains_key(id)
     }
 
     /// Drops a note.
-    pub(super) fn forget(&mut self, id: &str) {
+    pub fn forget(&mut self, id: &str) {
         self.0.remove(id);
     }
 
-    /// Those whose alarm nobody remembers, and that wait for nothing.
-    pub(super) fn done(&self, remembered: &BTreeSet<String>) -> Vec<Note> {
-        let done = |note: &&Note| note.next().is_none() && !remembered.contains(&note.id);
+    /// Those of which nobody remembers what they are about, and that wait for nothing.
+    pub fn done(&self, remembered: &BTreeSet<String>) -> Vec<Note<A>> {
+        let done = |note: &&Note<A>| note.next().is_none() && !remembered.contains(&note.id);
         self.0.values().filter(done).cloned().collect()
     }
 
-    /// The note that has to go before another one waits, in its last state: the oldest of the namespace of which most wait, so
-    /// that one whose receiver is away takes no other's place.
-    pub(super) fn room(&self) -> Option<Note> {
+    /// The note that has to go before another one waits, in its last state: the oldest of the owner of whom most wait, so
+    /// that one whose receiver is away takes no other's place. Nothing while there is room.
+    pub fn room(&self) -> Option<Note<A>> {
         let waiting = || self.0.values().filter(|note| note.next().is_some());
         if waiting().count() < WAITING {
             return None;
         }
         let mut counts = BTreeMap::<_, usize>::new();
-        waiting().for_each(|note| *counts.entry(&note.version.0).or_default() += 1);
+        waiting().for_each(|note| *counts.entry(note.about.owner()).or_default() += 1);
         let (most, _) = counts.into_iter().max_by_key(|(_, count)| *count)?;
-        let mut oldest = waiting().filter(|note| &note.version.0 == most).min_by_key(|note| note.alarm.at)?.clone();
+        let mut oldest =
+            waiting().filter(|note| note.about.owner() == most).min_by_key(|note| note.about.at())?.clone();
         let why = format!("{WAITING} newer ones waited");
         oldest.told = Some(Told::Dropped { attempts: oldest.attempts(), why });
         Some(oldest)
     }
 
     /// Those to send now: at most so many as are sent at a time, those first that have waited longest.
-    pub(super) fn due(&self, now: Timestamp) -> Vec<Note> {
-        let mut due: Vec<&Note> = self.0.values().filter(|note| note.next().is_some_and(|next| next <= now)).collect();
+    pub fn due(&self, now: Timestamp) -> Vec<Note<A>> {
+        let mut due: Vec<&Note<A>> =
+            self.0.values().filter(|note| note.next().is_some_and(|next| next <= now)).collect();
         due.sort_by_key(|note| note.next());
         due.into_iter().take(AT_ONCE).cloned().collect()
     }
 
     /// When the next is to be sent.
-    pub(super) fn next(&self) -> Option<Timestamp> {
+    pub fn next(&self) -> Option<Timestamp> {
         self.0.values().filter_map(Note::next).min()
     }
 }
 
 /// The note after an attempt.
-pub(super) fn after(mut note: Note, answer: Answer, now: Timestamp) -> Note {
+pub fn after<A: About>(mut note: Note<A>, answer: Answer, now: Timestamp) -> Note<A> {
     let attempts = note.attempts() + 1;
     note.told = Some(match answer {
         Answer::Taken => Told::Delivered { attempts, at: now },
         Answer::Gone(why) => Told::Dropped { attempts, why },
         Answer::Not(why) => {
             let next = now.plus(wait(&note.id, attempts));
-            if next.since(note.alarm.at) > LONGEST {
+            if next.since(note.about.at()) > LONGEST {
                 Told::Dropped { attempts, why: format!("nobody took it for a day; at last: {why}") }
             } else {
                 Told::Waiting { attempts, next, why: Some(why) }
@@ -156,23 +138,38 @@ fn wait(id: &str, attempts: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use types::manifest::AlarmKind;
+    use serde_json::{Value, json};
+    use types::Namespace;
 
     use super::*;
 
     const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
-    fn note(namespace: &str, n: u64) -> Note {
-        let alarm = Alarm {
-            at: NOW.plus(Duration::from_millis(n)),
-            kind: AlarmKind::Errors,
-            what: String::new(),
-            since: None,
-            moved: vec![],
-        };
-        let version = (namespace.parse().unwrap(), "m".parse().unwrap(), types::Version(1));
-        let told = Some(Told::Waiting { attempts: 0, next: alarm.at, why: None });
-        Note { id: format!("drift_{namespace}_{n}"), version, alarm, told }
+    #[derive(Debug, Clone, PartialEq)]
+    struct Thing(Namespace, Timestamp);
+
+    impl About for Thing {
+        fn at(&self) -> Timestamp {
+            self.1
+        }
+
+        fn owner(&self) -> Option<&Namespace> {
+            Some(&self.0)
+        }
+
+        fn kind(&self) -> &'static str {
+            "thing"
+        }
+
+        fn data(&self) -> Value {
+            json!({})
+        }
+    }
+
+    fn note(namespace: &str, n: u64) -> Note<Thing> {
+        let at = NOW.plus(Duration::from_millis(n));
+        let told = Some(Told::Waiting { attempts: 0, next: at, why: None });
+        Note { id: format!("drift_{namespace}_{n}"), about: Thing(namespace.parse().unwrap(), at), told }
     }
 
     #[test]
@@ -219,7 +216,7 @@ mod tests {
         outbox.put(note("small", 0));
         for n in 1..=300 {
             if let Some(pushed) = outbox.room() {
-                dropped.push(pushed.alarm.at.since(NOW).as_millis() as u64);
+                dropped.push(pushed.about.1.since(NOW).as_millis() as u64);
                 outbox.put(pushed);
             }
             outbox.put(note("large", n));
