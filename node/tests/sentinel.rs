@@ -1,13 +1,15 @@
 //! The sentinel on a real node: who attacks is contained, who does not is not touched, everything is told and can be taken back.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: failing loudly is their job")]
 
-use std::time::Duration;
+use std::{io::Write as _, process::Stdio, time::Duration};
 
 use reqwest::Method;
 use serde_json::{Value, json};
 use testkit::{
     node::{Client, Node, PATIENCE, kill},
-    onnx, setup,
+    onnx,
+    receiver::{Received, Receiver},
+    setup,
 };
 use tokio::time::Instant;
 
@@ -178,4 +180,94 @@ async fn a_person_restricts_and_answers_tell_less_and_nothing_false() {
     }
     node.refused(&["restrict", "admin", "--rung", "block", "--reason", "me"]);
     node.refused(&["restrict", "source:10.0.0.1", "--rung", "block", "--reason", "an address is nobody"]);
+}
+
+/// A key in base64, and what it is.
+const SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3";
+const KEY: &[u8] = b"0123456789abcdef01234567";
+
+fn set_secret(node: &Node, name: &str, value: &str) {
+    let mut command = node.command();
+    let mut child = command.args(["secrets", "set", name]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    writeln!(child.stdin.take().unwrap(), "{value}").unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+/// Waits for one that this holds of, beyond the first so many.
+async fn until_received(receiver: &Receiver, mut after: usize, holds: impl Fn(&Received) -> bool) -> Received {
+    loop {
+        let all = receiver.received(after + 1).await;
+        if let Some(found) = all.iter().skip(after).find(|one| holds(one)) {
+            return found.clone();
+        }
+        after = all.len();
+    }
+}
+
+async fn incidents_are_told(arguments: &[&str]) {
+    let receiver = Receiver::start(500).await;
+    let told = format!("webhook = \"{}/hooks/incidents\"\nwebhook-secret = \"hook-key\"\n", receiver.url());
+    let Some(mut node) = node(&format!("{ACT}{told}"), arguments).await else { return };
+    let eve = caller(&node, "eve");
+    // What is told before there is a key waits for it.
+    assert!(scan(&eve).await > 0, "{}", node.log());
+    set_secret(&node, "hook-key", SECRET);
+    let first = receiver.received(1).await.remove(0);
+    assert!(first.is_signed_with(KEY) && !first.is_signed_with(&[0; 24]), "{first:?}");
+    let sent = first.json();
+    let data = &sent["data"];
+    assert_eq!(
+        (&sent["type"], &data["event"], &data["state"]),
+        (&json!("incident"), &json!("contained"), &json!("contained"))
+    );
+    assert_eq!((&data["subject"], &data["agents"]), (&json!("caller:default/eve"), &json!(["caller"])), "{sent}");
+    assert!(data["probability"].as_f64() > Some(0.01) && data["techniques"][0]["id"].is_string(), "{sent}");
+    assert!(data["actions"][0]["undo"].as_str().unwrap().starts_with("mantlet undo act-"), "{sent}");
+
+    // A kill loses nothing that waits, and makes no other of it.
+    if arguments.is_empty() {
+        node.kill();
+    } else {
+        kill(node.service("sentinel"));
+    }
+    let before = receiver.received(1).await.len();
+    receiver.say(204);
+    if arguments.is_empty() {
+        node.up().await;
+    }
+    let again = until_received(&receiver, before, |one| one.header("webhook-id") == first.header("webhook-id")).await;
+    assert!(again.body == first.body && again.is_signed_with(KEY), "{again:?}");
+    let id = data["id"].as_str().unwrap();
+    let before = receiver.received(1).await.len();
+    node.json(&["undo", id, "--reason", "it was a test of ours"]);
+    let closed = until_received(&receiver, before, |one| one.json()["data"]["event"] == "closed").await.json();
+    assert_eq!((&closed["data"]["id"], &closed["data"]["state"]), (&json!(id), &json!("closed")), "{closed}");
+    assert!(!node.log().contains(SECRET));
+    assert!(node.stop());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn incidents_are_told_at_least_once_through_failures_and_a_kill() {
+    incidents_are_told(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_split_node_tells_of_incidents_too() {
+    incidents_are_told(&["--split"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proposal_is_told_with_the_words_that_approve_it() {
+    let receiver = Receiver::start(204).await;
+    let told = format!("[sentinel]\nwebhook = \"{}\"\nwebhook-secret = \"hook-key\"\n", receiver.url());
+    let Some(node) = node(&told, &[]).await else { return };
+    set_secret(&node, "hook-key", SECRET);
+    let eve = caller(&node, "eve");
+    assert_eq!(scan(&eve).await, 0, "nothing is done");
+    let sent = receiver.received(1).await.remove(0).json();
+    let data = &sent["data"];
+    assert_eq!((&data["event"], &data["state"]), (&json!("proposed"), &json!("open")), "{sent}");
+    let action = &data["actions"][0];
+    let words = format!("mantlet approve {} --reason WHY", action["id"].as_str().unwrap());
+    assert_eq!((&action["state"], &action["approve"]), (&json!("proposed"), &json!(words)), "{sent}");
 }

@@ -20,7 +20,7 @@ use crate::{
 };
 pub use drift::{AlarmKind, Drift, Webhook};
 pub use learning::{Learning, Promote, Retrain, Train, Window};
-pub use upstream::{Upstream, origin};
+pub use upstream::{Upstream, origin, secure_origin};
 
 /// The one API version there is.
 pub const API_VERSION: &str = "mantlet.dev/v1";

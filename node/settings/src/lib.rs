@@ -135,6 +135,18 @@ pub const KEYS: &[Key] = &[
         "callers of a namespace that may be restricted in ten minutes without a person; one at least",
     ),
     key("sentinel", "window", "60s", "how long a window is in which what a caller does is added up, 1s to 1h"),
+    key(
+        "sentinel",
+        "webhook",
+        "",
+        "address that incidents are told to by signed requests, like https://ops.example/hooks/incidents; nobody is told when empty",
+    ),
+    key(
+        "sentinel",
+        "webhook-secret",
+        "",
+        "name of the secret of the namespace `default` that they are signed with: `whsec_` and a key in base64, or a text of 24 bytes at least",
+    ),
     key("trainer", "jobs", "", "file that names the jobs that train new versions; there are none when empty"),
     key(
         "trainer",
@@ -213,6 +225,8 @@ pub struct Settings {
     pub arbiter: defend::arbiter::Settings,
     /// Windows of ordinary callers that may be alarms, as a share.
     pub budget: f64,
+    /// Who is told of incidents, if anybody is.
+    pub told: Option<::sentinel::Webhook>,
     /// How long certificates of services last, 3 s to 1 h.
     pub life: Duration,
     /// The least time between two states of a streaming model that answer.
@@ -446,6 +460,7 @@ impl Resolved {
             sensing,
             arbiter,
             budget,
+            told: sentinel::told(self)?,
             traces: self.traces()?,
             issuer: self.issuer()?,
             workers: self.workers()?,

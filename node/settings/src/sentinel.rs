@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 use defend::arbiter::{self, Mode};
 use gateway::Sensing;
 use types::{
-    Refusal,
+    Refusal, SecretName,
     defence::AgentName,
-    manifest::Autonomy,
+    manifest::{self, Autonomy},
     quantity::{Share, Span},
 };
 
@@ -52,6 +52,26 @@ pub(crate) fn read(resolved: &Resolved) -> Result<(Sensing, arbiter::Settings, f
     Ok((Sensing { on: all != Mode::Off, window }, settings, share("budget")?))
 }
 
+/// Who is told of incidents, if anybody is.
+///
+/// # Errors
+/// `settings_invalid`, with the key.
+pub(crate) fn told(resolved: &Resolved) -> Result<Option<::sentinel::Webhook>, Refusal> {
+    let url: String = resolved.get("sentinel", "webhook")?;
+    if url.is_empty() {
+        return Ok(None);
+    }
+    manifest::secure_origin(&url).map_err(|why| {
+        invalid(format!("sentinel.webhook is `{url}`: {why}"), "write it like `https://ops.example/hook`".into())
+    })?;
+    let name: String = resolved.get("sentinel", "webhook-secret")?;
+    let secret: SecretName = name.parse().map_err(|_| {
+        let what = format!("sentinel.webhook-secret is `{name}`, which is no name of a secret");
+        invalid(what, "name one of the namespace `default`: `mantlet secrets set NAME < key` sets it".into())
+    })?;
+    Ok(Some(::sentinel::Webhook { url, secret }))
+}
+
 fn agent(text: &str) -> Result<(AgentName, Mode), Refusal> {
     let wrong = || {
         let names: Vec<&str> = AgentName::ALL.iter().map(|agent| agent.as_str()).collect();
@@ -83,6 +103,21 @@ fn least(one: Mode, other: Mode) -> Mode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_told_is_named_with_a_secret_and_outside_by_https() {
+        let told = |url: &str, secret: &str| {
+            let key = |name, value: &str| ("sentinel", name, "--x", value.to_owned());
+            let flags = [key("webhook", url), key("webhook-secret", secret)];
+            told(&crate::resolve(None, [], &flags).unwrap()).map_err(|refusal| refusal.text())
+        };
+        assert_eq!(told("", "").unwrap(), None);
+        assert_eq!(told("https://ops.example/a", "hook-key").unwrap().unwrap().secret.as_str(), "hook-key");
+        assert!(told("http://127.0.0.1:9/a", "k").unwrap().is_some());
+        assert!(told("http://ops.example/a", "k").unwrap_err().contains("https"));
+        assert!(told("https://ops.example/a", "").unwrap_err().contains("sentinel.webhook-secret"));
+        assert!(told("https://me:pw@ops.example", "k").unwrap_err().contains("password"));
+    }
 
     #[test]
     fn an_agent_has_a_mode_of_its_own_and_no_more_than_all_may() {

@@ -106,6 +106,12 @@ pub(crate) fn prepare(path: &Path) -> Result<Prepared, Refusal> {
 /// Secrets and stores of the data directory; no service reads them as files, and each tries to.
 const SECRETS: [&str; 6] = ["ca.key", "bundle.key", "log.secret", "admin.token", "catalog.db", "events.db"];
 
+/// What who sends webhooks reads: how names are looked up, and the certificates that the supervisor passed on. Nothing for others.
+fn outward(sends: bool) -> impl Iterator<Item = PathBuf> {
+    let certificates = CERTIFICATES.iter().filter_map(std::env::var_os).map(PathBuf::from);
+    sandbox::OUTWARD.iter().map(PathBuf::from).chain(certificates).filter(move |_| sends)
+}
+
 impl Order {
     /// Fences the process in to the files that its service needs. There must be no other threads yet.
     fn fence(&self, settings: &Settings) -> Result<(), Refusal> {
@@ -129,10 +135,7 @@ impl Order {
                 let folder = self.root.join(services::JOBS);
                 std::fs::create_dir_all(&folder).map_err(|error| output::internal(&error))?;
                 let write = vec![artefacts.join("staging"), folder, "/dev/null".into()];
-                let certificates = CERTIFICATES.iter().filter_map(std::env::var_os).map(PathBuf::from);
-                let outward = sandbox::OUTWARD.iter().filter(|_| !settings.webhooks.is_empty()).map(PathBuf::from);
-                let outward = outward.chain(certificates);
-                (outward.chain([run, artefacts]).collect(), write, start)
+                (outward(!settings.webhooks.is_empty()).chain([run, artefacts]).collect(), write, start)
             }
             Service::Gateway(_) => {
                 let mut read: Vec<PathBuf> = sandbox::OUTWARD.iter().map(PathBuf::from).chain([run]).collect();
@@ -142,7 +145,7 @@ impl Order {
                 }
                 (read, vec![artefacts], Vec::new())
             }
-            Service::Sentinel => (vec![run], Vec::new(), Vec::new()),
+            Service::Sentinel => (outward(settings.told.is_some()).chain([run]).collect(), Vec::new(), Vec::new()),
             Service::Orchestrator => {
                 let library = model_server::runtime::find(settings.onnxruntime.as_deref()).ok();
                 let folder = library.and_then(|library| Some(library.path.canonicalize().ok()?.parent()?.to_owned()));

@@ -111,6 +111,7 @@ pub(super) async fn sentinel(
         arbiter: settings.arbiter.clone(),
         budget: settings.budget,
         window: settings.sensing.window,
+        webhook: settings.told.clone(),
         agents: defend::agents(),
     };
     let (sentinel, work) = Sentinel::open(parts).await?;

@@ -110,6 +110,7 @@ impl Kept {
         let outward = OUTWARD.iter().filter(|name| match service {
             Service::Gateway(_) => true,
             Service::Trainer => CERTIFICATES.contains(name) && !plan.settings.webhooks.is_empty(),
+            Service::Sentinel => CERTIFICATES.contains(name) && plan.settings.told.is_some(),
             _ => false,
         });
         let environment = outward.filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)));

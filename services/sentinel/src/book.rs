@@ -85,6 +85,11 @@ impl Book {
         belongs(found, namespace, node).then(|| found.clone())
     }
 
+    /// An incident as it stands.
+    pub(crate) fn get(&self, id: &str) -> Option<Incident> {
+        self.0.read().get(id).cloned()
+    }
+
     /// Takes in a new state of an incident.
     pub(crate) fn put(&self, noted: &Noted) {
         let mut book = self.0.write();

@@ -3,11 +3,12 @@
 //! Reports come in at the [door](Sentinel); [`Work`] hands them to the [`team`] of agents, each in a thread of its own, and what they
 //! read to the arbiter (`defend::Arbiter`). What that decides becomes part of an incident in the [`book`]: kept with its ledger record in one
 //! transaction, and told to gateways, which follow what is in force. A gateway knows when a restriction ends, so one holds, and
-//! ends, also while nobody is here.
+//! ends, also while nobody is here. Somebody outside may be told of incidents, too ([`news`]).
 //!
 //! Does not know about: HTTP, requests, how a gateway carries out what is in force.
 
 mod book;
+mod news;
 mod team;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use types::{
 };
 
 use book::Book;
+pub use news::Webhook;
 pub use work::Work;
 
 /// Reports that wait, at most; what is more is dropped.
@@ -48,6 +50,8 @@ pub struct Parts {
     pub budget: f64,
     /// How long a window is.
     pub window: Duration,
+    /// Who is told of incidents, if anybody is.
+    pub webhook: Option<Webhook>,
     /// The agents: `defend::agents()`.
     pub agents: Vec<(AgentName, Make)>,
 }

@@ -39,6 +39,7 @@ async fn start(folder: &std::path::Path, agents: Vec<(AgentName, Make)>) -> Runn
         arbiter: arbiter::Settings { autonomy: Autonomy::Act, ..arbiter::Settings::default() },
         budget: 0.01,
         window: Duration::from_secs(60),
+        webhook: None,
         agents,
     };
     let (door, work) = Sentinel::open(parts).await.unwrap();

@@ -34,6 +34,7 @@ use types::{
 use crate::{
     Asked, Parts,
     book::{self, Book, Noted},
+    news::Newsroom,
     team::{self, Team},
 };
 
@@ -57,6 +58,7 @@ pub struct Work {
     arbiter: Arbiter,
     judges: Judges,
     windows: Windows,
+    news: Newsroom,
     team: Team,
     said: mpsc::Receiver<team::Said>,
     reports: mpsc::Receiver<Report>,
@@ -115,6 +117,7 @@ impl Work {
         for restriction in book.in_force(parts.clock.now()) {
             feed.set(restriction.id.clone(), Some(restriction));
         }
+        let news = Newsroom::open(parts.catalog.clone(), parts.webhook).await?;
         let (team, said) = Team::new(parts.agents);
         Ok(Self {
             arbiter: Arbiter::resume(parts.arbiter, kept),
@@ -125,6 +128,8 @@ impl Work {
             feed,
             judges,
             windows: Windows::default(),
+            changed: news.changed(),
+            news,
             team,
             said,
             reports,
@@ -132,7 +137,6 @@ impl Work {
             counts: BTreeMap::new(),
             unkept: BTreeMap::new(),
             records: Vec::new(),
-            changed: false,
         })
     }
 
@@ -145,6 +149,7 @@ impl Work {
                 biased;
                 () = &mut stop => break,
                 Some(asked) = self.words.recv() => self.answer(asked).await,
+                tried = self.news.next() => self.news.take(tried, self.clock.now()),
                 Some(said) = self.said.recv() => self.hear(said),
                 Some(report) = self.reports.recv() => self.report(&report),
                 _ = ticks.tick() => self.tick(),
@@ -270,6 +275,7 @@ impl Work {
             detail.insert("set".into(), ids(&noted.set));
             detail.insert("ended".into(), ids(&noted.ended));
         }
+        self.news.note(self.book.get(&noted.incident.id).as_ref(), &noted.incident);
         self.book.put(&noted);
         for ended in &noted.ended {
             self.feed.set(ended.id.clone(), None);
@@ -410,6 +416,7 @@ impl Work {
             tracing::warn!(%refusal, "incidents can't be kept right now; it is tried again");
             tokio::time::sleep(TICK).await;
         }
+        self.news.send(self.clock.now());
     }
 
     async fn settled(&mut self, incident: Incident) -> Result<Settled, Refusal> {
@@ -419,14 +426,16 @@ impl Work {
 
     /// Writes what is not written yet; the place of its last record.
     async fn durable(&mut self) -> Result<Option<u64>, Refusal> {
-        if !self.changed {
+        if !self.changed && !self.news.changed() {
             return Ok(None);
         }
         let mut writes: Vec<Write> = self.unkept.values().flatten().cloned().collect();
         writes.push(Write::put(Collection::Sentinel, ARBITER, Expect::Any, &self.arbiter.keep())?);
+        writes.extend(self.news.writes()?);
         let records = self.records.iter().map(Record::to_line).collect();
         let committed = self.catalog.commit(writes, records).await?;
         self.unkept.clear();
+        self.news.written();
         self.records.clear();
         self.changed = false;
         Ok(committed.outbox)

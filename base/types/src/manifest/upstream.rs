@@ -53,6 +53,22 @@ pub fn origin(address: &str) -> Result<String, String> {
     Ok(url.origin().ascii_serialization())
 }
 
+/// The same of an address to which nobody else may listen: by `https`, or on this machine.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn secure_origin(address: &str) -> Result<String, String> {
+    let origin = origin(address)?;
+    let url = url::Url::parse(address).map_err(|error| error.to_string())?;
+    let here = match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    if url.scheme() == "https" || here { Ok(origin) } else { Err("beyond this machine it is https".into()) }
+}
+
 /// As people write it.
 #[derive(Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "an address, or url with model, version, credential, ca")]
