@@ -80,7 +80,7 @@ pub struct Settled {
 pub struct AgentState {
     /// Which.
     pub agent: AgentName,
-    /// `off`, `shadow` or `on`.
+    /// `off`, `shadow` or `on`; `shadow (handed back)` where people's words have handed what it learnt back to its rule.
     pub mode: String,
     /// Whether it works: it may have failed.
     pub alive: bool,

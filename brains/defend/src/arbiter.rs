@@ -9,7 +9,8 @@
 //!   suspect: for ten minutes its plain rule acts alone in that namespace. Rules of certainty are not capped.
 //! - An **admin** is never answered above `throttle` without a person, nor a **source** that has shown no credential: anybody can
 //!   send what looks like somebody else.
-//! - A person's **undo** or reject is believed: for a day nothing but certainty counts against that subject.
+//! - A person's **undo** or reject is believed: for a day nothing but certainty counts against that subject. It is a label, too, as is
+//!   an approval: what an agent learnt is handed back to its rule where people say that it is the worse of both ([`crate::trust`]).
 
 mod town;
 
@@ -26,6 +27,7 @@ use crate::{
     belief::{Belief, Reason, Word},
     judges::Worth,
     ladder::{self, DWELL, Known, REPEAT},
+    trust::{self, Said, Trust, Turn},
 };
 use town::Town;
 
@@ -116,6 +118,25 @@ pub enum Kind {
         /// Until when its plain rule acts alone.
         until: Timestamp,
     },
+    /// People say that what an agent learnt is worse than its rule, which acts alone from now on; or that it acts again.
+    Guard {
+        /// Which.
+        agent: AgentName,
+        /// Where.
+        namespace: Namespace,
+        /// Which of both.
+        turn: Turn,
+    },
+}
+
+impl Act {
+    /// The namespace that it is about, if any.
+    pub fn namespace(&self) -> Option<&Namespace> {
+        match &self.kind {
+            Kind::Guard { namespace, .. } => Some(namespace),
+            _ => self.subject.namespace(),
+        }
+    }
 }
 
 /// How a subject stands.
@@ -135,6 +156,13 @@ struct Standing {
     /// A person set it: evidence that fades does not end it.
     #[serde(default)]
     held: bool,
+    /// What agents' learnt parts say alone, and their rules; and what both said when something was done last.
+    #[serde(default)]
+    learnt: Belief,
+    #[serde(default)]
+    rules: Belief,
+    #[serde(default)]
+    said: Vec<Said>,
 }
 
 impl Standing {
@@ -151,7 +179,22 @@ impl Standing {
             noted: false,
             pardoned: None,
             held: false,
+            learnt: Belief::default(),
+            rules: Belief::default(),
+            said: Vec::new(),
         }
+    }
+
+    /// Freezes what learnt parts and rules say now, each alone: of those agents whose learnt part could say anything.
+    fn freeze(&mut self, now: Timestamp) {
+        let rules: Vec<(AgentName, bool)> = self.rules.speaks(now).collect();
+        let rule = |agent| rules.iter().any(|(other, speaks)| *other == agent && *speaks);
+        self.said = self.learnt.speaks(now).map(|(agent, learnt)| Said { agent, learnt, rule: rule(agent) }).collect();
+    }
+
+    /// Forgets what anybody said.
+    fn forget(&mut self) {
+        (self.belief, self.learnt, self.rules) = Default::default();
     }
 
     /// The model that all the evidence is about, if it is one.
@@ -191,12 +234,15 @@ pub struct Arbiter {
     subjects: HashMap<Subject, Standing>,
     towns: HashMap<Namespace, Town>,
     suspects: HashMap<(Option<Namespace>, AgentName), Timestamp>,
+    trust: Trust,
 }
 
 /// What is kept of an arbiter.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Kept {
     subjects: Vec<(Subject, Standing)>,
+    #[serde(default)]
+    trust: trust::Kept,
 }
 
 /// Whether whoever acts on a subject is somebody else, and all there is to do is to tell.
@@ -207,28 +253,44 @@ fn is_elsewhere(subject: &Subject) -> bool {
 impl Arbiter {
     /// One that knows nobody.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, subjects: HashMap::new(), towns: HashMap::new(), suspects: HashMap::new() }
+        Self {
+            settings,
+            subjects: HashMap::new(),
+            towns: HashMap::new(),
+            suspects: HashMap::new(),
+            trust: Trust::default(),
+        }
     }
 
     /// Goes on with what was kept.
     pub fn resume(settings: Settings, kept: Kept) -> Self {
-        Self { subjects: kept.subjects.into_iter().collect(), ..Self::new(settings) }
+        let (subjects, trust) = (kept.subjects.into_iter().collect(), Trust::resume(kept.trust));
+        Self { subjects, trust, ..Self::new(settings) }
     }
 
-    /// What is to be kept: subjects about whom something is done, or that somebody spoke for.
+    /// What is to be kept: subjects about whom something is done or proposed, or that somebody spoke for, and who is trusted.
     pub fn keep(&self) -> Kept {
         let worth = |standing: &Standing| {
-            standing.rung > Rung::Observe || standing.pardoned.is_some() || standing.ended.is_some()
+            standing.rung > Rung::Observe
+                || standing.pardoned.is_some()
+                || standing.ended.is_some()
+                || !standing.said.is_empty()
         };
         let of = self.subjects.iter().filter(|(_, standing)| worth(standing));
-        Kept { subjects: of.map(|(subject, standing)| (subject.clone(), standing.clone())).collect() }
+        let subjects = of.map(|(subject, standing)| (subject.clone(), standing.clone())).collect();
+        Kept { subjects, trust: self.trust.keep() }
     }
 
     /// How far an agent's learnt part may go in a namespace now.
     pub fn mode(&self, namespace: Option<&Namespace>, agent: AgentName, now: Timestamp) -> Mode {
         let set = self.settings.modes.get(&agent).copied().unwrap_or_default();
         let suspect = self.suspects.get(&(namespace.cloned(), agent)).is_some_and(|until| now < *until);
-        if set == Mode::On && suspect { Mode::Shadow } else { set }
+        if set == Mode::On && (suspect || self.is_handed_back(namespace, agent)) { Mode::Shadow } else { set }
+    }
+
+    /// Whether what an agent learnt is handed back to its rule in a namespace.
+    pub fn is_handed_back(&self, namespace: Option<&Namespace>, agent: AgentName) -> bool {
+        namespace.is_some_and(|namespace| self.trust.is_handed_back(namespace, agent))
     }
 
     /// Sets how far an agent goes.
@@ -246,29 +308,36 @@ impl Arbiter {
         if mode == Mode::Off {
             return Vec::new();
         }
-        // While what was learnt does not act, its plain twin does; while there is too little to compare with, neither.
-        let said = match worth {
-            _ if mode == Mode::Shadow => reading.twin,
-            Worth::Known(evidence, _) => evidence,
-            Worth::Unknown => 0.0,
+        let alone = match worth {
+            Worth::Known(evidence, _) => Some(evidence),
+            Worth::Unknown => None,
         };
+        // While what was learnt does not act, its plain twin does; while there is too little to compare with, neither.
+        let said = if mode == Mode::Shadow { reading.twin } else { alone.unwrap_or(0.0) };
         let mut evidence = if reading.rule > 0.0 { reading.rule.max(said) } else { said };
+        let plain = reading.rule.max(reading.twin);
         if !self.subjects.contains_key(subject) {
             self.make_room(now);
         }
         let standing = self.subjects.entry(subject.clone()).or_insert_with(|| Standing::new(now));
-        if standing.pardoned.is_some_and(|until| now < until) && !reading.certain {
-            evidence = evidence.min(0.0);
-        }
-        standing.belief.take(Word {
+        let word = |evidence: f64, what: String| Word {
             agent: reading.agent,
             window: sighting.window,
             evidence,
             certain: reading.certain && evidence > 0.0,
             at: now,
             model: sighting.model.clone(),
-            what: reading.what.clone(),
-        });
+            what,
+        };
+        if standing.pardoned.is_some_and(|until| now < until) && !reading.certain {
+            evidence = evidence.min(0.0);
+        } else if let Some(alone) = alone.filter(|alone| *alone > 0.0 || plain > 0.0) {
+            standing.learnt.take(Word { certain: false, ..word(alone, String::new()) });
+            if plain > 0.0 {
+                standing.rules.take(word(plain, String::new()));
+            }
+        }
+        standing.belief.take(word(evidence, reading.what.clone()));
         if is_elsewhere(subject) {
             return self.told(sighting, evidence).into_iter().collect();
         }
@@ -348,10 +417,11 @@ impl Arbiter {
             },
         };
         if let Some(kind) = kind {
-            if let Kind::Propose { rung, .. } = kind
-                && let Some(standing) = self.subjects.get_mut(subject)
-            {
-                standing.proposed = rung;
+            if let Some(standing) = self.subjects.get_mut(subject) {
+                if let Kind::Propose { rung, .. } = kind {
+                    standing.proposed = rung;
+                }
+                standing.freeze(now);
             }
             self.noted(subject);
             acts.insert(0, self.act(subject, scope, kind, now));
@@ -453,11 +523,29 @@ impl Arbiter {
         }
     }
 
+    /// A person's word on what was done or proposed about a subject: whether it is hostile. Agents of whom that changes something.
+    pub fn label(&mut self, subject: &Subject, hostile: bool, now: Timestamp) -> Vec<Act> {
+        let said = self.subjects.get_mut(subject).map(|standing| std::mem::take(&mut standing.said));
+        let (Some(said), Some(namespace)) = (said, subject.namespace()) else { return Vec::new() };
+        let turns = self.trust.label(namespace, &said, hostile);
+        turns.into_iter().map(|(agent, turn)| self.guard(namespace, agent, turn, now)).collect()
+    }
+
+    /// A person says that what an agent learnt is to act again; nothing where it does.
+    pub fn take_up(&mut self, namespace: &Namespace, agent: AgentName, now: Timestamp) -> Option<Act> {
+        self.trust.take_up(namespace, agent).then(|| self.guard(namespace, agent, Turn::TakenUp, now))
+    }
+
+    fn guard(&self, namespace: &Namespace, agent: AgentName, turn: Turn, now: Timestamp) -> Act {
+        let kind = Kind::Guard { agent, namespace: namespace.clone(), turn };
+        self.act(&Subject::Agent(agent), None, kind, now)
+    }
+
     /// A person speaks for a subject: it is free, and believed for a day.
     pub fn pardon(&mut self, subject: &Subject, now: Timestamp) -> Act {
         let standing = self.subjects.entry(subject.clone()).or_insert_with(|| Standing::new(now));
         standing.free(now);
-        standing.belief = Belief::default();
+        standing.forget();
         standing.pardoned = Some(now.plus(PARDON));
         self.act(subject, None, Kind::End { why: "a person said so" }, now)
     }

@@ -24,6 +24,8 @@ pub const MOST: f64 = 9.21;
 const CERTAIN: f64 = 13.8;
 /// The least: one to fifty.
 const LEAST: f64 = -3.9;
+/// From which on it is worth a look alone: twenty to one.
+const KIND: f64 = 3.0;
 
 /// What is believed of one subject.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -125,11 +127,15 @@ impl Belief {
             let mean = said.iter().map(|(sum, _)| sum.exp()).sum::<f64>() / said.len() as f64;
             let evidence = mean.ln().max(0.0);
             known.log_odds += evidence;
-            // A kind of evidence is one that alone is worth a look: twenty to one.
-            known.kinds += usize::from(evidence >= 3.0);
+            known.kinds += usize::from(evidence >= KIND);
             known.certain |= said.iter().any(|(_, certain)| *certain);
         }
         known
+    }
+
+    /// Of each agent that said anything, whether that alone is worth a look.
+    pub fn speaks(&self, now: Timestamp) -> impl Iterator<Item = (AgentName, bool)> + '_ {
+        Group::ALL.iter().flat_map(move |group| self.of(*group, now)).map(|track| (track.agent, track.sum() >= KIND))
     }
 
     fn of(&self, group: Group, now: Timestamp) -> impl Iterator<Item = Track> + '_ {

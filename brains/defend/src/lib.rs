@@ -21,6 +21,7 @@ pub mod judges;
 pub mod ladder;
 pub mod queries;
 pub mod tables;
+pub mod trust;
 pub mod watch;
 pub mod windows;
 

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 use defend::{
     arbiter::{Act, Kind},
     ladder, techniques,
+    trust::Turn,
 };
 use parking_lot::RwLock;
 use rpc::sentinel::IncidentsOf;
@@ -101,7 +102,7 @@ impl Book {
 
     /// The incident that an act belongs to, with the act in it; nothing is kept yet.
     pub(crate) fn note(&self, act: &Act) -> Noted {
-        let mut incident = self.current(&act.subject, act.at);
+        let mut incident = self.current(&act.subject, act.namespace(), act.at);
         let (mut set, mut ended) = (Vec::new(), Vec::new());
         let at = act.at;
         incident.updated = at;
@@ -132,6 +133,23 @@ impl Book {
                 incident.agents = vec![*agent];
                 format!("{agent} finds too many suspicious at once: its plain rule acts alone for ten minutes")
             }
+            Kind::Guard { agent, turn: Turn::HandedBack, .. } => {
+                incident.summary = format!(
+                    "{agent} is handed back to its plain rule: people undid what it learnt more often than they approved it"
+                );
+                incident.agents = vec![*agent];
+                let again = restriction(&incident, act, Rung::Observe, None, "what it learnt acts again");
+                let what = format!("its plain rule acts alone; {} proposes that what it learnt acts again", again.id);
+                incident.state = IncidentState::Open;
+                incident.actions.push(Taken { restriction: again, state: ActionState::Proposed, word: None });
+                what
+            }
+            Kind::Guard { turn: Turn::TakenUp, .. } => {
+                let open = incident.actions.iter_mut().filter(|taken| taken.state == ActionState::Proposed);
+                open.for_each(|taken| taken.state = ActionState::Ended);
+                incident.state = IncidentState::Closed;
+                "what it learnt acts again: it is better than its plain rule, or a person said so".into()
+            }
             Kind::Propose { rung, why } => {
                 let restriction = restriction(&incident, act, *rung, None, &reason);
                 let what = format!("{rung} is proposed as {}, since {why}: {reason}", restriction.id);
@@ -159,16 +177,21 @@ impl Book {
         Noted { dropped: self.oldest(&incident), incident, set, ended }
     }
 
-    /// The incident of a subject that is not long over, or a new one.
-    fn current(&self, subject: &Subject, now: Timestamp) -> Incident {
+    /// The incident of a subject that is not long over, or a new one. What an agent is in one namespace is apart from what it is
+    /// elsewhere.
+    fn current(&self, subject: &Subject, namespace: Option<&Namespace>, now: Timestamp) -> Incident {
         let book = self.0.read();
-        let acting = |incident: &Incident| incident.actions.iter().any(|taken| taken.state == ActionState::Acting);
-        let of_subject = book.values().filter(|incident| incident.subject == *subject);
+        // Where an agent is handed back, that is what stands.
+        let agent = matches!(subject, Subject::Agent(_));
+        let stands = |state| state == ActionState::Acting || agent && state == ActionState::Proposed;
+        let acting = |incident: &Incident| incident.actions.iter().any(|taken| stands(taken.state));
+        let here = |incident: &&Incident| incident.subject == *subject && incident.namespace.as_ref() == namespace;
+        let of_subject = book.values().filter(here);
         let recent = of_subject.filter(|incident| acting(incident) || now.since(incident.updated) < TOGETHER);
         recent.max_by_key(|incident| incident.updated).cloned().map_or_else(
             || Incident {
                 id: name("inc"),
-                namespace: subject.namespace().cloned(),
+                namespace: namespace.cloned(),
                 subject: subject.clone(),
                 state: IncidentState::Open,
                 summary: String::new(),
@@ -201,7 +224,7 @@ impl Book {
 
     /// A person's restriction, in the subject's incident.
     pub(crate) fn set(&self, act: &Act, by: &str, reason: &str) -> Noted {
-        let mut incident = self.current(&act.subject, act.at);
+        let mut incident = self.current(&act.subject, act.namespace(), act.at);
         let Kind::Set { rung, until } = act.kind else { return self.note(act) };
         let ended = end(&mut incident, ActionState::Ended);
         let mut restriction = restriction(&incident, act, rung, until, reason);

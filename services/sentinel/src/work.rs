@@ -13,6 +13,7 @@ use defend::{
     arbiter::{Act, Kept, Kind, Mode},
     judges::{Judges, Worth},
     ladder::{Known, PRIOR},
+    trust::Turn,
     windows::{Finished, Windows},
 };
 use ledger::Record;
@@ -228,16 +229,8 @@ impl Work {
     fn failed(&mut self, agent: AgentName, what: &str) {
         counter!("mantlet_sentinel_agent_failures_total", "agent" => agent.as_str()).increment(1);
         tracing::error!(%agent, what, "an agent failed; the others go on");
-        let at = self.clock.now();
-        let known = Known { log_odds: PRIOR, kinds: 0, certain: false };
-        let act = Act {
-            subject: Subject::Agent(agent),
-            model: None,
-            kind: Kind::Note,
-            at,
-            known,
-            reasons: vec![defend::belief::Reason { evidence: 0.0, agent, model: None, what: what.to_owned() }],
-        };
+        let reasons = vec![defend::belief::Reason { evidence: 0.0, agent, model: None, what: what.to_owned() }];
+        let act = Act { reasons, ..nothing(&Subject::Agent(agent), self.clock.now()) };
         let mut noted = self.book.note(&act);
         noted.incident.summary = format!("the agent {agent} failed: {what}");
         noted.incident.techniques.clear();
@@ -258,6 +251,8 @@ impl Work {
             Kind::Set { rung, until } => ("restriction.set", json!({ "rung": rung, "until": until })),
             Kind::End { why } => ("restriction.end", json!({ "why": why })),
             Kind::Suspect { agent, until } => ("agent.suspect", json!({ "agent": agent, "until": until })),
+            Kind::Guard { agent, turn: Turn::HandedBack, .. } => ("agent.handed_back", json!({ "agent": agent })),
+            Kind::Guard { agent, turn: Turn::TakenUp, .. } => ("agent.taken_up", json!({ "agent": agent })),
         };
         counter!("mantlet_sentinel_acts_total", "kind" => action).increment(1);
         let summary = noted.incident.summary.as_str();
@@ -347,8 +342,17 @@ impl Work {
         };
         let word = format!("{verb} by {actor}: {reason}");
         let subject = incident.subject.clone();
-        let (noted, act) = match say {
-            Say::Approve => {
+        // It is a label of what agents learnt, too.
+        let turns = self.arbiter.label(&subject, *say == Say::Approve, now);
+        let (noted, act) = match (say, &subject) {
+            // What an agent learnt: it acts again, or it is left as it is.
+            (_, Subject::Agent(agent)) => {
+                let again = incident.namespace.clone().filter(|_| *say == Say::Approve);
+                let act = again.and_then(|namespace| self.arbiter.take_up(&namespace, *agent, now));
+                let act = act.unwrap_or_else(|| nothing(&subject, now));
+                (self.book.word(incident, &ids, state, (word.clone(), now)), act)
+            }
+            (Say::Approve, _) => {
                 self.judges.confirm(subject.namespace(), number(&subject));
                 let act = self.arbiter.approve(&subject, last.rung, last.model.clone(), now);
                 let noted = self.book.word(incident, &ids, state, (word.clone(), now));
@@ -359,7 +363,7 @@ impl Work {
                 }
                 (set, act)
             }
-            Say::Reject | Say::Undo => {
+            (Say::Reject | Say::Undo, _) => {
                 let act = self.arbiter.pardon(&subject, now);
                 (self.book.word(incident, &ids, state, (word.clone(), now)), act)
             }
@@ -367,7 +371,9 @@ impl Work {
         let incident = noted.incident.clone();
         let mut record = record(&format!("restriction.{verb}"), &act, json!({ "actions": ids, "reason": reason }));
         record.actor.clone_from(actor);
+        record.namespace = incident.namespace.as_ref().map(ToString::to_string);
         self.take(noted, record);
+        turns.iter().for_each(|act| self.carry_out(act));
         Ok(incident)
     }
 
@@ -395,6 +401,7 @@ impl Work {
                 agent: *agent,
                 mode: match self.arbiter.mode(namespace, *agent, now) {
                     Mode::Off => "off",
+                    Mode::Shadow if self.arbiter.is_handed_back(namespace, *agent) => "shadow (handed back)",
                     Mode::Shadow => "shadow",
                     Mode::On => "on",
                 }
@@ -463,12 +470,18 @@ impl Work {
     }
 }
 
+/// An act that changes nothing.
+fn nothing(subject: &Subject, at: Timestamp) -> Act {
+    let known = Known { log_odds: PRIOR, kinds: 0, certain: false };
+    Act { subject: subject.clone(), model: None, kind: Kind::Note, at, known, reasons: Vec::new() }
+}
+
 fn record(action: &str, act: &Act, detail: Value) -> Record {
     Record {
         v: 1,
         at: act.at.0,
         action: action.to_owned(),
-        namespace: act.subject.namespace().map(ToString::to_string),
+        namespace: act.namespace().map(ToString::to_string),
         actor: "sentinel".into(),
         subject: act.subject.to_string(),
         detail,

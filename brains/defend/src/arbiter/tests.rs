@@ -210,3 +210,48 @@ fn subjects_are_bounded_and_a_suspect_is_not_washed_away() {
     }
     assert!(arbiter.subjects.len() <= SUBJECTS && arbiter.subjects.contains_key(&suspect.subject));
 }
+
+#[test]
+fn what_was_learnt_is_handed_back_when_people_undo_it_and_comes_back_when_one_says_so() {
+    let mut arbiter = arbiter();
+    let (bank, agent): (Namespace, _) = ("bank".parse().unwrap(), AgentName::Evasion);
+    let mut told = Vec::new();
+    for n in 0..10 {
+        // A day apart, so that there is room for each.
+        let seen = sighting(&format!("c{n}"), n * 86_400);
+        let acts = arbiter.take(&seen, &reading(agent, 0.0), Worth::Known(9.0, true));
+        if acts.is_empty() {
+            break;
+        }
+        // What waits for a word outlives a start.
+        let kept = serde_json::to_string(&arbiter.keep()).unwrap();
+        arbiter = Arbiter::resume(Settings::default(), serde_json::from_str(&kept).unwrap());
+        told.extend(arbiter.label(&seen.subject, false, seen.at));
+        assert!(arbiter.label(&seen.subject, false, seen.at).is_empty(), "a word counts once");
+        arbiter.pardon(&seen.subject, seen.at);
+    }
+    assert_eq!(kinds(&told), [Kind::Guard { agent, namespace: bank.clone(), turn: Turn::HandedBack }]);
+    assert_eq!((&told[0].subject, told[0].namespace()), (&Subject::Agent(agent), Some(&bank)));
+    let later = sighting("eve", 11 * 86_400);
+    let mode = |arbiter: &Arbiter| arbiter.mode(Some(&bank), agent, later.at);
+    assert!(mode(&arbiter) == Mode::Shadow && arbiter.is_handed_back(Some(&bank), agent));
+    assert_eq!(arbiter.mode(Some(&"other".parse().unwrap()), agent, later.at), Mode::On);
+    // Its rule acts on, and what it learnt is judged by that.
+    assert_eq!(arbiter.take(&later, &reading(agent, 9.0), Worth::Known(-1.0, false)).len(), 1);
+    assert!(arbiter.take_up(&bank, agent, later.at).is_some() && arbiter.take_up(&bank, agent, later.at).is_none());
+    assert_eq!(mode(&arbiter), Mode::On);
+}
+
+#[test]
+fn approved_actions_keep_what_was_learnt_and_rules_that_said_it_too_teach_nothing() {
+    for (rule, hostile) in [(0.0, true), (9.0, false), (9.0, true)] {
+        let mut arbiter = arbiter();
+        for n in 0..30 {
+            let seen = sighting(&format!("c{n}"), n * 86_400);
+            let acts = arbiter.take(&seen, &reading(AgentName::Evasion, rule), Worth::Known(9.0, true));
+            assert!(!acts.is_empty(), "{n}: {rule}");
+            assert!(arbiter.label(&seen.subject, hostile, seen.at).is_empty());
+            arbiter.pardon(&seen.subject, seen.at);
+        }
+    }
+}
