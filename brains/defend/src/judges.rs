@@ -17,8 +17,11 @@ use types::{Namespace, defence::AgentName};
 
 /// Namespaces with thresholds of their own; more share one.
 const NAMESPACES: usize = 32;
-/// Scores that are kept of each.
-const SCORES: u32 = 4_000;
+/// Scores that are kept of each: so many times what a verdict needs, within bounds.
+const TIMES: f64 = 2.5;
+const SCORES: (f64, f64) = (4_000.0, 20_000.0);
+/// The share of them that one caller may have: a namespace may have few callers.
+const HELD: f64 = 0.05;
 
 /// What is made of a score.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -69,7 +72,8 @@ impl Judges {
     fn observe(&mut self, key: (Option<Namespace>, AgentName), subject: u64, score: f64, now: f64) {
         let alpha = self.alpha;
         if !self.by.contains_key(&key) {
-            let settings = Settings { alpha, capacity: SCORES, ..Settings::default() };
+            let capacity = (TIMES / alpha).clamp(SCORES.0, SCORES.1) as u32;
+            let settings = Settings { alpha, capacity, held: HELD, ..Settings::default() };
             let Ok(judge) = Calibrator::new(settings, None) else { return };
             self.by.insert(key.clone(), judge);
         }
@@ -135,6 +139,25 @@ mod tests {
     use online::Random;
 
     use super::*;
+
+    /// Windows until there is a verdict, of so many callers.
+    fn windows(budget: f64, callers: u32) -> Option<u32> {
+        let mut judges = Judges::new(budget);
+        let (mut random, agent, bank) = (Random::new(1), AgentName::Caller, "bank".parse().unwrap());
+        (0..30_000_u32).find(|window| {
+            let subject = u64::from(random.below(callers));
+            judges.learn(Some(&bank), agent, subject, random.exponential(), f64::from(*window));
+            judges.judge(Some(&bank), agent, 1.0) != Worth::Unknown
+        })
+    }
+
+    #[test]
+    fn few_callers_and_small_budgets_get_a_verdict_too() {
+        for (budget, callers, needed) in [(0.01, 400, 600), (0.01, 20, 600), (0.01, 5, 600), (0.001, 400, 6_000)] {
+            let windows = windows(budget, callers);
+            assert!(windows.is_some_and(|windows| (needed..3 * needed).contains(&windows)), "{callers}: {windows:?}");
+        }
+    }
 
     #[test]
     fn rare_scores_are_worth_more_and_few_scores_nothing() {

@@ -43,6 +43,9 @@ pub struct Settings {
     pub half_life: f64,
     /// The greatest share of the weight that one caller has, where there are enough callers. Default 0.005.
     pub share: f64,
+    /// The greatest share of the scores kept that are one caller's, where that is more than its share of the weight. Default
+    /// 0.005; where there may be few callers more, since twenty of that share never have enough for a threshold between them.
+    pub held: f64,
     /// By how much of itself the threshold moves in a day at the most, beside what is typical. Default 0.03, at most
     /// 0.2.
     pub movement: f64,
@@ -52,7 +55,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { alpha: 0.01, capacity: 10_000, half_life: 7.0 * DAY, share: 0.005, movement: 0.03, seed: 0 }
+        Self { alpha: 0.01, capacity: 10_000, half_life: 7.0 * DAY, share: 0.005, held: 0.005, movement: 0.03, seed: 0 }
     }
 }
 
@@ -62,6 +65,7 @@ impl Settings {
         within("the capacity", f64::from(self.capacity), (100.0, 1e5), "from 100 to 100,000")?;
         within("the half-life", self.half_life, (1.0, 1e10), "from 1 second to 10^10")?;
         within("a caller's share", self.share, (1e-6, 1.0), "from 0.000001 to 1")?;
+        within("the share of scores held", self.held, (1e-6, 1.0), "from 0.000001 to 1")?;
         within("the movement", self.movement, (0.0, 0.2), "from 0 to 0.2").map(|_| ())
     }
 }
@@ -277,7 +281,7 @@ impl Calibrator {
 
 impl Snapshot for Calibrator {
     const KIND: &'static str = "calibrator";
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
 
     fn check(&self) -> Result<()> {
         self.settings.check()?;

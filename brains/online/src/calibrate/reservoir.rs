@@ -74,7 +74,7 @@ pub(super) struct Found {
 }
 
 fn most(settings: &Settings) -> usize {
-    ((f64::from(settings.capacity) * settings.share) as usize).max(1)
+    ((f64::from(settings.capacity) * settings.share.max(settings.held)) as usize).max(1)
 }
 
 impl Reservoir {
