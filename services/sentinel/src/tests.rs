@@ -32,11 +32,16 @@ fn passed(agent: AgentName) -> Make {
 }
 
 async fn start(folder: &std::path::Path, agents: Vec<(AgentName, Make)>) -> Running {
+    start_with(folder, agents, 0.01).await
+}
+
+/// One that may restrict such a share of the callers at once.
+async fn start_with(folder: &std::path::Path, agents: Vec<(AgentName, Make)>, blast: f64) -> Running {
     let catalog = Arc::new(SqliteCatalog::open(&folder.join("catalog.db")).await.unwrap());
     let parts = Parts {
         catalog,
         clock: Clock::System,
-        arbiter: arbiter::Settings { autonomy: Autonomy::Act, ..arbiter::Settings::default() },
+        arbiter: arbiter::Settings { autonomy: Autonomy::Act, blast, ..arbiter::Settings::default() },
         budget: 0.01,
         window: Duration::from_secs(60),
         webhook: None,
@@ -83,6 +88,11 @@ impl Running {
     async fn incidents(&self) -> Vec<Incident> {
         let of = IncidentsOf { namespace: "bank".parse().unwrap(), node: true, id: None, limit: 100 };
         self.door.incidents(of).await.unwrap()
+    }
+
+    async fn state(&self, agent: AgentName) -> rpc::sentinel::AgentState {
+        let states = self.door.agents(Some("bank".parse().unwrap())).await.unwrap();
+        states.into_iter().find(|state| state.agent == agent).unwrap()
     }
 
     /// Waits until an incident of an agent tells this.
@@ -234,5 +244,45 @@ async fn a_detector_that_finds_everybody_is_the_suspect() {
     running.until_told(AgentName::Evasion, "it is the suspect").await;
     let held = running.until(|held| !held.is_empty()).await;
     assert_eq!(held.len(), 1, "one in a hundred, and one at least");
+    running.end().await;
+}
+
+#[tokio::test]
+async fn what_people_undo_is_handed_back_to_the_rule_until_one_brings_it_back() {
+    let (folder, agent) = (tempfile::tempdir().unwrap(), AgentName::Evasion);
+    let running = start_with(folder.path(), vec![(agent, passed(agent))], 1.0).await;
+    let seen = |caller: String, window: u64, score: f64| {
+        let mut seen = sighting(&caller, agent, 0.0);
+        seen.window += window;
+        seen.readings.iter_mut().for_each(|reading| reading.score = score);
+        seen
+    };
+    // What is usual is learnt first.
+    let mut window = 0;
+    while running.state(agent).await.threshold.is_none() {
+        window += 1;
+        for n in 0..40 {
+            running.see(seen(format!("c{n}"), window, 1.0 + (7 * n + 13 * window) as f64 % 17.0)).await;
+        }
+    }
+    // Each is restricted on what was learnt alone, and a person takes it back.
+    let mut undone = 0;
+    while running.state(agent).await.mode == "on" {
+        assert!(undone < 8, "it is handed back after a handful");
+        running.see(seen(format!("app{undone}"), window, 1_000.0)).await;
+        let held = running.until(|held| !held.is_empty()).await;
+        running.door.say(said(&held[0].id, Say::Undo)).await.unwrap();
+        undone += 1;
+    }
+    assert_eq!(running.state(agent).await.mode, "shadow (handed back)");
+    let incident = running.until_told(agent, "is handed back to its plain rule").await;
+    assert_eq!(incident.namespace, Some("bank".parse().unwrap()), "it is that namespace's own");
+    running.end().await;
+
+    let running = start_with(folder.path(), vec![(agent, passed(agent))], 1.0).await;
+    assert_eq!(running.state(agent).await.mode, "shadow (handed back)", "a start forgets nothing");
+    let settled = running.door.say(said(&incident.id, Say::Approve)).await.unwrap();
+    assert_eq!(settled.incident.state, types::defence::IncidentState::Closed);
+    assert_eq!(running.state(agent).await.mode, "on");
     running.end().await;
 }
