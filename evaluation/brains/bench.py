@@ -1,6 +1,6 @@
-"""Runs a bench of brains/online, one of its examples, and holds its figures against what is promised.
+"""Runs a bench of a brain, one of its examples, and holds its figures against what is promised.
 
-Run: python bench.py --bench drift|guard|promotion|anomaly|calibration|forecast|regression --out target/bench/drift.json [--data DIR] [--quick]
+Run: python bench.py --bench drift|guard|promotion|anomaly|calibration|budget|forecast|regression --out target/bench/drift.json [--data DIR] [--quick]
 
 README.md says what each measures.
 """
@@ -73,6 +73,23 @@ def calibration(values: Values) -> list[dict]:
     return made
 
 
+def budget(values: Values) -> list[dict]:
+    made = []
+    for (case, subject), value in values("false_alarms_upper_95").items():
+        least = values("decisions_of_least_seed")[case, subject]
+        if not case.startswith("20 callers"):
+            made.append(ratio(case, "decisions of a day, at least", least, 200_000, least=True))
+        made.append(ratio(case, "false alarms / budget, upper bound of 95 %", value, 1.5, least=False))
+    recalls = values("recall_at_0.1_percent")
+    fused = recalls.pop(("fusion", "belief"))
+    summed = recalls.pop(("fusion", "plain sum"))
+    best = max(recalls, key=recalls.get)
+    made.append(ratio("fusion", f"recall at 0.1 % - best single agent's ({best[1]}), points", 100 * (fused - recalls[best]), 10, least=True))
+    made.append(ratio("fusion", "recall at 0.1 % - the plain sum's, points", 100 * (fused - summed), 0, least=True))
+    made.append(ratio("fusion", "log-odds that a copy of an agent moves", values("moved_by_a_copy")["fusion", "belief"], 0.3, least=False))
+    return made
+
+
 def regression(values: Values) -> list[dict]:
     errors, made = values("mae"), []
     for case in dict.fromkeys(case for case, _ in errors):
@@ -95,11 +112,12 @@ BENCHES: dict[str, tuple[str, Callable[[Values], list[dict]] | None]] = {
     "promotion": ("promotion_bench", None),
     "anomaly": ("anomaly_bench", anomaly),
     "calibration": ("calibrate_bench", calibration),
+    "budget": ("budget_bench", budget),
     "forecast": ("forecast_bench", None),
     "regression": ("regress_bench", regression),
 }
 # Those whose example is not one of brains/online.
-PACKAGES = {"promotion": "mantlet-streaming"}
+PACKAGES = {"promotion": "mantlet-streaming", "budget": "mantlet-defend"}
 # Scripts of peers.
 PEERS = {"anomaly": "peers.py", "regression": "regressors.py"}
 
@@ -140,6 +158,7 @@ TITLES = {
     "promotion": "Promotions: false ones, power, hand-back",
     "anomaly": "Anomaly scores beside their peers",
     "calibration": "Calibrated thresholds: false alarms, recall, attackers",
+    "budget": "One budget of alarms for all agents, and their evidence fused",
     "forecast": "Forecasts of load",
     "regression": "Streaming regressors beside a peer and plain rules",
 }

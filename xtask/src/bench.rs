@@ -66,6 +66,8 @@ enum Name {
     Anomaly,
     /// False alarms of calibrated thresholds, and how far an attacker moves them.
     Calibration,
+    /// False alarms of all agents together against their budget, whom that costs, and what fusing their evidence is worth.
+    Budget,
     /// False and late promotions of versions, thousands of times over what the trainer decides by.
     Promotion,
     /// Forecasts of load beside the last value and yesterday's.
@@ -99,7 +101,9 @@ impl Name {
             Self::Training => ("training", &[]),
             Self::Detectors => ("detectors", &PYTHON),
             Self::Anomaly | Self::Regression => ("brains", &PYTHON),
-            Self::Drift | Self::Guard | Self::Promotion | Self::Calibration | Self::Forecast => ("brains", &[]),
+            Self::Drift | Self::Guard | Self::Promotion | Self::Calibration | Self::Budget | Self::Forecast => {
+                ("brains", &[])
+            }
         }
     }
 
