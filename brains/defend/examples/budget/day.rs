@@ -143,6 +143,7 @@ fn look(
         model: None,
         autonomy: None,
         admin: false,
+        length_ms: 60_000,
         window,
         at,
         counts: Counts { requests: 1, ..Counts::default() },
@@ -158,7 +159,8 @@ fn look(
                 *count += 1;
             }
         }
-        let reading = Reading { agent: *agent, score: *score, rule: 0.0, certain: false, what: String::new() };
+        let reading =
+            Reading { agent: *agent, score: *score, rule: 0.0, twin: 0.0, certain: false, what: String::new() };
         for act in arbiter.take(&sighting, &reading, worth) {
             if let Kind::Set { rung, .. } = act.kind {
                 caller.rung = caller.rung.max(rung);
