@@ -10,7 +10,7 @@
 //! that is new has the baseline of its namespace, wider. A window that stands out teaches little, so that a slow ramp does not
 //! become the usual: a baseline moves by 5 % of itself a window at most.
 //!
-//! The plain twin: ten times as much of something as the greatest usual window, and more than a floor that no honest batch needs; of
+//! The plain twin: five times as much of something as the greatest usual window, and more than a floor that no honest batch needs; of
 //! computing time that is a rule, since it is taken from others.
 //!
 //! Unit: a caller's window. Blind spot: who attacks no faster than it used to work, and at what it may use.
@@ -52,6 +52,8 @@ const MEASURES: [(&str, f64); 5] = [
     ("faults", 100.0),
 ];
 
+/// By how many times the greatest usual window is exceeded in a flood.
+const TIMES: f64 = 5.0;
 /// The place of computing time among them.
 const COST: usize = 3;
 
@@ -215,7 +217,7 @@ impl Agent for Caller {
         let (distance, place) = habit.usual.distance(&counts, others.as_ref(), minutes);
         let (times, rule_place) = habit.usual.times(&counts, others.as_ref(), minutes);
         let walk = walked(habit.walk, &counts);
-        let flood = if times >= 10.0 { (4.0 + times.ln()).min(WALK) } else { 0.0 };
+        let flood = if times >= TIMES { (4.5 + times.ln()).min(WALK) } else { 0.0 };
         let what = if walk >= flood && walk > MISS {
             format!("{} places asked for that are not there, or not for it", counts.places)
         } else {
@@ -229,7 +231,7 @@ impl Agent for Caller {
         };
         // One miss is nobody's alarm.
         let walked = if walk > MISS { walk } else { 0.0 };
-        // Who takes a third of a core, ten times what others take, takes it from them.
+        // Who takes a third of a core, five times what others take, takes it from them.
         let rule = if rule_place == COST { walked.max(flood) } else { walked };
         Some(Reading { agent: AgentName::Caller, score: distance.max(walk), rule, twin: flood, certain: false, what })
     }
