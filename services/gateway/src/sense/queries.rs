@@ -21,8 +21,8 @@ use crate::ring::Model;
 /// Models with a detector: some 5 MB each, once they are asked.
 const MODELS: usize = 16;
 /// Rows that are looked at in a round, and of one caller.
-const ROWS: u32 = 300;
-const OWN: u32 = 60;
+const ROWS: u32 = 600;
+const OWN: u32 = 200;
 /// Rows that a detector remembers.
 const REMEMBERED: usize = 8_192;
 /// Nats from which on it is worth to say in words what was seen.
