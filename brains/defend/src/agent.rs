@@ -23,15 +23,42 @@ pub trait Agent: Send {
 /// How to make an agent.
 pub type Make = fn() -> Box<dyn Agent>;
 
-/// How to make every agent there is.
-pub fn agents() -> Vec<(AgentName, Make)> {
+/// Which sightings an agent is shown.
+pub type Wants = fn(&Sighting) -> bool;
+
+/// An agent, how to make it, and what it is shown.
+#[derive(Debug, Clone, Copy)]
+pub struct Seat {
+    /// Which.
+    pub agent: AgentName,
+    /// How to make it.
+    pub make: Make,
+    /// What it is shown.
+    pub wants: Wants,
+}
+
+fn has(sighting: &Sighting, agent: AgentName) -> bool {
+    sighting.readings.iter().any(|reading| reading.agent == agent)
+}
+
+/// Every agent there is.
+pub fn agents() -> Vec<Seat> {
+    macro_rules! passed {
+        ($name:ident) => {
+            Seat {
+                agent: AgentName::$name,
+                make: || Box::new(Passed(AgentName::$name)),
+                wants: |sighting| has(sighting, AgentName::$name),
+            }
+        };
+    }
     vec![
-        (AgentName::Intruder, || Box::new(Passed(AgentName::Intruder))),
-        (AgentName::Caller, || Box::new(Caller::default())),
-        (AgentName::Extraction, || Box::new(Passed(AgentName::Extraction))),
-        (AgentName::Evasion, || Box::new(Passed(AgentName::Evasion))),
-        (AgentName::Poisoner, || Box::new(Passed(AgentName::Poisoner))),
-        (AgentName::Supply, || Box::new(Passed(AgentName::Supply))),
+        passed!(Intruder),
+        Seat { agent: AgentName::Caller, make: || Box::new(Caller::default()), wants: |_| true },
+        passed!(Extraction),
+        passed!(Evasion),
+        passed!(Poisoner),
+        passed!(Supply),
     ]
 }
 

@@ -20,6 +20,8 @@ use types::{
 
 /// Subjects × models that are counted.
 pub const CAPACITY: usize = 32_768;
+/// A score that can't wait to be told.
+const HOT: f64 = 6.0;
 /// Different places that are told apart in a window.
 const PLACES: usize = 24;
 /// The sketch: rows × columns.
@@ -76,6 +78,8 @@ struct Entry {
     autonomy: Option<Autonomy>,
     admin: bool,
     changed: bool,
+    /// Whether it can't wait to be told.
+    hot: bool,
     streak: u64,
     places: Vec<u64>,
     readings: Vec<Reading>,
@@ -90,6 +94,7 @@ pub struct Crowd {
     entries: HashMap<(Subject, Option<ModelName>), Entry>,
     suspects: [Sketch; 2],
     turned: Timestamp,
+    hot: bool,
 }
 
 /// A count-min sketch of the greatest risk.
@@ -127,6 +132,7 @@ impl Crowd {
             entries: HashMap::new(),
             suspects: [Sketch::new(), Sketch::new()],
             turned: Timestamp(0),
+            hot: false,
         }
     }
 
@@ -146,6 +152,7 @@ impl Crowd {
             }
             Ended::Miss(place) => {
                 counts.misses += 1;
+                entry.hot = true;
                 if !entry.places.contains(&place) && entry.places.len() < PLACES {
                     entry.places.push(place);
                     counts.places = entry.places.len() as u64;
@@ -159,12 +166,15 @@ impl Crowd {
             }
         };
         entry.streak = if failed { entry.streak + 1 } else { 0 };
-        counts.streak = counts.streak.max(entry.streak);
+        entry.counts.streak = entry.counts.streak.max(entry.streak);
+        let hot = entry.hot;
+        self.hot |= hot;
     }
 
     /// Takes in what a detector read; of a window, the worst of each agent counts.
     pub fn read(&mut self, who: Who<'_>, reading: Reading, now: Timestamp) {
         let entry = self.entry(who, now);
+        entry.hot |= reading.rule > 0.0 || reading.twin > 0.0 || reading.score >= HOT;
         entry.risk = entry.risk.max((reading.rule.max(reading.twin) + reading.score.ln_1p()) as f32);
         match entry.readings.iter_mut().find(|known| known.agent == reading.agent) {
             Some(known) if reading.score > known.score || reading.rule > known.rule || reading.twin > known.twin => {
@@ -176,6 +186,8 @@ impl Crowd {
             Some(_) => {}
             None => entry.readings.push(reading),
         }
+        let hot = entry.hot;
+        self.hot |= hot;
     }
 
     /// How suspicious a subject was at most, lately.
@@ -199,6 +211,7 @@ impl Crowd {
             autonomy: None,
             admin: false,
             changed: false,
+            hot: false,
             streak: 0,
             places: Vec::new(),
             readings: Vec::new(),
@@ -220,8 +233,14 @@ impl Crowd {
         entry
     }
 
-    /// What changed since the last time, window by window.
-    pub fn drain(&mut self, now: Timestamp) -> Vec<Sighting> {
+    /// Whether something changed that can't wait.
+    pub fn is_hot(&self) -> bool {
+        self.hot
+    }
+
+    /// What changed since the last time, window by window; of what can wait nothing, where `all` is not wanted.
+    pub fn drain(&mut self, now: Timestamp, all: bool) -> Vec<Sighting> {
+        self.hot = false;
         if now.since(self.turned) >= REMEMBERED {
             self.turned = now;
             self.suspects.swap(0, 1);
@@ -230,10 +249,12 @@ impl Crowd {
             }
         }
         let length_ms = self.length;
-        let changed = self
-            .entries
-            .iter_mut()
-            .filter_map(|(key, entry)| std::mem::take(&mut entry.changed).then_some((key, entry)));
+        let changed = self.entries.iter_mut().filter_map(|(key, entry)| {
+            let hot = std::mem::take(&mut entry.hot);
+            let told = entry.changed && (all || hot);
+            entry.changed &= !told;
+            told.then_some((key, entry))
+        });
         changed
             .map(|((subject, model), entry)| Sighting {
                 subject: subject.clone(),
@@ -297,13 +318,26 @@ mod tests {
         }
         crowd.ask(who(&app), Asked { rows: 2, ..Asked::default() }, Timestamp(6));
         crowd.ask(who(&app), Asked { end: Ended::KeptOut, ..Asked::default() }, Timestamp(7));
-        let counts = crowd.drain(Timestamp(8))[0].counts;
+        let counts = crowd.drain(Timestamp(8), true)[0].counts;
         assert_eq!((counts.requests, counts.rows, counts.misses, counts.places), (7, 12, 5, 2));
         assert_eq!((counts.streak, counts.kept_out), (5, 1));
-        assert!(crowd.drain(Timestamp(9)).is_empty(), "nothing is new");
+        assert!(crowd.drain(Timestamp(9), true).is_empty(), "nothing is new");
         crowd.ask(who(&app), Asked::default(), Timestamp(1_000));
-        let sighting = crowd.drain(Timestamp(1_001)).remove(0);
+        let sighting = crowd.drain(Timestamp(1_001), true).remove(0);
         assert_eq!((sighting.window, sighting.counts.requests), (1, 1));
+    }
+
+    #[test]
+    fn what_can_t_wait_is_told_alone() {
+        let (mut crowd, app, eve) =
+            (Crowd::new(1_000), "caller:bank/app".parse().unwrap(), "caller:bank/eve".parse().unwrap());
+        crowd.ask(who(&app), Asked::default(), Timestamp(1));
+        assert!(!crowd.is_hot());
+        crowd.ask(who(&eve), Asked { end: Ended::Miss(1), ..Asked::default() }, Timestamp(2));
+        assert!(crowd.is_hot());
+        let told = crowd.drain(Timestamp(3), false);
+        assert_eq!((told.len(), &told[0].subject, crowd.is_hot()), (1, &eve, false));
+        assert_eq!(crowd.drain(Timestamp(4), true)[0].subject, app);
     }
 
     #[test]
@@ -312,7 +346,7 @@ mod tests {
         for (score, rule) in [(3.0, 0.0), (1.0, 4.0), (2.0, 1.0)] {
             crowd.read(who(&app), reading(score, rule), Timestamp(1));
         }
-        let readings = crowd.drain(Timestamp(2)).remove(0).readings;
+        let readings = crowd.drain(Timestamp(2), true).remove(0).readings;
         assert_eq!((readings[0].score, readings[0].rule, readings.len()), (3.0, 4.0, 1));
     }
 
@@ -320,7 +354,7 @@ mod tests {
     fn many_callers_are_bounded_and_waiting_washes_nobody_clean() {
         let (mut crowd, eve) = (Crowd::new(60_000), "caller:bank/eve".parse::<Subject>().unwrap());
         crowd.read(who(&eve), reading(50.0, 9.0), Timestamp(0));
-        crowd.drain(Timestamp(1));
+        crowd.drain(Timestamp(1), true);
         for n in 0..200_000_u64 {
             let subject: Subject = format!("caller:bank/c{n}").parse().unwrap();
             crowd.ask(who(&subject), Asked::default(), Timestamp(n));

@@ -25,5 +25,5 @@ pub mod trust;
 pub mod watch;
 pub mod windows;
 
-pub use agent::{Agent, Make, agents, techniques};
+pub use agent::{Agent, Make, Seat, Wants, agents, techniques};
 pub use arbiter::Arbiter;

@@ -31,8 +31,8 @@ const WAITING: usize = 4_096;
 /// How often the sentinel is told; and how often where it can't wait.
 const TELL: Duration = Duration::from_millis(200);
 const URGENT: Duration = Duration::from_millis(5);
-/// A score from which on it can't.
-const HOT: f64 = 6.0;
+/// How long the sentinel may take to take a report.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Subjects that are told of at once; of more, the next round tells.
 const TOLD: usize = 4_096;
 
@@ -106,7 +106,6 @@ impl Sense {
         let length = u64::try_from(settings.window.as_millis()).unwrap_or(u64::MAX);
         let looker = Looker {
             crowd: Crowd::new(length),
-            urgent: false,
             queries: queries::Desk::new(settings.window.as_secs_f64()),
             texts: texts::Desk::new(length),
             clock,
@@ -148,8 +147,6 @@ struct Teller {
 
 struct Looker {
     crowd: Crowd,
-    /// Whether something was seen that can't wait.
-    urgent: bool,
     queries: queries::Desk,
     texts: texts::Desk,
     clock: Clock,
@@ -166,18 +163,18 @@ impl Looker {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            if std::mem::take(&mut self.urgent) {
+            if self.crowd.is_hot() {
                 next = next.min(told + URGENT);
             }
             let now = Instant::now();
-            if now >= next {
-                self.tell(runtime);
-                if now >= round {
-                    self.queries.round();
-                    self.texts.round();
-                    round = now + TELL;
-                }
-                (next, told) = (now + TELL, now);
+            if now >= round {
+                self.queries.round();
+                self.texts.round();
+                self.tell(runtime, true);
+                (round, next, told) = (now + TELL, now + TELL, now);
+            } else if now >= next {
+                self.tell(runtime, false);
+                (next, told) = (round, now);
             }
         }
     }
@@ -193,10 +190,8 @@ impl Looker {
                     _ => Ended::Answered,
                 };
                 let who = Who { subject: &asker.subject, model: None, autonomy: None, admin: asker.admin };
-                self.urgent |= matches!(end, Ended::Miss(_));
                 self.crowd.ask(who, Asked { end, ..Asked::default() }, now);
                 if let Some(reading) = self.texts.request(&asker.subject, &asked, now) {
-                    self.urgent |= is_hot(&reading);
                     self.crowd.read(who, reading, now);
                 }
             }
@@ -213,15 +208,12 @@ impl Looker {
                 let autonomy = seen.model.as_ref().and_then(|model| model.route.manifest.spec.protection.autonomy);
                 let who = Who { subject: &seen.asker.subject, model, autonomy, admin: seen.asker.admin };
                 let asked = Asked { rows: seen.rows, bytes, cost_us: seen.cost_us, end };
-                self.urgent |= matches!(end, Ended::Miss(_));
                 self.crowd.ask(who, asked, now);
                 if let Some(reading) = self.texts.words((&seen.asker.subject, model), &seen.inputs, now) {
-                    self.urgent |= is_hot(&reading);
                     self.crowd.read(who, reading, now);
                 }
                 if let Some(of) = &seen.model {
                     for reading in self.queries.look(&seen.asker.subject, of, &seen, now) {
-                        self.urgent |= is_hot(&reading);
                         self.crowd.read(who, reading, now);
                     }
                 }
@@ -229,22 +221,21 @@ impl Looker {
         }
     }
 
-    fn tell(&mut self, runtime: &Handle) {
-        let mut sightings = self.crowd.drain(self.clock.now());
+    fn tell(&mut self, runtime: &Handle, all: bool) {
+        let mut sightings = self.crowd.drain(self.clock.now(), all);
         while !sightings.is_empty() {
             let rest = sightings.split_off(sightings.len().min(TOLD));
             let report = Report { by: self.told.by.clone(), sightings: std::mem::replace(&mut sightings, rest) };
             // Where it is away, what is in force holds; what is seen meanwhile is told when it is back.
-            if let Err(refusal) = runtime.block_on(self.told.sentinel.report(report)) {
-                tracing::debug!(%refusal, "the sentinel can't be told");
+            let told =
+                runtime.block_on(async { tokio::time::timeout(PATIENCE, self.told.sentinel.report(report)).await });
+            match told {
+                Ok(Ok(())) => {}
+                Ok(Err(refusal)) => tracing::debug!(%refusal, "the sentinel can't be told"),
+                Err(_) => tracing::debug!("the sentinel does not take what it is told"),
             }
         }
     }
-}
-
-/// Whether it can't wait for the next round.
-fn is_hot(reading: &Reading) -> bool {
-    reading.rule > 0.0 || reading.twin > 0.0 || reading.score >= HOT
 }
 
 /// How a prediction ended, as far as it says something of who asked.

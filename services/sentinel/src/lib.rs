@@ -17,7 +17,7 @@ mod work;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use defend::{Make, arbiter};
+use defend::{Seat, arbiter};
 use rpc::{
     Changes, Clock, Feed, Since,
     sentinel::{AgentState, IncidentsOf, Report, Restrict, Said, Settled},
@@ -26,7 +26,7 @@ use store::Catalog;
 use tokio::sync::{mpsc, oneshot};
 use types::{
     Code, Namespace, Refusal,
-    defence::{AgentName, Incident, Restriction},
+    defence::{Incident, Restriction},
 };
 
 use book::Book;
@@ -53,7 +53,7 @@ pub struct Parts {
     /// Who is told of incidents, if anybody is.
     pub webhook: Option<Webhook>,
     /// The agents: `defend::agents()`.
-    pub agents: Vec<(AgentName, Make)>,
+    pub agents: Vec<Seat>,
 }
 
 /// The sentinel's door.

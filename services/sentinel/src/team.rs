@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use defend::Make;
+use defend::{Make, Seat};
 use tokio::{
     sync::mpsc,
     time::{Instant, interval_at},
@@ -47,7 +47,7 @@ pub(crate) struct Team {
 
 struct Member {
     agent: AgentName,
-    make: Make,
+    seat: Seat,
     /// Nothing while it is not there.
     desk: Option<Desk>,
     failures: u32,
@@ -64,20 +64,21 @@ struct Desk {
 }
 
 impl Team {
-    pub(crate) fn new(agents: Vec<(AgentName, Make)>) -> (Self, mpsc::Receiver<Said>) {
+    pub(crate) fn new(agents: Vec<Seat>) -> (Self, mpsc::Receiver<Said>) {
         let (says, said) = mpsc::channel(READINGS);
         let now = Instant::now();
-        let member = |(agent, make)| Member { agent, make, desk: None, failures: 0, left: 0, again: now, dropped: 0 };
+        let member =
+            |seat: Seat| Member { agent: seat.agent, seat, desk: None, failures: 0, left: 0, again: now, dropped: 0 };
         let mut team = Self { members: agents.into_iter().map(member).collect(), says };
         team.tick();
         (team, said)
     }
 
-    /// Shows every agent what was seen.
+    /// Shows what was seen to every agent that it is about.
     pub(crate) fn show(&mut self, sighting: Sighting) {
         let sighting = Arc::new(sighting);
         for member in &mut self.members {
-            let Some(desk) = &member.desk else { continue };
+            let Some(desk) = member.desk.as_ref().filter(|_| (member.seat.wants)(&sighting)) else { continue };
             match desk.sightings.try_send(sighting.clone()) {
                 Ok(()) => {}
                 Err(TrySendError::Full(_)) => member.dropped += 1,
@@ -102,7 +103,7 @@ impl Team {
                     failed.push((member.agent, format!("it hangs for {} s: {what}", PATIENCE.as_secs())));
                 }
             } else if member.left < LEFT && member.again <= Instant::now() {
-                member.desk = Some(sit(member.agent, member.make, self.says.clone()));
+                member.desk = Some(sit(member.agent, member.seat.make, self.says.clone()));
             }
         }
         failed

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use defend::Agent;
+use defend::{Agent, Make, Seat};
 use rpc::{
     Clock, Sentinel as _, Since,
     sentinel::{IncidentsOf, Report, Restrict, Said, Say},
@@ -45,7 +45,7 @@ async fn start_with(folder: &std::path::Path, agents: Vec<(AgentName, Make)>, bl
         budget: 0.01,
         window: Duration::from_secs(60),
         webhook: None,
-        agents,
+        agents: agents.into_iter().map(|(agent, make)| Seat { agent, make, wants: |_| true }).collect(),
     };
     let (door, work) = Sentinel::open(parts).await.unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
