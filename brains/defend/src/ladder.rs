@@ -1,7 +1,8 @@
 //! The ladder of answers: from how likely a subject is hostile to what is done to it, and for how long.
 //!
 //! A rung is worth its harm where the expected loss of not climbing it is greater: slowing an honest caller down costs little, so
-//! three in a hundred are enough; to refuse one takes three in ten, and everything takes nine in ten and two kinds of evidence.
+//! nine in a hundred are enough, and no less, since every caller is looked at a thousand times a day; to refuse one takes three in
+//! ten, and everything takes nine in ten and two kinds of evidence.
 //! It is left two nats below where it was climbed, so that nobody flaps.
 
 use std::time::Duration;
@@ -12,7 +13,7 @@ use types::defence::{Measures, Output, Rung};
 pub const PRIOR: f64 = -9.2;
 /// Log-odds at which a rung is climbed.
 const CLIMB: [(Rung, f64); 4] =
-    [(Rung::Throttle, -3.5), (Rung::Degrade, -2.0), (Rung::Quarantine, -0.8), (Rung::Block, 2.5)];
+    [(Rung::Throttle, -2.3), (Rung::Degrade, -1.4), (Rung::Quarantine, -0.75), (Rung::Block, 2.5)];
 /// How far below that it is left.
 const LEAVE: f64 = 2.0;
 /// How long it is stayed on a rung before a step down.
@@ -82,8 +83,8 @@ mod tests {
     #[test]
     fn a_rung_is_climbed_where_it_is_worth_it_and_left_later() {
         assert_eq!(rung(known(PRIOR, 0), Rung::Observe), Rung::Observe);
-        assert_eq!(rung(known(-3.4, 1), Rung::Observe), Rung::Throttle);
-        assert_eq!(rung(known(-1.9, 1), Rung::Observe), Rung::Degrade);
+        assert_eq!(rung(known(-2.2, 1), Rung::Observe), Rung::Throttle);
+        assert_eq!(rung(known(-1.3, 1), Rung::Observe), Rung::Degrade);
         assert_eq!(rung(known(-0.7, 1), Rung::Throttle), Rung::Quarantine, "steps up may skip one");
         assert_eq!(rung(known(-2.7, 1), Rung::Quarantine), Rung::Quarantine, "two nats below");
         assert_eq!(rung(known(-2.9, 1), Rung::Quarantine), Rung::Degrade);

@@ -41,7 +41,7 @@ fn set(act: &Act) -> (Rung, Option<Timestamp>) {
 fn evidence_climbs_and_time_ends_it() {
     let mut arbiter = arbiter();
     let first = sighting("eve", 0);
-    let acts = arbiter.take(&first, &reading(AgentName::Extraction, 7.5), Worth::Unknown);
+    let acts = arbiter.take(&first, &reading(AgentName::Extraction, 8.1), Worth::Unknown);
     assert_eq!(set(&acts[0]), (Rung::Degrade, Some(first.at.plus(Duration::from_secs(60)))));
     assert_eq!(acts[0].model, first.model, "it is about one model alone");
     let acts = arbiter.take(&sighting("eve", 1), &reading(AgentName::Extraction, 9.2), Worth::Unknown);
@@ -52,7 +52,7 @@ fn evidence_climbs_and_time_ends_it() {
     // Nothing new, and nothing happens; more of it lasts longer.
     assert!(arbiter.take(&sighting("eve", 80), &reading(AgentName::Caller, 0.0), Worth::Unknown).is_empty());
     let again = sighting("eve", 90);
-    let acts = arbiter.take(&again, &reading(AgentName::Extraction, 7.5), Worth::Unknown);
+    let acts = arbiter.take(&again, &reading(AgentName::Extraction, 8.1), Worth::Unknown);
     assert_eq!(set(&acts[0]).1, Some(again.at.plus(Duration::from_secs(300))));
 }
 

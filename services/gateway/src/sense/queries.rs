@@ -122,12 +122,12 @@ impl Desk {
 /// What is known of a caller, as each agent's reading.
 fn readings(seen: &Seen, words: impl Fn() -> String) -> Vec<Reading> {
     let (near, many) = match seen.rule {
-        Some(Rule::NearRows) => (7.5, 0.0),
-        Some(Rule::ManyRows) => (0.0, 6.0),
+        Some(Rule::NearRows) => (8.0, 0.0),
+        Some(Rule::ManyRows) => (0.0, 8.0),
         // PRADA's test of normality is broken by most who are ordinary: it is no floor.
         Some(Rule::Distances) | None => (0.0, 0.0),
     };
-    let clear = |score: f64| if score - 1.0 >= CLEAR { 7.5 + (score - 1.0 - CLEAR) / 10.0 } else { 0.0 };
+    let clear = |score: f64| if score - 1.0 >= CLEAR { 8.0 + (score - 1.0 - CLEAR) / 10.0 } else { 0.0 };
     let reading = |agent, score: f64, twin: f64| {
         let rule = clear(score).min(9.21);
         let what = if score > 1.0 + TELL || twin > 0.0 { words() } else { String::new() };
