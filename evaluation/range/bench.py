@@ -102,7 +102,7 @@ class Range:
         ratios = goals(figures)
         print_table(figures)
         print_ratios(ratios)
-        said = {"machine": platform.platform(), "figures": figures, "ratios": ratios}
+        said = {"machine": f"{os.cpu_count()} cores of {platform.machine()}", "figures": figures, "ratios": ratios}
         self.options.out.write_text(json.dumps(said, indent=1))
         if self.options.docs:
             import report  # noqa: PLC0415

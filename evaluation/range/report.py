@@ -23,7 +23,7 @@ def write(folder: Path, said: dict) -> None:
         "where there are several). What an attacker gains is a copy's fidelity over a majority guesser, the share of targets reached, members",
         "found at 1 % false ones, the share of hostile requests that were answered, or requests.",
         "",
-        f"{said['machine']}",
+        f"Measured on {said['machine']}.",
         "",
     ]
     for group in GROUPS:
