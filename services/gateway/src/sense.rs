@@ -11,7 +11,7 @@ pub(crate) mod texts;
 use std::{
     sync::{
         Arc,
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel},
     },
     time::Duration,
 };
@@ -31,6 +31,9 @@ const WAITING: usize = 4_096;
 /// How often the sentinel is told; and how often where it can't wait.
 const TELL: Duration = Duration::from_millis(200);
 const URGENT: Duration = Duration::from_millis(5);
+/// How long requests gather, and for how long after the last one.
+const GATHER: Duration = Duration::from_millis(4);
+const BUSY: Duration = Duration::from_millis(100);
 /// How long the sentinel may take to take a report.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Subjects that are told of at once; of more, the next round tells.
@@ -157,9 +160,25 @@ impl Looker {
     fn run(mut self, seen: &Receiver<Glimpse>, runtime: &Handle) {
         let began = Instant::now();
         let (mut next, mut told, mut round) = (began + TELL, began, began + TELL);
+        let mut last = began;
         loop {
-            match seen.recv_timeout(next.saturating_duration_since(Instant::now())) {
-                Ok(glimpse) => self.look(glimpse),
+            // While there is much to see it gathers: a thread that waits for each request is woken by each, which costs that request
+            // more than all the rest.
+            let received = if last.elapsed() < BUSY {
+                std::thread::sleep(GATHER);
+                seen.try_recv().map_err(|error| match error {
+                    TryRecvError::Empty => RecvTimeoutError::Timeout,
+                    TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
+                })
+            } else {
+                seen.recv_timeout(next.saturating_duration_since(Instant::now()))
+            };
+            match received {
+                Ok(glimpse) => {
+                    last = Instant::now();
+                    self.look(glimpse);
+                    seen.try_iter().take(WAITING).for_each(|glimpse| self.look(glimpse));
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
