@@ -24,7 +24,7 @@ use types::{
 };
 
 use crate::{
-    belief::{Belief, Reason, Word},
+    belief::{Belief, Reason, Sum, Word},
     judges::Worth,
     ladder::{self, DWELL, Known, REPEAT},
     trust::{self, Said, Trust, Turn},
@@ -313,35 +313,59 @@ impl Arbiter {
             Worth::Unknown => None,
         };
         // While what was learnt does not act, its plain twin does; while there is too little to compare with, neither.
-        let said = if mode == Mode::Shadow { reading.twin } else { alone.unwrap_or(0.0) };
-        let mut evidence = if reading.rule > 0.0 { reading.rule.max(said) } else { said };
+        let pardoned = |standing: &Standing| standing.pardoned.is_some_and(|until| now < until) && !reading.certain;
         let plain = reading.rule.max(reading.twin);
         if !self.subjects.contains_key(subject) {
             self.make_room(now);
         }
         let standing = self.subjects.entry(subject.clone()).or_insert_with(|| Standing::new(now));
-        let word = |evidence: f64, what: String| Word {
+        let word = |rule: f64, learnt: Option<f64>| Word {
             agent: reading.agent,
             window: sighting.window,
-            evidence,
-            certain: reading.certain && evidence > 0.0,
+            rule,
+            learnt,
+            certain: reading.certain && rule > 0.0,
             at: now,
             model: sighting.model.clone(),
-            what,
+            what: reading.what.clone(),
         };
-        if standing.pardoned.is_some_and(|until| now < until) && !reading.certain {
-            evidence = evidence.min(0.0);
-        } else if let Some(alone) = alone.filter(|alone| *alone > 0.0 || plain > 0.0) {
-            standing.learnt.take(Word { certain: false, ..word(alone, String::new()) });
+        let said = match mode {
+            _ if pardoned(standing) => word(0.0, None),
+            Mode::Shadow => word(plain, None),
+            _ => word(reading.rule, alone),
+        };
+        if !pardoned(standing)
+            && let Some(alone) = alone.filter(|alone| *alone > 0.0 || plain > 0.0)
+        {
+            standing.learnt.take(Word { certain: false, ..word(0.0, Some(alone)) });
             if plain > 0.0 {
-                standing.rules.take(word(plain, String::new()));
+                standing.rules.take(word(plain, None));
             }
         }
-        standing.belief.take(word(evidence, reading.what.clone()));
+        let evidence = said.evidence();
+        standing.belief.take(said);
         if is_elsewhere(subject) {
             return self.told(sighting, evidence).into_iter().collect();
         }
         // It climbs only on evidence that is new.
+        if evidence > 0.0 { self.climb(sighting) } else { Vec::new() }
+    }
+
+    /// The sum of what was learnt of a subject, if anything was: what it is worth is to be handed to [`together`](Self::together).
+    pub fn sum(&mut self, sighting: &Sighting) -> Option<Sum> {
+        self.subjects.get_mut(&sighting.subject)?.belief.sum(sighting.window)
+    }
+
+    /// Takes in what the sum of a subject is worth.
+    pub fn together(&mut self, sighting: &Sighting, worth: Worth) -> Vec<Act> {
+        let (subject, now) = (&sighting.subject, sighting.at);
+        let (Worth::Known(evidence, _), Some(standing)) = (worth, self.subjects.get_mut(subject)) else {
+            return Vec::new();
+        };
+        if standing.pardoned.is_some_and(|until| now < until) {
+            return Vec::new();
+        }
+        standing.belief.judged(evidence, now);
         if evidence > 0.0 { self.climb(sighting) } else { Vec::new() }
     }
 

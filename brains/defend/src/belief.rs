@@ -3,10 +3,15 @@
 //! Evidence is counted as e-values: how much likelier an observation is of an attacker than of an ordinary caller, at most 1 on
 //! average for the latter. What agents of one group say is averaged, since they look at the same, and an average of e-values is one
 //! whatever they have to do with each other (Vovk and Wang, Annals of Statistics 2021); groups are multiplied. So an agent that
-//! is there twice changes nothing. Of an agent's windows the
-//! strongest counts, and no product of them: a caller that is always a little unusual is one caller, however long it is, and what
-//! adds up over time adds up in the detector that knows what it is. All of it fades, by half in ten minutes. That somebody does not do one thing says nothing for him when he does another: a group says nothing
-//! below 1.
+//! is there twice changes nothing. Of an agent's windows the strongest counts, and no product of them: a caller that is always a
+//! little unusual is one caller, however long it is. What was learnt is worth a tenth then, since there are some ten windows before
+//! it fades by half, and the mean of ten e-values of which nine are nothing is one. That somebody does not do one thing says nothing
+//! for him when he does another: a group says nothing below 1.
+//!
+//! What learnt parts say together, over windows and groups, is one more score, the [`sum`](Belief::sum), and what that is worth is
+//! read off the sums of ordinary callers like any other ([`crate::judges`]): among them are those who are always a little unusual, and
+//! those of whom several agents think so in the same minute. Once it is known it takes the place of the product of groups.
+//! Rules know what they see, and are multiplied with it.
 //!
 //! **Blind spot:** the prior is the same for all, and whoever is slow enough that evidence fades as fast as it comes stays below.
 
@@ -25,6 +30,13 @@ pub const MOST: f64 = 9.21;
 const CERTAIN: f64 = 13.8;
 /// The least: one to fifty.
 const LEAST: f64 = -3.9;
+/// What an ordinary window is worth on average: the mean of ln ½ p^(−½) over p from 0 to 1, of which upper bounds in steps of √2 are
+/// known, so a quarter of ln 2 less a half of it.
+const MEAN: f64 = -0.28;
+/// What the strongest of ten windows is worth less: ln 10.
+const LOOKS: f64 = 2.302_585_092_994_046;
+/// Windows in which a sum fades by half, and of which the greatest is learnt.
+const SPAN: u64 = 10;
 /// From which on it is worth a look alone: twenty to one.
 const KIND: f64 = 3.0;
 
@@ -32,6 +44,21 @@ const KIND: f64 = 3.0;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Belief {
     tracks: Vec<Track>,
+    /// What the sum of what was learnt is worth, and when that was said.
+    #[serde(default)]
+    together: Option<(f64, Timestamp)>,
+    /// The greatest sum of these ten windows.
+    #[serde(default)]
+    peak: Option<(u64, f64)>,
+}
+
+/// What all that was learnt of a subject comes to, in nats: about nought of ordinary callers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sum {
+    /// Now.
+    pub now: f64,
+    /// The greatest of ten windows that are over, told once: sums of windows next to each other are nearly the same.
+    pub over: Option<f64>,
 }
 
 /// What one agent has said.
@@ -43,6 +70,14 @@ struct Track {
     carried: f64,
     current: f64,
     certain: bool,
+    /// Whether the strongest is a rule's word.
+    #[serde(default)]
+    ruled: bool,
+    /// The sum of what was learnt in the windows before, each above its mean, and of this one.
+    #[serde(default)]
+    summed: f64,
+    #[serde(default)]
+    learnt: Option<f64>,
     at: Timestamp,
     model: Option<ModelName>,
     what: String,
@@ -55,9 +90,11 @@ pub struct Word {
     pub agent: AgentName,
     /// Of which window.
     pub window: u64,
-    /// The logarithm of its e-value.
-    pub evidence: f64,
-    /// Whether that is a rule of certainty.
+    /// What its plain rule says, as the logarithm of an e-value; 0 for nothing.
+    pub rule: f64,
+    /// The logarithm of the e-value of what it learnt, where that is known and may count.
+    pub learnt: Option<f64>,
+    /// Whether the rule is one of certainty.
     pub certain: bool,
     /// When.
     pub at: Timestamp,
@@ -67,16 +104,42 @@ pub struct Word {
     pub what: String,
 }
 
+/// What is left of evidence.
+fn faded(at: Timestamp, now: Timestamp) -> f64 {
+    0.5_f64.powf(now.since(at).as_secs_f64() / HALF_LIFE)
+}
+
+/// The logarithm of the mean of e-values that are given as logarithms.
+fn mean(evidence: &[f64]) -> f64 {
+    let most = evidence.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    most + (evidence.iter().map(|one| (one - most).exp()).sum::<f64>() / evidence.len() as f64).ln()
+}
+
+impl Word {
+    /// What it comes to alone.
+    pub fn evidence(&self) -> f64 {
+        let learnt = self.learnt.map_or(0.0, |learnt| learnt - LOOKS);
+        if self.rule > 0.0 { self.rule.max(learnt) } else { learnt }
+    }
+}
+
 impl Track {
     fn fade(&mut self, now: Timestamp) {
-        let share = 0.5_f64.powf(now.since(self.at).as_secs_f64() / HALF_LIFE);
+        let share = faded(self.at, now);
         self.carried *= share;
         self.current *= share;
         self.at = self.at.max(now);
-        self.certain &= self.sum() > MOST / 2.0;
+        self.certain &= self.strongest() > MOST / 2.0;
+        self.ruled &= self.strongest() > 0.0;
     }
 
-    fn sum(&self) -> f64 {
+    /// What was learnt, summed over windows up to this one.
+    fn sum(&self, window: u64) -> f64 {
+        let sum = self.summed + self.learnt.map_or(0.0, |learnt| learnt - MEAN);
+        sum * 0.5_f64.powf(window.saturating_sub(self.window) as f64 / SPAN as f64)
+    }
+
+    fn strongest(&self) -> f64 {
         self.carried.max(self.current).clamp(LEAST, if self.certain { CERTAIN } else { MOST })
     }
 }
@@ -84,7 +147,8 @@ impl Track {
 impl Belief {
     /// Takes in what an agent says. In a window it only grows: a later word about it takes the place of a weaker one.
     pub fn take(&mut self, word: Word) {
-        if !word.evidence.is_finite() {
+        let evidence = word.evidence();
+        if !evidence.is_finite() {
             return;
         }
         let place = self.tracks.iter().position(|track| track.agent == word.agent);
@@ -95,6 +159,9 @@ impl Belief {
                 carried: 0.0,
                 current: f64::NEG_INFINITY,
                 certain: false,
+                ruled: false,
+                summed: 0.0,
+                learnt: None,
                 at: word.at,
                 model: None,
                 what: String::new(),
@@ -104,39 +171,82 @@ impl Belief {
         let Some(track) = self.tracks.get_mut(place) else { return };
         track.fade(word.at);
         if word.window > track.window {
-            track.carried = track.sum();
+            track.carried = track.strongest();
             track.current = f64::NEG_INFINITY;
+            track.summed = track.sum(word.window);
+            track.learnt = None;
             track.window = word.window;
         }
         track.certain |= word.certain;
-        if word.evidence > track.current {
-            track.current = word.evidence;
-            if word.evidence > 0.0 {
+        track.learnt = track.learnt.into_iter().chain(word.learnt).reduce(f64::max);
+        if evidence > track.current {
+            if evidence > track.strongest() {
+                track.ruled = word.rule >= evidence;
+            }
+            track.current = evidence;
+            if evidence > 0.0 {
                 (track.model, track.what) = (word.model, word.what);
             }
         }
     }
 
+    /// The sum of what was learnt, over windows up to this one and groups: a score whose worth is to be judged, and once in ten windows
+    /// one to be learnt. Nothing where nobody has learnt enough to say anything.
+    pub fn sum(&mut self, window: u64) -> Option<Sum> {
+        let mut sum = None;
+        for group in Group::ALL {
+            let learns =
+                |track: &&Track| track.agent.group() == *group && (track.learnt.is_some() || track.summed != 0.0);
+            let sums: Vec<f64> = self.tracks.iter().filter(learns).map(|track| track.sum(window)).collect();
+            if !sums.is_empty() {
+                *sum.get_or_insert(0.0) += mean(&sums);
+            }
+        }
+        let now = sum?;
+        let span = window / SPAN;
+        let before = self.peak.filter(|(of, _)| *of < span);
+        let greatest = self.peak.filter(|(of, _)| *of >= span).map_or(now, |(_, greatest)| greatest.max(now));
+        self.peak = Some((span, greatest));
+        Some(Sum { now, over: before.map(|(_, greatest)| greatest) })
+    }
+
+    /// Takes in what the sum is worth: the logarithm of its e-value.
+    pub fn judged(&mut self, evidence: f64, now: Timestamp) {
+        self.together = Some((evidence.clamp(LEAST, MOST), now));
+    }
+
     /// What is known now.
     pub fn known(&self, now: Timestamp) -> Known {
         let mut known = Known { log_odds: PRIOR, kinds: 0, certain: false };
+        let (mut product, mut strongest) = (0.0, 0.0_f64);
         for group in Group::ALL {
-            let said: Vec<(f64, bool)> = self.of(*group, now).map(|track| (track.sum(), track.certain)).collect();
+            let said: Vec<Track> = self.of(*group, now).collect();
             if said.is_empty() {
                 continue;
             }
-            let mean = said.iter().map(|(sum, _)| sum.exp()).sum::<f64>() / said.len() as f64;
-            let evidence = mean.ln().max(0.0);
-            known.log_odds += evidence;
+            let evidence = mean(&said.iter().map(Track::strongest).collect::<Vec<f64>>()).max(0.0);
             known.kinds += usize::from(evidence >= KIND);
-            known.certain |= said.iter().any(|(_, certain)| *certain);
+            known.certain |= said.iter().any(|track| track.certain);
+            if said.iter().any(|track| track.ruled) {
+                known.log_odds += evidence;
+            } else {
+                product += evidence;
+                strongest = strongest.max(evidence);
+            }
         }
+        known.log_odds += match self.together {
+            Some((evidence, at)) => strongest.max(evidence * faded(at, now)),
+            None => product,
+        };
         known
     }
 
     /// Of each agent that said anything, whether that alone is worth a look.
     pub fn speaks(&self, now: Timestamp) -> impl Iterator<Item = (AgentName, bool)> + '_ {
-        Group::ALL.iter().flat_map(move |group| self.of(*group, now)).map(|track| (track.agent, track.sum() >= KIND))
+        Group::ALL
+            .iter()
+            .flat_map(move |group| self.of(*group, now))
+            .map(|track| (track.agent, track.strongest() >= KIND))
     }
 
     fn of(&self, group: Group, now: Timestamp) -> impl Iterator<Item = Track> + '_ {
@@ -152,8 +262,13 @@ impl Belief {
         let mut found: Vec<Reason> = Group::ALL
             .iter()
             .flat_map(|group| self.of(*group, now))
-            .filter(|track| track.sum() > 1.0)
-            .map(|track| Reason { evidence: track.sum(), agent: track.agent, model: track.model, what: track.what })
+            .filter(|track| track.strongest() > 1.0)
+            .map(|track| Reason {
+                evidence: track.strongest(),
+                agent: track.agent,
+                model: track.model,
+                what: track.what,
+            })
             .collect();
         found.sort_by(|a, b| b.evidence.total_cmp(&a.evidence));
         found
@@ -186,7 +301,8 @@ mod tests {
         Word {
             agent,
             window,
-            evidence,
+            rule: evidence,
+            learnt: None,
             certain: false,
             at: Timestamp(window * 60_000),
             model: None,
@@ -219,13 +335,72 @@ mod tests {
         assert!((always.log_odds - PRIOR - 3.0).abs() < 1e-9, "who is always a little unusual: {always:?}");
     }
 
+    fn learnt(agent: AgentName, window: u64, evidence: f64) -> Word {
+        Word { rule: 0.0, learnt: Some(evidence), ..word(agent, window, 0.0) }
+    }
+
+    #[test]
+    fn what_was_learnt_is_worth_a_tenth_as_the_strongest_of_ten_windows() {
+        let one = known(&[learnt(AgentName::Caller, 1, 8.0)]);
+        assert!((one.log_odds - PRIOR - 8.0 + 10.0_f64.ln()).abs() < 1e-9);
+        let ruled = known(&[Word { learnt: Some(8.0), ..word(AgentName::Caller, 1, 6.0) }]);
+        assert!((ruled.log_odds - PRIOR - 6.0).abs() < 1e-9, "a rule is a floor");
+        assert!((known(&[learnt(AgentName::Caller, 1, 100.0)]).log_odds - PRIOR - MOST).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_sum_takes_the_place_of_the_product_once_it_is_judged() {
+        let mut belief = Belief::default();
+        assert_eq!(belief.sum(1), None);
+        for agent in [AgentName::Caller, AgentName::Intruder] {
+            belief.take(learnt(agent, 1, 6.0));
+        }
+        let at = Timestamp(60_000);
+        let looked = 6.0 - 10.0_f64.ln();
+        assert!((belief.known(at).log_odds - PRIOR - 2.0 * looked).abs() < 1e-9);
+        let sum = belief.sum(1).unwrap();
+        assert!((sum.now - 2.0 * (6.0 - MEAN)).abs() < 1e-9 && sum.over.is_none());
+        belief.judged(1.0, at);
+        assert!((belief.known(at).log_odds - PRIOR - looked).abs() < 1e-9, "the strongest alone still counts");
+        belief.judged(5.0, at);
+        assert!((belief.known(at).log_odds - PRIOR - 5.0).abs() < 1e-9);
+        // A rule knows what it sees.
+        belief.take(word(AgentName::Supply, 1, 7.0));
+        assert!((belief.known(at).log_odds - PRIOR - 12.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn sums_go_over_windows_and_the_greatest_of_ten_is_told_once() {
+        let mut belief = Belief::default();
+        let mut over = Vec::new();
+        for window in 0..30 {
+            belief.take(learnt(AgentName::Extraction, window, if window < 10 { 2.0 } else { MEAN }));
+            let sum = belief.sum(window).unwrap();
+            over.extend(sum.over.map(|greatest| (window, greatest)));
+            assert_eq!(belief.sum(window).unwrap().over, None);
+        }
+        let [(10, first), (20, second)] = over[..] else { panic!("{over:?}") };
+        assert!(first > 15.0 && first < 10.0 * (2.0 - MEAN), "{first}");
+        assert!((second - first * 0.5_f64.powf(0.1)).abs() < 1e-9, "half in ten windows");
+        // A copy of an agent changes nothing.
+        let mut twice = Belief::default();
+        let mut once = Belief::default();
+        for window in 0..5 {
+            once.take(learnt(AgentName::Extraction, window, 2.0));
+            for agent in [AgentName::Extraction, AgentName::Evasion] {
+                twice.take(learnt(agent, window, 2.0));
+            }
+        }
+        assert!((once.sum(4).unwrap().now - twice.sum(4).unwrap().now).abs() < 1e-9);
+    }
+
     #[test]
     fn evidence_fades_and_innocence_in_one_thing_is_none_in_another() {
         let mut belief = Belief::default();
         belief.take(word(AgentName::Caller, 1, 8.0));
         let later = Timestamp(60_000 + 600_000);
         assert!((belief.known(later).log_odds - PRIOR - 4.0).abs() < 1e-6);
-        belief.take(word(AgentName::Intruder, 1, -3.0));
+        belief.take(Word { rule: 0.0, learnt: Some(-0.5), ..word(AgentName::Intruder, 1, 0.0) });
         assert!((belief.known(later).log_odds - PRIOR - 4.0).abs() < 1e-6);
         assert_eq!(belief.reasons(Timestamp(60_000)).len(), 1);
     }

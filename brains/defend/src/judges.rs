@@ -5,6 +5,8 @@
 //! learnt says nothing; rules do. A rare score is worth e = ½ p^(−½), a calibrator of p-values to e-values (Vovk and Wang 2021);
 //! beyond the threshold, where no sample reaches, half of what it is above it: scores are nats, or spreads, which are rarer still.
 //!
+//! All agents **together** are one more judge, whose scores are the sums of what each caller is believed of ([`crate::belief`]).
+//!
 //! A namespace with too few callers for a threshold of its own takes, until then, the one of all namespaces together.
 
 use std::collections::HashMap;
@@ -23,6 +25,9 @@ const SCORES: (f64, f64) = (4_000.0, 20_000.0);
 /// The share of them that one caller may have: a namespace may have few callers.
 const HELD: f64 = 0.05;
 
+/// What is added to a sum: about nought of ordinary callers, to either side.
+const TYPICAL: f64 = 20.0;
+
 /// What is made of a score.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Worth {
@@ -37,7 +42,7 @@ pub enum Worth {
 pub struct Judges {
     /// The budget of one agent.
     alpha: f64,
-    by: HashMap<(Option<Namespace>, AgentName), Calibrator>,
+    by: HashMap<(Option<Namespace>, Option<AgentName>), Calibrator>,
     namespaces: Vec<Namespace>,
 }
 
@@ -50,26 +55,47 @@ impl Judges {
 
     /// What a score is worth.
     pub fn judge(&self, namespace: Option<&Namespace>, agent: AgentName, score: f64) -> Worth {
-        let own = self.by.get(&(namespace.cloned(), agent)).and_then(|judge| worth(judge, score));
-        let shared = || self.by.get(&(None, agent)).and_then(|judge| worth(judge, score));
+        self.look(namespace, Some(agent), score)
+    }
+
+    /// What the sum of what all agents say of a subject is worth.
+    pub fn together(&self, namespace: Option<&Namespace>, sum: f64) -> Worth {
+        self.look(namespace, None, positive(sum))
+    }
+
+    fn look(&self, namespace: Option<&Namespace>, agent: Option<AgentName>, score: f64) -> Worth {
+        // A sum counts in nats.
+        let slope = 0.5;
+        let of = |namespace| self.by.get(&(namespace, agent)).and_then(|judge| worth(judge, score, slope));
+        let own = of(namespace.cloned());
+        let shared = || of(None);
         own.or_else(shared).unwrap_or(Worth::Unknown)
     }
 
     /// Learns the greatest score of a subject's window that is over. `now` is in seconds.
     pub fn learn(&mut self, namespace: Option<&Namespace>, agent: AgentName, subject: u64, score: f64, now: f64) {
+        self.add(namespace, Some(agent), (subject, score), now);
+    }
+
+    /// Learns the greatest sum of a subject's windows that are over.
+    pub fn learn_together(&mut self, namespace: Option<&Namespace>, subject: u64, sum: f64, now: f64) {
+        self.add(namespace, None, (subject, positive(sum)), now);
+    }
+
+    fn add(&mut self, namespace: Option<&Namespace>, agent: Option<AgentName>, score: (u64, f64), now: f64) {
         if let Some(namespace) = namespace {
             let known = self.namespaces.contains(namespace);
             if !known && self.namespaces.len() < NAMESPACES {
                 self.namespaces.push(namespace.clone());
             }
             if self.namespaces.contains(namespace) {
-                self.observe((Some(namespace.clone()), agent), subject, score, now);
+                self.observe((Some(namespace.clone()), agent), score, now);
             }
         }
-        self.observe((None, agent), subject, score, now);
+        self.observe((None, agent), score, now);
     }
 
-    fn observe(&mut self, key: (Option<Namespace>, AgentName), subject: u64, score: f64, now: f64) {
+    fn observe(&mut self, key: (Option<Namespace>, Option<AgentName>), (subject, score): (u64, f64), now: f64) {
         let alpha = self.alpha;
         if !self.by.contains_key(&key) {
             let capacity = (TIMES / alpha).clamp(SCORES.0, SCORES.1) as u32;
@@ -93,7 +119,7 @@ impl Judges {
     }
 
     /// Every threshold with what it was learnt from, as bytes.
-    pub fn save(&self) -> Vec<(Option<Namespace>, AgentName, Vec<u8>)> {
+    pub fn save(&self) -> Vec<(Option<Namespace>, Option<AgentName>, Vec<u8>)> {
         self.by.iter().map(|((namespace, agent), judge)| (namespace.clone(), *agent, judge.save())).collect()
     }
 
@@ -101,7 +127,7 @@ impl Judges {
     ///
     /// # Errors
     /// When it can't be read.
-    pub fn load(&mut self, namespace: Option<Namespace>, agent: AgentName, bytes: &[u8]) -> online::Result<()> {
+    pub fn load(&mut self, namespace: Option<Namespace>, agent: Option<AgentName>, bytes: &[u8]) -> online::Result<()> {
         let judge = Calibrator::load(bytes)?;
         if let Some(namespace) = &namespace
             && !self.namespaces.contains(namespace)
@@ -117,19 +143,25 @@ impl Judges {
 
     /// The threshold of an agent, and for whom it holds: in its namespace, else of all together.
     pub fn threshold(&self, namespace: Option<&Namespace>, agent: AgentName) -> Option<f64> {
-        let of = |key: Option<Namespace>| self.by.get(&(key, agent)).and_then(Calibrator::threshold);
+        let of = |key: Option<Namespace>| self.by.get(&(key, Some(agent))).and_then(Calibrator::threshold);
         of(namespace.cloned()).or_else(|| of(None))
     }
 }
 
-fn worth(judge: &Calibrator, score: f64) -> Option<Worth> {
+/// A sum as a calibrator wants its scores: at least nought, and in units of what is typical, so that what moves all sums a little
+/// moves none of their ranks.
+fn positive(sum: f64) -> f64 {
+    (sum + TYPICAL).max(0.0)
+}
+
+fn worth(judge: &Calibrator, score: f64, slope: f64) -> Option<Worth> {
     let evidence = |p: f64| (0.5 * p.max(1e-9).powf(-0.5)).ln();
     match judge.judge(score).ok()? {
         Verdict::Observe => None,
         Verdict::Ordinary { p } => Some(Worth::Known(evidence(p), false)),
         Verdict::Alarm { p } => {
             let above = judge.threshold().map_or(0.0, |threshold| score - threshold).max(0.0);
-            Some(Worth::Known(evidence(p) + above / 2.0, true))
+            Some(Worth::Known(evidence(p) + slope * above, true))
         }
     }
 }
@@ -182,6 +214,6 @@ mod tests {
             again.load(namespace, agent, &bytes).unwrap();
         }
         assert_eq!(again.judge(Some(&bank), agent, 10.0), judges.judge(Some(&bank), agent, 10.0));
-        assert!(again.load(None, agent, b"nonsense").is_err());
+        assert!(again.load(None, Some(agent), b"nonsense").is_err());
     }
 }

@@ -48,6 +48,7 @@ const RECORDS: usize = 1_000;
 /// Where in the catalog it is kept who stands where, and what is usual.
 const ARBITER: &str = "arbiter";
 const JUDGE: &str = "judge/";
+const TOGETHER: &str = "together";
 
 /// The sentinel's loop.
 pub struct Work {
@@ -83,7 +84,8 @@ struct Seen {
 #[derive(Serialize, Deserialize)]
 struct Judge {
     namespace: Option<Namespace>,
-    agent: AgentName,
+    /// None is all of them together.
+    agent: Option<AgentName>,
     state: String,
 }
 
@@ -112,7 +114,8 @@ impl Work {
             let judge: Judge = document.read()?;
             let state = BASE64_STANDARD.decode(&judge.state).unwrap_or_default();
             if let Err(error) = judges.load(judge.namespace, judge.agent, &state) {
-                tracing::warn!(agent = %judge.agent, %error, "what is usual can't be read; it is learnt again");
+                let agent = judge.agent.map_or(TOGETHER, AgentName::as_str);
+                tracing::warn!(agent, %error, "what is usual can't be read; it is learnt again");
             }
         }
         for restriction in book.in_force(parts.clock.now()) {
@@ -192,8 +195,19 @@ impl Work {
         let seen = self.counts.entry(agent).or_default();
         seen.last = Some(sighting.at);
         // A window is counted when it is over.
-        let acts = self.arbiter.take(sighting, reading, worth);
+        let mut acts = self.arbiter.take(sighting, reading, worth);
+        acts.extend(self.together(sighting));
         acts.into_iter().for_each(|act| self.carry_out(&act));
+    }
+
+    /// What all agents' learnt parts come to together.
+    fn together(&mut self, sighting: &Sighting) -> Vec<Act> {
+        let Some(sum) = self.arbiter.sum(sighting) else { return Vec::new() };
+        let (subject, namespace) = (number(&sighting.subject), sighting.subject.namespace());
+        if let Some(over) = sum.over {
+            self.judges.learn_together(namespace, subject, over, seconds(sighting.at));
+        }
+        self.arbiter.together(sighting, self.judges.together(namespace, sum.now))
     }
 
     fn learn(&mut self, finished: &Finished, now: Timestamp) {
@@ -452,9 +466,10 @@ impl Work {
     async fn keep(&mut self) {
         let mut writes = Vec::new();
         for (namespace, agent, state) in self.judges.save() {
+            let name = agent.map_or(TOGETHER, AgentName::as_str);
             let place = match &namespace {
-                Some(namespace) => format!("{JUDGE}{namespace}/{agent}"),
-                None => format!("{JUDGE}/{agent}"),
+                Some(namespace) => format!("{JUDGE}{namespace}/{name}"),
+                None => format!("{JUDGE}/{name}"),
             };
             let judge = Judge { namespace, agent, state: BASE64_STANDARD.encode(state) };
             match Write::put(Collection::Sentinel, place, Expect::Any, &judge) {

@@ -54,6 +54,7 @@ pub(crate) struct Outcome {
 }
 
 struct Caller {
+    place: u64,
     habit: Habit,
     /// The agent that sees what it does, of a hostile one.
     attack: Option<usize>,
@@ -65,7 +66,8 @@ struct Caller {
 impl Caller {
     fn new(n: u32, attack: Option<usize>, random: &mut Random) -> Self {
         let name = if attack.is_some() { format!("eve-{n}") } else { format!("app-{n}") };
-        Self { habit: Habit::new(&name, random), attack, windows: 0, alarms: 0, rung: Rung::Observe }
+        let place = u64::from(n) + if attack.is_some() { 1 << 32 } else { 0 };
+        Self { place, habit: Habit::new(&name, random), attack, windows: 0, alarms: 0, rung: Rung::Observe }
     }
 }
 
@@ -101,15 +103,15 @@ impl Day {
                 };
                 if there {
                     let scores = self.scores(caller, level, &mut random);
-                    look(caller, &scores, (window, at), (&judges, &mut arbiter), &mut outcome);
+                    look(caller, &scores, (window, at), (&mut judges, &mut arbiter), &mut outcome);
                     over.push((place, scores));
                 }
             }
             // The window is over: what was said is learnt, and time ends what it ends.
             for (place, scores) in over {
-                let namespace = callers.get(place).and_then(|caller| caller.habit.subject.namespace());
+                let Some(caller) = callers.get(place) else { continue };
                 for (agent, score) in AGENTS.iter().zip(scores) {
-                    judges.learn(namespace, *agent, place as u64, score, at.0 as f64 / 1e3);
+                    judges.learn(caller.habit.subject.namespace(), *agent, caller.place, score, at.0 as f64 / 1e3);
                 }
             }
             for quarter in 1..=4 {
@@ -134,7 +136,7 @@ fn look(
     caller: &mut Caller,
     scores: &[f64; AGENTS.len()],
     (window, at): (u64, Timestamp),
-    (judges, arbiter): (&Judges, &mut Arbiter),
+    (judges, arbiter): (&mut Judges, &mut Arbiter),
     outcome: &mut Outcome,
 ) {
     let subject = &caller.habit.subject;
@@ -149,7 +151,7 @@ fn look(
         counts: Counts { requests: 1, ..Counts::default() },
         readings: Vec::new(),
     };
-    let (mut known, mut alarm) = (false, false);
+    let (mut known, mut alarm, mut acts) = (false, false, Vec::new());
     for (place, (agent, score)) in AGENTS.iter().zip(scores).enumerate() {
         let worth = judges.judge(subject.namespace(), *agent, *score);
         known |= worth != Worth::Unknown;
@@ -161,10 +163,19 @@ fn look(
         }
         let reading =
             Reading { agent: *agent, score: *score, rule: 0.0, twin: 0.0, certain: false, what: String::new() };
-        for act in arbiter.take(&sighting, &reading, worth) {
-            if let Kind::Set { rung, .. } = act.kind {
-                caller.rung = caller.rung.max(rung);
-            }
+        acts.extend(arbiter.take(&sighting, &reading, worth));
+    }
+    if let Some(sum) = arbiter.sum(&sighting) {
+        let worth = judges.together(subject.namespace(), sum.now);
+        if let Some(over) = sum.over {
+            judges.learn_together(subject.namespace(), caller.place, over, at.0 as f64 / 1e3);
+        }
+        alarm |= matches!(worth, Worth::Known(_, true));
+        acts.extend(arbiter.together(&sighting, worth));
+    }
+    for act in acts {
+        if let Kind::Set { rung, .. } = act.kind {
+            caller.rung = caller.rung.max(rung);
         }
     }
     if !known {

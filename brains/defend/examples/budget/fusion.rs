@@ -14,9 +14,9 @@ use crate::{
     measure::{Figures, Result},
 };
 
-/// Windows from which thresholds are learnt, and of how many callers.
-const LEARNT: u32 = 20_000;
+/// Callers from whom thresholds are learnt, and windows of each.
 const CALLERS: u32 = 400;
+const LEARNT: u64 = 50;
 /// Subjects that are judged, one in a hundred of them hostile, over so many windows.
 const SUBJECTS: u32 = 20_000;
 const WINDOWS: u64 = 10;
@@ -41,20 +41,40 @@ struct Said {
     copied: f64,
 }
 
+fn at(window: u64) -> Timestamp {
+    Timestamp(1_000_000_000 + window * 60_000)
+}
+
+/// Takes in what the sum of what was said is worth.
+fn together(belief: &mut Belief, judges: &Judges, namespace: &Namespace, window: u64) {
+    if let Some(Worth::Known(evidence, _)) = belief.sum(window).map(|sum| judges.together(Some(namespace), sum.now)) {
+        belief.judged(evidence, at(window));
+    }
+}
+
 fn word(agent: AgentName, window: u64, evidence: f64) -> Word {
-    let at = Timestamp(1_000_000_000 + window * 60_000);
-    Word { agent, window, evidence, certain: false, at, model: None, what: String::new() }
+    let at = at(window);
+    Word { agent, window, rule: 0.0, learnt: Some(evidence), certain: false, at, model: None, what: String::new() }
 }
 
 fn learnt(namespace: &Namespace, random: &mut Random) -> Judges {
     let mut judges = Judges::new(0.01);
-    let mut habits: Vec<Habit> = (0..CALLERS).map(|n| Habit::new(&format!("app-{n}"), random)).collect();
+    let mut callers: Vec<(Habit, Belief)> =
+        (0..CALLERS).map(|n| (Habit::new(&format!("app-{n}"), random), Belief::default())).collect();
     for window in 0..LEARNT {
-        let place = random.below(CALLERS);
-        let Some(habit) = habits.get_mut(place as usize) else { continue };
-        habit.pass(random);
-        for (agent, score) in AGENTS.iter().zip(habit.ordinary(random)) {
-            judges.learn(Some(namespace), *agent, u64::from(place), score, f64::from(window));
+        let at = at(window);
+        let now = at.0 as f64 / 1e3;
+        for (place, (habit, belief)) in (0..).zip(&mut callers) {
+            habit.pass(random);
+            for (agent, score) in AGENTS.iter().zip(habit.ordinary(random)) {
+                if let Worth::Known(evidence, _) = judges.judge(Some(namespace), *agent, score) {
+                    belief.take(word(*agent, window, evidence));
+                }
+                judges.learn(Some(namespace), *agent, place, score, now);
+            }
+            if let Some(over) = belief.sum(window).and_then(|sum| sum.over) {
+                judges.learn_together(Some(namespace), place, over, now);
+            }
         }
     }
     judges
@@ -73,7 +93,7 @@ fn judged(judges: &Judges, namespace: &Namespace, attack: Option<&[f64; AGENTS.l
             let strength = 0.5 + random.uniform();
             scores.iter_mut().zip(attack).for_each(|(score, times)| *score += times * strength);
         }
-        let at = word(AgentName::Caller, window, 0.0).at;
+        let at = at(window);
         for (place, (agent, score)) in AGENTS.iter().zip(scores).enumerate() {
             let Worth::Known(evidence, _) = judges.judge(Some(namespace), *agent, score) else { continue };
             fused.take(word(*agent, window, evidence));
@@ -90,6 +110,9 @@ fn judged(judges: &Judges, namespace: &Namespace, attack: Option<&[f64; AGENTS.l
                 twice.take(word(AgentName::Evasion, window, evidence));
             }
         }
+        [&mut fused, &mut twice, &mut without]
+            .into_iter()
+            .for_each(|belief| together(belief, judges, namespace, window));
         said.fused = said.fused.max(fused.known(at).log_odds);
         said.sum = said.sum.max(sums.iter().sum());
         for (most, belief) in said.alone.iter_mut().zip(&alone) {

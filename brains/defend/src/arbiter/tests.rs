@@ -74,7 +74,7 @@ fn what_was_learnt_acts_only_when_it_is_on() {
         let twin = Reading { twin: 9.0, ..reading(AgentName::Evasion, 0.0) };
         let twins = arbiter.take(&sighting("ann", 0), &twin, Worth::Known(-0.5, false));
         assert_eq!(twins.len(), usize::from(mode == Mode::Shadow), "the twin acts in the place of what was learnt");
-        let found = arbiter.take(&sighting("eve", 0), &reading(AgentName::Evasion, 0.0), Worth::Known(9.0, true));
+        let found = arbiter.take(&sighting("eve", 0), &reading(AgentName::Evasion, 0.0), Worth::Known(11.5, true));
         assert_eq!(found.len(), acts, "{mode:?}");
         let ruled = arbiter.take(&sighting("mal", 0), &reading(AgentName::Evasion, 9.0), Worth::Unknown);
         assert_eq!(ruled.is_empty(), mode == Mode::Off, "rules act in shadow, too");
@@ -114,7 +114,7 @@ fn when_many_are_suspicious_at_once_the_detector_is() {
     let mut found = Vec::new();
     for n in 0..50 {
         let sighting = sighting(&format!("c{n}"), 10);
-        found.extend(arbiter.take(&sighting, &reading(AgentName::Evasion, 0.0), Worth::Known(9.0, true)));
+        found.extend(arbiter.take(&sighting, &reading(AgentName::Evasion, 0.0), Worth::Known(11.5, true)));
     }
     let count = |of: fn(&Kind) -> bool| found.iter().filter(|act| of(&act.kind)).count();
     assert_eq!(count(|kind| matches!(kind, Kind::Set { .. })), 1, "one in a hundred, and one at least");
@@ -219,7 +219,7 @@ fn what_was_learnt_is_handed_back_when_people_undo_it_and_comes_back_when_one_sa
     for n in 0..10 {
         // A day apart, so that there is room for each.
         let seen = sighting(&format!("c{n}"), n * 86_400);
-        let acts = arbiter.take(&seen, &reading(agent, 0.0), Worth::Known(9.0, true));
+        let acts = arbiter.take(&seen, &reading(agent, 0.0), Worth::Known(11.5, true));
         if acts.is_empty() {
             break;
         }
@@ -248,7 +248,7 @@ fn approved_actions_keep_what_was_learnt_and_rules_that_said_it_too_teach_nothin
         let mut arbiter = arbiter();
         for n in 0..30 {
             let seen = sighting(&format!("c{n}"), n * 86_400);
-            let acts = arbiter.take(&seen, &reading(AgentName::Evasion, rule), Worth::Known(9.0, true));
+            let acts = arbiter.take(&seen, &reading(AgentName::Evasion, rule), Worth::Known(11.5, true));
             assert!(!acts.is_empty(), "{n}: {rule}");
             assert!(arbiter.label(&seen.subject, hostile, seen.at).is_empty());
             arbiter.pardon(&seen.subject, seen.at);
