@@ -34,7 +34,7 @@ const LEAST: f64 = -3.9;
 /// known, so a quarter of ln 2 less a half of it.
 const MEAN: f64 = -0.28;
 /// What the strongest of ten windows is worth less: ln 10.
-const LOOKS: f64 = 2.302_585_092_994_046;
+const LOOKS: f64 = std::f64::consts::LN_10;
 /// Windows in which a sum fades by half, and of which the greatest is learnt.
 const SPAN: u64 = 10;
 /// From which on it is worth a look alone: twenty to one.

@@ -11,7 +11,7 @@ pub(crate) mod texts;
 use std::{
     sync::{
         Arc,
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel},
     },
     time::Duration,
 };
@@ -130,15 +130,11 @@ impl Sense {
         self.glimpses.is_some()
     }
 
-    /// Hands over what was seen; false where there was no room.
-    pub(crate) fn take(&self, glimpse: Glimpse) -> bool {
-        let Some(glimpses) = &self.glimpses else { return true };
-        match glimpses.try_send(glimpse) {
-            Ok(()) => true,
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                metrics::counter!("mantlet_gateway_glimpses_dropped_total").increment(1);
-                false
-            }
+    /// Hands over what was seen; what there is no room for is counted, and gone.
+    pub(crate) fn take(&self, glimpse: Glimpse) {
+        let Some(glimpses) = &self.glimpses else { return };
+        if glimpses.try_send(glimpse).is_err() {
+            metrics::counter!("mantlet_gateway_glimpses_dropped_total").increment(1);
         }
     }
 }

@@ -28,13 +28,13 @@ pub(crate) async fn watch(State(ring): State<Arc<Ring>>, request: Request, next:
     if !ring.sense.is_on() {
         return next.run(request).await;
     }
-    let source = request.extensions().get::<Source>().map(|source| prefix(source.0));
+    let source = request.extensions().get::<Source>().map(|source| source.0);
     let nameless =
         !request.headers().contains_key(header::AUTHORIZATION) && request.extensions().get::<Arc<Peer>>().is_none();
-    if let Some(source) = &source
+    if let Some(source) = source
         && nameless
         && !ring.restrictions.is_empty()
-        && let Err(refusal) = ring.restrictions.admit(source, None, ring.clock.now())
+        && let Err(refusal) = ring.restrictions.admit(&prefix(source), None, ring.clock.now())
     {
         return rest::refuse(&refusal);
     }
@@ -53,7 +53,7 @@ pub(crate) async fn watch(State(ring): State<Arc<Ring>>, request: Request, next:
     if curious || ((400..500).contains(&code) && (!inferring || code == 401)) {
         let known =
             headers.as_ref().filter(|_| code != 401).and_then(|headers| caller(&ring, headers, peer.as_deref()));
-        let asker = known.or_else(|| source.map(|subject| Asker { subject, admin: false }));
+        let asker = known.or_else(|| source.map(|address| Asker { subject: prefix(address), admin: false }));
         if let (Some(asker), Some(asked)) = (asker, asked) {
             ring.sense.take(Glimpse::Probe { asker, code, place, asked });
         }
