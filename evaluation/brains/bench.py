@@ -1,6 +1,6 @@
 """Runs a bench of a brain, one of its examples, and holds its figures against what is promised.
 
-Run: python bench.py --bench drift|guard|promotion|anomaly|calibration|budget|forecast|regression --out target/bench/drift.json [--data DIR] [--quick]
+Run: python bench.py --bench drift|guard|promotion|anomaly|calibration|budget|forecast|regression|autoscale --out target/bench/drift.json [--data DIR] [--quick]
 
 README.md says what each measures.
 """
@@ -105,6 +105,40 @@ def regression(values: Values) -> list[dict]:
     return made
 
 
+RULES = ("hpa", "kpa")
+
+
+def at_cost(front: list[tuple[float, float]], cost: float) -> float:
+    """Violating seconds of a rule at these replica-seconds: on the line between its targets, or of the nearest one."""
+    front = sorted(front)
+    if cost <= front[0][0]:
+        return front[0][1]
+    for (low, first), (high, second) in zip(front, front[1:]):
+        if low <= cost <= high:
+            return first + (second - first) * (cost - low) / (high - low) if high > low else min(first, second)
+    return front[-1][1]
+
+
+def autoscale(values: Values) -> list[dict]:
+    violating, cost, made, sums = values("violating_s"), values("replica_s"), [], {}
+    for case in dict.fromkeys(case for case, _ in violating):
+        front = {r: [(cost[c, s], v) for (c, s), v in violating.items() if c == case and s.startswith(f"{r} ")] for r in RULES}
+        rules = {rule: at_cost(points, cost[case, "ours"]) for rule, points in front.items()}
+        ours, kind = violating[case, "ours"], ("burst " if " burst " in case else "") + case.split(" cold ")[1]
+        better = min(rules.values())
+        total = sums.setdefault(kind, [0.0, 0.0])
+        total[0] += ours
+        total[1] += rules["hpa"] if " burst " in case else better
+        if " burst " not in case:
+            # Of a handful of seconds one more or less is chance.
+            made.append(ratio(case, "violating seconds / the better rule's at equal cost", ours / max(better, 20), 1.0, least=False))
+    for kind, (ours, rule) in sums.items():
+        goal = {"burst 5s": 0.5, "burst 60s": 0.7}.get(kind, 0.7)
+        whose = "HPA's" if kind.startswith("burst") else "the better rule's"
+        made.append(ratio(f"all traces, {kind}", f"violating seconds / {whose} at equal cost", ours / max(rule, 1.0), goal, least=False))
+    return made
+
+
 # Each: the example, and the goals that its figures are held against; None where it does so itself.
 BENCHES: dict[str, tuple[str, Callable[[Values], list[dict]] | None]] = {
     "drift": ("drift_bench", drift),
@@ -115,9 +149,10 @@ BENCHES: dict[str, tuple[str, Callable[[Values], list[dict]] | None]] = {
     "budget": ("budget_bench", budget),
     "forecast": ("forecast_bench", None),
     "regression": ("regress_bench", regression),
+    "autoscale": ("autoscale_bench", autoscale),
 }
 # Those whose example is not one of brains/online.
-PACKAGES = {"promotion": "mantlet-streaming", "budget": "mantlet-defend"}
+PACKAGES = {"promotion": "mantlet-streaming", "budget": "mantlet-defend", "autoscale": "mantlet-plan"}
 # Scripts of peers.
 PEERS = {"anomaly": "peers.py", "regression": "regressors.py"}
 
@@ -161,6 +196,7 @@ TITLES = {
     "budget": "One budget of alarms for all agents, and their evidence fused",
     "forecast": "Forecasts of load",
     "regression": "Streaming regressors beside a peer and plain rules",
+    "autoscale": "Replicas for a load that changes: too late, and too many",
 }
 
 

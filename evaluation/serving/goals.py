@@ -6,9 +6,10 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from subjects import BARE, IN_PROCESS, LITSERVE, MLSERVER, NGINX, OPEN, TRITON
+from subjects import BARE, IN_PROCESS, LITSERVE, MLSERVER, NGINX, OPEN, TRITON, UNWATCHED
 
 FOREST, IMAGE, DETECTOR = "forest json", "image json", "detector binary"
+SLOW = ("detector binary", "magika binary")
 EVERY = ("forest json", "image json", "image binary", "detector binary", "magika binary")
 
 
@@ -58,6 +59,9 @@ GOALS = [
     Goal((DETECTOR,), IN_PROCESS, THROUGHPUT, 0.8),
     Goal((FOREST,), OPEN, THROUGHPUT, 0.8),
     Goal(EVERY[1:], OPEN, THROUGHPUT, 0.95),
+    # Looking for attackers, where a model takes a millisecond or more.
+    Goal(SLOW, UNWATCHED, THROUGHPUT, 0.98),
+    Goal(SLOW, UNWATCHED, P50, 0.3, least=False, difference=True, connections=(1,)),
     # More connections than cores make a queue, whose length, not the request, sets the median.
     Goal(EVERY, OPEN, P50, 1, least=False, difference=True, connections=(1,)),
     *(Goal(EVERY, peer, P99, 1, least=False) for peer in (TRITON, MLSERVER, LITSERVE)),

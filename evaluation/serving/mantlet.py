@@ -1,4 +1,4 @@
-"""Starts Mantlet: as it comes, or with `--security off`. Not a script."""
+"""Starts Mantlet: as it comes, with nobody looking for attackers, or with `--security off`. Not a script."""
 
 from __future__ import annotations
 
@@ -19,15 +19,22 @@ def start(tools: Tools, question: Question, folder: Path, _: Settings) -> Server
     return _start(tools, question, folder, [])
 
 
+def start_unwatched(tools: Tools, question: Question, folder: Path, _: Settings) -> Server:
+    """The same with the sentinel off."""
+    return _start(tools, question, folder, [], {"MANTLET_SENTINEL__MODE": "off"})
+
+
 def start_open(tools: Tools, question: Question, folder: Path, _: Settings) -> Server:
     """The same over plain HTTP, for everybody."""
     return _start(tools, question, folder, ["--security", "off"])
 
 
-def _start(tools: Tools, question: Question, folder: Path, security: list[str]) -> Server:
+def _start(
+    tools: Tools, question: Question, folder: Path, security: list[str], settings: dict[str, str] | None = None
+) -> Server:
     data_dir = folder / "data"
     command = [tools.mantlet, "--data-dir", str(data_dir)]
-    environment = {**os.environ, "MANTLET_MODEL_SERVER__ONNXRUNTIME": tools.onnxruntime}
+    environment = {**os.environ, **(settings or {}), "MANTLET_MODEL_SERVER__ONNXRUNTIME": tools.onnxruntime}
     process = Process(
         [*command, "up", "--listen", "127.0.0.1:0", *security], folder / "node.log", env=environment
     )

@@ -8,6 +8,7 @@ import proxies
 from subject import Subject
 
 MANTLET = "mantlet"
+UNWATCHED = "mantlet sentinel off"
 OPEN = "mantlet security off"
 TRITON = "triton python"
 MLSERVER = "mlserver"
@@ -18,6 +19,7 @@ BARE = "bare"
 
 SUBJECTS = [
     Subject(MANTLET, mantlet.start),
+    Subject(UNWATCHED, mantlet.start_unwatched),
     Subject(OPEN, mantlet.start_open),
     Subject(
         TRITON,

@@ -72,6 +72,8 @@ enum Name {
     Promotion,
     /// Forecasts of load beside the last value and yesterday's.
     Forecast,
+    /// How often scalers are too late on real loads, and what they cost, beside the rules of Kubernetes and Knative.
+    Autoscale,
     /// Regressors of streams beside River's and plain rules.
     Regression,
     /// The tuner beside a grid and random search, two workers beside one, and what workers that lie cost.
@@ -101,9 +103,13 @@ impl Name {
             Self::Training => ("training", &[]),
             Self::Detectors => ("detectors", &PYTHON),
             Self::Anomaly | Self::Regression => ("brains", &PYTHON),
-            Self::Drift | Self::Guard | Self::Promotion | Self::Calibration | Self::Budget | Self::Forecast => {
-                ("brains", &[])
-            }
+            Self::Drift
+            | Self::Guard
+            | Self::Promotion
+            | Self::Calibration
+            | Self::Budget
+            | Self::Forecast
+            | Self::Autoscale => ("brains", &[]),
         }
     }
 

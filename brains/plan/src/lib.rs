@@ -11,6 +11,7 @@ pub mod canary;
 pub mod check;
 mod foresee;
 mod planner;
+pub mod scale;
 
 use std::{collections::BTreeMap, fmt};
 

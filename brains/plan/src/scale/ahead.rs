@@ -1,0 +1,153 @@
+//! Replicas for the load that comes before more of them could be there.
+
+use online::{
+    Error, Snapshot,
+    forecast::{Forecast, Settings},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Greatest, Scaler, Seen, Terms, Window, staffing::Queue};
+
+/// Seconds between decisions.
+const EVERY: u64 = 15;
+/// The share of requests that may be late in what is forecast.
+const LATE: f64 = 0.01;
+/// Seconds that fewer must have been enough before replicas are taken away, and the share that goes at a time.
+const DOWN: u64 = 300;
+const STEP: f64 = 0.25;
+/// Weight of 15 new seconds in what is known of how seconds vary.
+const FRESH: f64 = 0.02;
+/// Seconds over which what comes now is a mean.
+const NOW: usize = 3;
+/// The share of the promised time for which requests wait where the greatest of these seconds counts instead: there is no time
+/// to be sure.
+const SOON: f64 = 0.5;
+/// The part of a start in which what waits by then is to be worked off, and how many seconds that is at least; replicas for it stay
+/// so long after they answer.
+const WORK_OFF: (f64, f64) = (0.15, 3.0);
+const STAY: u64 = 30;
+
+/// Forecast and queueing: each 15 s, the quantile of the load at the time at which a new replica could answer
+/// ([`Forecast`]), staffed so that one request in a hundred is late ([`Queue::servers`]); each second, whatever is needed for what comes and waits
+/// right now. More is never held back; fewer are wanted only after five minutes in which fewer were enough, a quarter at a time.
+///
+/// A second costs O(1), a decision O(replicas) and a forecast of some 5 µs. What it learnt is saved with it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Ahead {
+    terms: Terms,
+    forecast: Forecast,
+    /// What is wanted; what is there, until there was a decision.
+    wanted: Option<u32>,
+    /// Requests of these 15 seconds, their squares, and how many were counted.
+    block: (f64, f64, f64),
+    /// Variance of a second's requests by their mean: 1 of a Poisson process.
+    dispersion: f64,
+    now: Window,
+    service: f64,
+    down: Greatest,
+    stay: Greatest,
+    /// What the forecast asks for.
+    staffed: f64,
+}
+
+impl Ahead {
+    /// One that knows nothing yet; nothing for terms that no forecast can be made for.
+    ///
+    /// # Errors
+    /// [`online::Error`] for a time to start beyond a week.
+    pub fn new(terms: Terms) -> online::Result<Self> {
+        let ahead = (terms.cold / EVERY as f64).ceil().max(0.0) as u32 + 1;
+        let settings = Settings { horizons: vec![ahead], ..Settings::every(EVERY as f64) };
+        Ok(Self {
+            terms,
+            forecast: Forecast::new(settings)?,
+            wanted: None,
+            block: (0.0, 0.0, 0.0),
+            dispersion: 1.0,
+            now: Window::new(NOW),
+            service: 0.0,
+            down: Greatest::new(DOWN),
+            stay: Greatest::new(STAY + terms.cold.max(0.0) as u64),
+            staffed: 0.0,
+        })
+    }
+
+    /// Learns 15 seconds, and staffs for what is forecast.
+    fn staff(&mut self, at: u64) -> f64 {
+        let (sum, squares, count) = std::mem::take(&mut self.block);
+        let mean = if count > 0.0 { sum / count } else { f64::NAN };
+        if count > 1.0 && mean > 0.0 {
+            let variance = (squares - sum * mean) / (count - 1.0);
+            self.dispersion += FRESH * (variance / mean - self.dispersion);
+        }
+        // A clock that goes back, or a load that is no number, teaches nothing.
+        let _ = self.forecast.observe(at as f64, mean);
+        let Ok(quantiles) = self.forecast.ahead(0) else { return 0.0 };
+        self.servers(quantiles.highest)
+    }
+
+    /// Replicas for so many requests a second.
+    fn servers(&self, rate: f64) -> f64 {
+        let queue = Queue { rate, service: self.service, varies: (self.dispersion.max(0.1), 1.0) };
+        f64::from(queue.servers(self.terms.slo - self.service, LATE)) / f64::from(self.terms.lanes.max(1))
+    }
+
+    /// Replicas for what comes right now, and for what waits beside it by the time they answer; none where nothing waits.
+    fn needed(&self, seen: &Seen) -> (f64, f64) {
+        let lanes = f64::from(self.terms.lanes.max(1));
+        let waiting = (seen.in_flight - f64::from(seen.ready) * lanes).max(0.0) * self.service / lanes;
+        let late = waiting > f64::from(seen.ready.max(1)) * self.terms.slo * SOON;
+        let busy = if late { self.now.greatest() } else { self.now.mean() } * self.service / lanes;
+        if waiting <= 0.0 {
+            return (0.0, 0.0);
+        }
+        let growing = (busy - f64::from(seen.there())).max(0.0) * self.terms.cold;
+        (busy, (waiting + growing) / (WORK_OFF.0 * self.terms.cold).max(WORK_OFF.1))
+    }
+}
+
+impl Snapshot for Ahead {
+    const KIND: &'static str = "ahead";
+    const VERSION: u16 = 1;
+
+    fn check(&self) -> online::Result<()> {
+        self.forecast.check()?;
+        let numbers = [self.dispersion, self.service, self.staffed, self.terms.slo, self.terms.cold];
+        if numbers.iter().all(|number| number.is_finite() && *number >= 0.0) {
+            Ok(())
+        } else {
+            Err(Error::Snapshot("has numbers that can't be"))
+        }
+    }
+}
+
+impl Scaler for Ahead {
+    fn second(&mut self, at: u64, seen: &Seen) -> u32 {
+        if seen.service > 0.0 {
+            self.service = seen.service;
+        }
+        if seen.requests.is_finite() {
+            self.now.push(seen.requests);
+            let (sum, squares, count) = &mut self.block;
+            *sum += seen.requests;
+            *squares += seen.requests * seen.requests;
+            *count += 1.0;
+        }
+        if at.is_multiple_of(EVERY) {
+            self.staffed = self.staff(at);
+        }
+        let (busy, beside) = self.needed(seen);
+        let usual = self.staffed.max(busy);
+        let target = usual.max(busy + beside);
+        let greatest = self.down.push(at, usual).max(self.stay.push(at, target));
+        let wanted = f64::from(*self.wanted.get_or_insert(self.terms.bounded(seen.there().into())));
+        let next = if target > wanted {
+            target
+        } else if at.is_multiple_of(EVERY) && greatest < wanted {
+            greatest.max((wanted * (1.0 - STEP)).floor())
+        } else {
+            wanted
+        };
+        *self.wanted.insert(self.terms.bounded(next))
+    }
+}
