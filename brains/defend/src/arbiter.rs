@@ -12,6 +12,7 @@
 //! - A person's **undo** or reject is believed: for a day nothing but certainty counts against that subject. It is a label, too, as is
 //!   an approval: what an agent learnt is handed back to its rule where people say that it is the worse of both ([`crate::trust`]).
 
+mod standing;
 mod town;
 
 use std::collections::{BTreeMap, HashMap};
@@ -26,9 +27,10 @@ use types::{
 use crate::{
     belief::{Belief, Reason, Sum, Word},
     judges::Worth,
-    ladder::{self, DWELL, Known, REPEAT},
-    trust::{self, Said, Trust, Turn},
+    ladder::{self, DWELL, Known},
+    trust::{self, Trust, Turn},
 };
+use standing::Standing;
 use town::Town;
 
 /// Subjects of which something is believed, at most; of more, those go of whom least is.
@@ -136,94 +138,6 @@ impl Act {
             Kind::Guard { namespace, .. } => Some(namespace),
             _ => self.subject.namespace(),
         }
-    }
-}
-
-/// How a subject stands.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Standing {
-    belief: Belief,
-    rung: Rung,
-    scope: Option<ModelName>,
-    since: Timestamp,
-    until: Option<Timestamp>,
-    /// Answers within a day, and when the last one ended.
-    repeats: u32,
-    ended: Option<Timestamp>,
-    proposed: Rung,
-    noted: bool,
-    pardoned: Option<Timestamp>,
-    /// A person set it: evidence that fades does not end it.
-    #[serde(default)]
-    held: bool,
-    /// What agents' learnt parts say alone, and their rules; and what both said when something was done last.
-    #[serde(default)]
-    learnt: Belief,
-    #[serde(default)]
-    rules: Belief,
-    #[serde(default)]
-    said: Vec<Said>,
-}
-
-impl Standing {
-    fn new(now: Timestamp) -> Self {
-        Self {
-            belief: Belief::default(),
-            rung: Rung::Observe,
-            scope: None,
-            since: now,
-            until: None,
-            repeats: 0,
-            ended: None,
-            proposed: Rung::Observe,
-            noted: false,
-            pardoned: None,
-            held: false,
-            learnt: Belief::default(),
-            rules: Belief::default(),
-            said: Vec::new(),
-        }
-    }
-
-    /// Freezes what learnt parts and rules say now, each alone: of those agents whose learnt part could say anything.
-    fn freeze(&mut self, now: Timestamp) {
-        let rules: Vec<(AgentName, bool)> = self.rules.speaks(now).collect();
-        let rule = |agent| rules.iter().any(|(other, speaks)| *other == agent && *speaks);
-        self.said = self.learnt.speaks(now).map(|(agent, learnt)| Said { agent, learnt, rule: rule(agent) }).collect();
-    }
-
-    /// Forgets what anybody said.
-    fn forget(&mut self) {
-        (self.belief, self.learnt, self.rules) = Default::default();
-    }
-
-    /// The model that all the evidence is about, if it is one.
-    fn model(reasons: &[Reason]) -> Option<ModelName> {
-        let first = reasons.first()?.model.clone()?;
-        reasons.iter().all(|reason| reason.model.as_ref() == Some(&first)).then_some(first)
-    }
-
-    fn set(&mut self, rung: Rung, scope: Option<ModelName>, now: Timestamp) -> Option<Timestamp> {
-        let fresh = self.rung == Rung::Observe;
-        if fresh {
-            let again = self.ended.is_some_and(|ended| now.since(ended) < REPEAT);
-            self.repeats = if again { self.repeats + 1 } else { 0 };
-        }
-        self.rung = rung;
-        self.scope = scope;
-        self.since = now;
-        self.proposed = Rung::Observe;
-        self.until = Some(now.plus(ladder::lasts(self.repeats)));
-        self.until
-    }
-
-    fn free(&mut self, now: Timestamp) {
-        self.rung = Rung::Observe;
-        self.until = None;
-        self.held = false;
-        self.noted = false;
-        self.proposed = Rung::Observe;
-        self.ended = Some(now);
     }
 }
 
