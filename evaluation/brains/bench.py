@@ -109,8 +109,8 @@ RULES = ("hpa", "kpa")
 
 
 def at_cost(front: list[tuple[float, float]], cost: float) -> float:
-    """Violating seconds of a rule at these replica-seconds: on the line between its targets, or of the nearest one."""
-    front = sorted(front)
+    """Violating seconds of a rule at these replica-seconds: on the line between those of its targets that nothing cheaper beats, or of the nearest one."""
+    front = [(c, v) for c, v in sorted(front) if all(v < other for cost_, other in front if cost_ < c)]
     if cost <= front[0][0]:
         return front[0][1]
     for (low, first), (high, second) in zip(front, front[1:]):
@@ -200,6 +200,20 @@ TITLES = {
 }
 
 
+# Pages with a column for each metric, of these subjects; the rest is in the JSON.
+WIDE = {"autoscale": ("hpa 0.5", "hpa 0.7", "kpa 0.5", "kpa 0.7", "static peak", "ours", "oracle")}
+
+
+def wide(bench: str, figures: list[dict]) -> list[str]:
+    """A row for each case and subject."""
+    metrics = list(dict.fromkeys(f["metric"] for f in figures))
+    rows = [f"| case | subject | {' | '.join(metrics)} |", f"|---|---|{'---:|' * len(metrics)}"]
+    values = {(f["case"], f["subject"], f["metric"]): f["value"] for f in figures}
+    for case, subject in dict.fromkeys((f["case"], f["subject"]) for f in figures if f["subject"] in WIDE[bench]):
+        rows.append(f"| {case} | {subject} | {' | '.join(f'{values[case, subject, m]:,.4g}' for m in metrics)} |")
+    return rows
+
+
 def page(bench: str, figures: list[dict], ratios: list[dict]) -> str:
     """What was measured, in Markdown."""
     parts = [
@@ -211,8 +225,11 @@ def page(bench: str, figures: list[dict], ratios: list[dict]) -> str:
     goals = ["| case | what | measured | goal | met |", "|---|---|---:|---|---|"]
     goals += [f"| {r['case']} | {r['name']} | {r['value']:.4g} | {r['goal']} | {'yes' if r['met'] else '**no**'} |" for r in ratios]
     parts += ["\n".join(goals), "## Figures"]
-    rows = ["| case | subject | figure | value | unit |", "|---|---|---|---:|---|"]
-    rows += [f"| {f['case']} | {f['subject']} | {f['metric']} | {f['value']:.5g} | {f['unit']} |" for f in figures]
+    if bench in WIDE:
+        rows = wide(bench, figures)
+    else:
+        rows = ["| case | subject | figure | value | unit |", "|---|---|---|---:|---|"]
+        rows += [f"| {f['case']} | {f['subject']} | {f['metric']} | {f['value']:.5g} | {f['unit']} |" for f in figures]
     return "\n\n".join([*parts, "\n".join(rows)]) + "\n"
 
 

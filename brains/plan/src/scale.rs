@@ -8,6 +8,7 @@ mod ahead;
 mod hpa;
 mod kpa;
 pub mod staffing;
+mod trend;
 
 pub use ahead::Ahead;
 pub use hpa::Hpa;

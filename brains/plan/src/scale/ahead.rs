@@ -6,10 +6,12 @@ use online::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Greatest, Scaler, Seen, Terms, Window, staffing::Queue};
+use super::{Greatest, Scaler, Seen, Terms, Window, staffing::Queue, trend::Trend};
 
 /// Seconds between decisions.
 const EVERY: u64 = 15;
+/// Seconds between looks at whether the load climbs.
+const CLIMB: u64 = 5;
 /// The share of requests that may be late in what is forecast.
 const LATE: f64 = 0.01;
 /// Seconds that fewer must have been enough before replicas are taken away, and the share that goes at a time.
@@ -28,7 +30,7 @@ const WORK_OFF: (f64, f64) = (0.15, 3.0);
 const STAY: u64 = 30;
 
 /// Forecast and queueing: each 15 s, the quantile of the load at the time at which a new replica could answer
-/// ([`Forecast`]), staffed so that one request in a hundred is late ([`Queue::servers`]); each second, whatever is needed for what comes and waits
+/// ([`Forecast`]), or where a line through the last minute is by then, if it climbs for sure; staffed so that one request in a hundred is late ([`Queue::servers`]); each second, whatever is needed for what comes and waits
 /// right now. More is never held back; fewer are wanted only after five minutes in which fewer were enough, a quarter at a time.
 ///
 /// A second costs O(1), a decision O(replicas) and a forecast of some 5 µs. What it learnt is saved with it.
@@ -43,6 +45,7 @@ pub struct Ahead {
     /// Variance of a second's requests by their mean: 1 of a Poisson process.
     dispersion: f64,
     now: Window,
+    trend: Trend,
     service: f64,
     down: Greatest,
     stay: Greatest,
@@ -65,6 +68,7 @@ impl Ahead {
             block: (0.0, 0.0, 0.0),
             dispersion: 1.0,
             now: Window::new(NOW),
+            trend: Trend::default(),
             service: 0.0,
             down: Greatest::new(DOWN),
             stay: Greatest::new(STAY + terms.cold.max(0.0) as u64),
@@ -128,6 +132,7 @@ impl Scaler for Ahead {
         }
         if seen.requests.is_finite() {
             self.now.push(seen.requests);
+            self.trend.push(seen.requests);
             let (sum, squares, count) = &mut self.block;
             *sum += seen.requests;
             *squares += seen.requests * seen.requests;
@@ -135,6 +140,11 @@ impl Scaler for Ahead {
         }
         if at.is_multiple_of(EVERY) {
             self.staffed = self.staff(at);
+        }
+        if at.is_multiple_of(CLIMB)
+            && let Some(rate) = self.trend.ahead(self.terms.cold + CLIMB as f64)
+        {
+            self.staffed = self.staffed.max(self.servers(rate));
         }
         let (busy, beside) = self.needed(seen);
         let usual = self.staffed.max(busy);
