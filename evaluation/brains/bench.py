@@ -1,6 +1,6 @@
 """Runs a bench of a brain, one of its examples, and holds its figures against what is promised.
 
-Run: python bench.py --bench drift|guard|promotion|anomaly|calibration|budget|forecast|regression|autoscale --out target/bench/drift.json [--data DIR] [--quick]
+Run: python bench.py --bench drift|guard|promotion|anomaly|calibration|budget|forecast|regression|autoscale|judge --out target/bench/drift.json [--data DIR] [--quick]
 
 README.md says what each measures.
 """
@@ -139,6 +139,18 @@ def autoscale(values: Values) -> list[dict]:
     return made
 
 
+def judge(values: Values) -> list[dict]:
+    made, after = [], values("requests_95")
+    for (case, subject), back in values("taken_back").items():
+        if case.startswith(("equal", "a tenth")):
+            made.append(ratio(case, "no worse, and taken back", back, 0.05, least=False))
+        else:
+            made.append(ratio(case, "taken back", back, 0.95, least=True))
+            goal = 40 if "slower" in case else 150
+            made.append(ratio(case, "canary requests until then, 95th percentile", after[case, subject], goal, least=False))
+    return made
+
+
 # Each: the example, and the goals that its figures are held against; None where it does so itself.
 BENCHES: dict[str, tuple[str, Callable[[Values], list[dict]] | None]] = {
     "drift": ("drift_bench", drift),
@@ -150,9 +162,10 @@ BENCHES: dict[str, tuple[str, Callable[[Values], list[dict]] | None]] = {
     "forecast": ("forecast_bench", None),
     "regression": ("regress_bench", regression),
     "autoscale": ("autoscale_bench", autoscale),
+    "judge": ("judge_bench", judge),
 }
 # Those whose example is not one of brains/online.
-PACKAGES = {"promotion": "mantlet-streaming", "budget": "mantlet-defend", "autoscale": "mantlet-plan"}
+PACKAGES = {"promotion": "mantlet-streaming", "budget": "mantlet-defend", "autoscale": "mantlet-plan", "judge": "mantlet-plan"}
 # Scripts of peers.
 PEERS = {"anomaly": "peers.py", "regression": "regressors.py"}
 
@@ -196,6 +209,7 @@ TITLES = {
     "budget": "One budget of alarms for all agents, and their evidence fused",
     "forecast": "Forecasts of load",
     "regression": "Streaming regressors beside a peer and plain rules",
+    "judge": "Canaries: those that are worse, and those that are not",
     "autoscale": "Replicas for a load that changes: too late, and too many",
 }
 

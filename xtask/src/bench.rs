@@ -74,6 +74,8 @@ enum Name {
     Forecast,
     /// How often scalers are too late on real loads, and what they cost, beside the rules of Kubernetes and Knative.
     Autoscale,
+    /// How soon a canary that is worse is taken back, and how often one that is not.
+    Judge,
     /// Regressors of streams beside River's and plain rules.
     Regression,
     /// The tuner beside a grid and random search, two workers beside one, and what workers that lie cost.
@@ -109,7 +111,8 @@ impl Name {
             | Self::Calibration
             | Self::Budget
             | Self::Forecast
-            | Self::Autoscale => ("brains", &[]),
+            | Self::Autoscale
+            | Self::Judge => ("brains", &[]),
         }
     }
 

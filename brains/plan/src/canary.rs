@@ -1,29 +1,39 @@
 //! A proven version answers a share of the requests before it answers all: step by step, until nothing speaks against it.
 //!
-//! What is looked at is what a comparison of answers does not see: whether it fails, and whether it is slow. Both are tested by betting:
-//! with the rate of the version before, so far and a margin, as the rate that is allowed, k failures among n requests are worth
+//! What is looked at is what a comparison of answers does not see: whether it fails, and whether it is slow, in the tail or as a whole. Each is tested by
+//! betting: with the rate of the version before, so far and a margin, as the rate that is allowed, k failures among n requests are worth
 //! the mean over bets λ of (1 + λ(1 − b))^k (1 − λb)^(n − k) (Waudby-Smith and Ramdas, JRSS-B 2024), at any time.
+//!
+//! A hundredth of little traffic never decides anything: a canary answers five requests a second at least, and half of all at most for that.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use types::{Timestamp, manifest::Rollout};
 
-/// The probability that a version is taken back that is no worse: over both tests, and all steps.
+/// The probability that a version is taken back that is no worse: over all tests, and all steps.
 const ALPHA: f64 = 0.05;
+/// The part of it that a test may spend: errors, the tail, the whole.
+const SPEND: [f64; 3] = [0.45, 0.15, 0.4];
+/// Requests a second that a canary answers at least, where that is no more than this share, and by how many times another floor must
+/// differ to count.
+const FLOOR: (f64, f64) = (5.0, 0.5);
+const OTHER: f64 = 1.5;
 /// Requests that a step takes at least, and how long.
 const LEAST: u64 = 100;
 const DWELL: Duration = Duration::from_secs(30);
-/// More errors than the version before has, where the manifest says nothing: a point.
-const ERRORS: f64 = 0.01;
-/// More latency at the 99th percentile, where the manifest says nothing.
-const SLOWER: f64 = 0.5;
+/// More errors than the version before has, where the manifest says nothing: a tenth of a point.
+const ERRORS: f64 = 0.001;
+/// More latency, where the manifest says nothing: at the 99th percentile, and as a whole, at the 90th.
+const SLOWER: [f64; 2] = [0.5, 0.25];
 /// The share of slow requests that is allowed: one of a hundred is by definition, and the percentile is no more than measured.
 const SLOW: f64 = 0.03;
-/// Bets, as shares of the largest that can't lose all.
-const BETS: [f64; 6] = [0.05, 0.1, 0.2, 0.4, 0.6, 0.9];
-/// Buckets of times, four to each doubling, from a microsecond on.
-const BUCKETS: usize = 128;
+/// Bets, as shares of the largest that can't lose all, with their weights. The best one is by how much more often it fails than is allowed, so a small one
+/// finds five points of errors, and the large ones what is plain.
+const BETS: [(f64, f64); 5] = [(0.05, 0.5), (0.1, 0.15), (0.2, 0.1), (0.4, 0.1), (0.8, 0.15)];
+/// Buckets of times, so many to each doubling, from a microsecond on.
+const BUCKETS: usize = 256;
+const FINE: f64 = 8.0;
 
 /// Who answered a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +70,12 @@ pub struct Canary {
     /// When a person is to be asked.
     timeout: Duration,
     margin: [f64; 2],
+    /// More latency that is allowed at the 90th percentile.
+    #[serde(default = "slower")]
+    whole: f64,
+    /// The share that makes the fewest requests a second.
+    #[serde(default)]
+    floor: f64,
     sides: [Counts; 2],
     /// Requests of the canary when this step began.
     before: u64,
@@ -71,6 +87,7 @@ struct Counts {
     requests: u64,
     failed: u64,
     /// How long answers took.
+    #[serde(default, rename = "fine")]
     times: Vec<u64>,
 }
 
@@ -86,16 +103,30 @@ impl Canary {
         }
         let margin = [
             rollout.margin.errors.map_or(ERRORS, |share| share.get()),
-            rollout.margin.p99.map_or(SLOWER, |share| share.get()),
+            rollout.margin.p99.map_or(SLOWER[0], |share| share.get()),
         ];
+        let whole = rollout.margin.p99.map_or(SLOWER[1], |share| share.get());
         let sides = [Counts::default(), Counts::default()];
         let timeout = rollout.timeout.0;
-        Some(Self { shares, step: 0, since: now, began: now, timeout, margin, sides, before: 0 })
+        Some(Self { shares, step: 0, since: now, began: now, timeout, margin, whole, floor: 0.0, sides, before: 0 })
     }
 
     /// The share that it answers.
     pub fn share(&self) -> f64 {
-        self.shares.get(self.step).copied().unwrap_or(1.0)
+        self.shares.get(self.step).copied().unwrap_or(1.0).max(self.floor)
+    }
+
+    /// Raises or lowers the floor as requests come.
+    fn pace(&mut self, now: Timestamp) {
+        let seconds = now.since(self.began).as_secs_f64();
+        let requests: u64 = self.sides.iter().map(|side| side.requests).sum();
+        if seconds < 1.0 || requests == 0 {
+            return;
+        }
+        let floor = (FLOOR.0 * seconds / requests as f64).min(FLOOR.1);
+        if floor > OTHER * self.floor || OTHER * floor < self.floor {
+            self.floor = floor;
+        }
     }
 
     /// Whether it has taken longer than the manifest says: a person should look.
@@ -123,6 +154,7 @@ impl Canary {
         if let Some(why) = self.worse() {
             return Move::Back(why);
         }
+        self.pace(now);
         let asked = self.sides[1].requests - self.before;
         if asked < LEAST || now.since(self.since) < DWELL {
             return Move::Stay;
@@ -154,28 +186,49 @@ impl Canary {
     fn worse(&self) -> Option<String> {
         let [before, canary] = &self.sides;
         let allowed = upper(before.failed, before.requests) + self.margin[0];
-        // Two tests.
-        let needed = 2.0 / ALPHA;
-        if evidence(canary.failed, canary.requests, allowed) >= needed {
+        let [errors, tail, whole] = SPEND.map(|part| 1.0 / (part * ALPHA));
+        if evidence(canary.failed, canary.requests, allowed) >= errors {
             let of = |counts: &Counts| format!("{} of {}", counts.failed, counts.requests);
             return Some(format!("it fails {} requests, where the version before fails {}", of(canary), of(before)));
         }
+        let answered = canary.requests - canary.failed;
         let usual = before.percentile(0.99)?;
         let limit = usual * (1.0 + self.margin[1]);
-        let slow: u64 =
-            canary.times.iter().enumerate().filter(|(n, _)| lower_edge(*n) >= limit).map(|(_, count)| count).sum();
-        let answered = canary.requests - canary.failed;
-        (evidence(slow, answered, SLOW) >= needed).then(|| {
-            format!(
+        let slow = canary.from(limit);
+        if evidence(slow, answered, SLOW) >= tail {
+            return Some(format!(
                 "{slow} of {answered} of its answers take more than {:.1} ms, where 99 of 100 took {:.1} ms before",
                 limit / 1e3,
                 usual / 1e3
-            )
+            ));
+        }
+        // Slower by the margin, the version before would have so many above its own 90th percentile.
+        let usual = before.percentile(0.9)?;
+        let times = before.times.iter().sum();
+        let allowed = upper(before.from(usual / (1.0 + self.whole)), times).max(0.1);
+        let slow = canary.from(usual);
+        (evidence(slow, answered, allowed) >= whole).then(|| {
+            let whole = 100.0 * self.whole;
+            format!("{slow} of {answered} of its answers take more than {:.1} ms, where 90 of 100 took less before: it is more than {whole:.0}% slower", usual / 1e3)
         })
     }
 }
 
+fn slower() -> f64 {
+    SLOWER[1]
+}
+
 impl Counts {
+    /// How many answers took at least so many microseconds, by buckets that are above it as a whole.
+    fn from(&self, micros: f64) -> u64 {
+        self.times
+            .iter()
+            .enumerate()
+            .filter(|(n, _)| lower_edge(*n) >= micros * (1.0 - 1e-9))
+            .map(|(_, count)| count)
+            .sum()
+    }
+
     /// A percentile of the times, in microseconds, rounded up to its bucket's end; nothing while too few are known.
     fn percentile(&self, share: f64) -> Option<f64> {
         let all: u64 = self.times.iter().sum();
@@ -192,13 +245,13 @@ impl Counts {
 }
 
 fn bucket(micros: u64) -> usize {
-    let place = 4.0 * (micros.max(1) as f64).log2();
+    let place = FINE * (micros.max(1) as f64).log2();
     (place as usize).min(BUCKETS - 1)
 }
 
 /// Where a bucket begins, in microseconds.
 fn lower_edge(bucket: usize) -> f64 {
-    (bucket as f64 / 4.0).exp2()
+    (bucket as f64 / FINE).exp2()
 }
 
 /// A rate that is not much lower than the true one: the mean of its posterior and two standard errors.
@@ -213,11 +266,11 @@ fn evidence(many: u64, of: u64, allowed: f64) -> f64 {
     if allowed >= 1.0 || many == 0 {
         return 0.0;
     }
-    let worth = |share: &f64| {
+    let worth = |(share, weight): &(f64, f64)| {
         let bet = share / allowed;
-        (many as f64 * (bet * (1.0 - allowed)).ln_1p() + (of - many) as f64 * (-bet * allowed).ln_1p()).exp()
+        weight * (many as f64 * (bet * (1.0 - allowed)).ln_1p() + (of - many) as f64 * (-bet * allowed).ln_1p()).exp()
     };
-    BETS.iter().map(worth).sum::<f64>() / BETS.len() as f64
+    BETS.iter().map(worth).sum()
 }
 
 #[cfg(test)]
