@@ -16,8 +16,11 @@ pub mod ewma;
 pub mod gate;
 mod least;
 pub mod limit;
+pub mod pace;
+pub mod policy;
 pub mod pool;
 pub mod quantile;
+pub mod report;
 
 pub use gate::Gate;
 pub use pool::{Outcome, Patience, Pool};
