@@ -14,13 +14,17 @@ pub mod batch;
 pub mod budget;
 pub mod ewma;
 pub mod gate;
+mod guarded;
 mod least;
 pub mod limit;
 pub mod pace;
 pub mod policy;
 pub mod pool;
+pub mod predict;
 pub mod quantile;
 pub mod report;
+pub mod work;
 
 pub use gate::Gate;
+pub use guarded::Guarded;
 pub use pool::{Outcome, Patience, Pool};

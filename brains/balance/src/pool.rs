@@ -160,7 +160,22 @@ impl<K: Clone + PartialEq> Pool<K> {
             self.look(now);
         }
         let place = if tried.is_empty() { self.view.draw(rng)? } else { self.best_of_rest(tried)? };
-        let replica = &mut self.replicas[place];
+        self.take(place, now)
+    }
+
+    /// The places that a first attempt may go to, and what share of its usual one each gets, from 0.1 to 1: whoever chooses
+    /// among them says so by [`Pool::take`].
+    pub(crate) fn open(&mut self, now: Duration) -> (&[usize], impl Fn(usize) -> f64) {
+        if !self.view.holds(now) {
+            self.look(now);
+        }
+        let replicas = &self.replicas;
+        (&self.view.open, move |place: usize| replicas.get(place).map_or(1.0, |replica| replica.share(now)))
+    }
+
+    /// Claims the replica at this place, as [`Pool::claim`] does.
+    pub(crate) fn take(&mut self, place: usize, now: Duration) -> Option<K> {
+        let replica = self.replicas.get_mut(place)?;
         if replica.in_flight == 0 {
             replica.moved = now;
         }
@@ -350,8 +365,13 @@ impl<K> Replica<K> {
     fn score(&self, latency: Option<f64>, unknown: f64, now: Duration) -> f64 {
         let silent = if self.in_flight > 0 { now.saturating_sub(self.moved).as_secs_f64() } else { 0.0 };
         let latency = latency.unwrap_or(unknown).max(unknown).max(silent);
+        latency * f64::from(self.in_flight + 1) / self.share(now)
+    }
+
+    /// What share of its usual one it gets, from 0.1 while it is new to 1.
+    fn share(&self, now: Duration) -> f64 {
         let young = self.since.saturating_sub(now).as_secs_f64() / SLOW_START.as_secs_f64();
-        latency * f64::from(self.in_flight + 1) / (1.0 - 0.9 * young.clamp(0.0, 1.0))
+        1.0 - 0.9 * young.clamp(0.0, 1.0)
     }
 }
 

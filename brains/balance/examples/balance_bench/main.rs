@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use fleet::{Answer, Fault, Scene};
 use load::Requests;
 use serde_json::{Value, json};
-use subjects::SUBJECTS;
+use subjects::{SUBJECTS, Watch};
 
 /// Requests at the start that are not counted, for anybody: whoever learns has begun with nothing. What a garbage
 /// predictor costs is counted from the first.
@@ -114,6 +114,8 @@ struct Figures {
     mean_slowdown: f64,
     /// Requests until it handed back.
     handed_back: f64,
+    /// The share of live requests that explored.
+    explored: f64,
 }
 
 fn quantile(values: &mut [f64], share: f64) -> f64 {
@@ -122,7 +124,7 @@ fn quantile(values: &mut [f64], share: f64) -> f64 {
     values.get(place.clamp(1, values.len().max(1)) - 1).copied().unwrap_or(0.0)
 }
 
-fn figures(answers: &[Answer], handed_back: f64) -> Figures {
+fn figures(answers: &[Answer], watch: &Watch) -> Figures {
     let counted = &answers[WARM_UP.min(answers.len() / 4)..];
     let mut latencies: Vec<f64> = counted.iter().map(|answer| answer.latency * 1e3).collect();
     let slowdown = |answer: &Answer| answer.latency / answer.work;
@@ -133,7 +135,8 @@ fn figures(answers: &[Answer], handed_back: f64) -> Figures {
         p99: quantile(&mut latencies, 0.99),
         slowdown: quantile(&mut slowdowns, 0.99),
         mean_slowdown: first.iter().map(slowdown).sum::<f64>() / first.len().max(1) as f64,
-        handed_back,
+        handed_back: watch.handed_back(),
+        explored: watch.explored(),
     }
 }
 
@@ -150,7 +153,7 @@ fn measure(case: &Case<'_>, options: &Options) -> Vec<(&'static str, Vec<Figures
         for (subject, figures_of) in &mut all {
             let (mut chooser, watch) = subjects::chooser(subject, &scene);
             let answers = fleet::run(&scene, &arrivals, &mut chooser);
-            figures_of.push(figures(&answers, watch.handed_back()));
+            figures_of.push(figures(&answers, &watch));
         }
     }
     all
@@ -180,12 +183,13 @@ fn main() {
 
 fn rows(case: &str, subject: &str, all: &[Figures]) -> Vec<Value> {
     type Of = fn(&Figures) -> f64;
-    let metrics: [(&str, &str, Of); 5] = [
+    let metrics: [(&str, &str, Of); 6] = [
         ("p50_ms", "ms", |figures| figures.p50),
         ("p99_ms", "ms", |figures| figures.p99),
         ("slowdown_p99", "times", |figures| figures.slowdown),
         ("mean_slowdown_10k", "times", |figures| figures.mean_slowdown),
         ("handed_back_after", "requests", |figures| figures.handed_back),
+        ("explored", "share", |figures| figures.explored),
     ];
     let row = |(metric, unit, of): (&str, &str, Of)| {
         let seeds: Vec<f64> = all.iter().map(of).collect();
@@ -194,5 +198,9 @@ fn rows(case: &str, subject: &str, all: &[Figures]) -> Vec<Value> {
             json!({ "case": case, "subject": subject, "metric": metric, "value": value, "unit": unit, "seeds": seeds })
         })
     };
-    metrics.into_iter().filter(|(metric, ..)| *metric != "handed_back_after" || subject == "garbage").filter_map(row).collect()
+    metrics.into_iter().filter(|(metric, ..)| match *metric {
+        "handed_back_after" => subject == "garbage",
+        "explored" => subject == "ours",
+        _ => true,
+    }).filter_map(row).collect()
 }

@@ -1,40 +1,108 @@
 //! Who is compared.
 
-use std::time::Duration;
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use balance::{
-    Pool,
-    policy::{LeastRequest, Policy, Prequal, RoundRobin},
+    Guarded, Pool,
+    policy::{Ask, Claim, End, LeastRequest, Listening, Policy, Prequal, RoundRobin},
+    predict::{Predict, Ridge},
+    report::Report,
 };
+use rand::Rng;
 
 use crate::fleet::{Chooser, Scene};
 
 /// Who is compared, plain ones first.
-pub(crate) const SUBJECTS: [&str; 5] = ["round robin", "least request", "p2c", "prequal", "oracle"];
+pub(crate) const SUBJECTS: [&str; 7] = ["round robin", "least request", "p2c", "prequal", "ours", "oracle", "garbage"];
+
+/// A predictor that says anything, from a thousandth to a thousand times the mean.
+struct Garbage(u64);
+
+impl Predict for Garbage {
+    fn predict(&self, ask: &Ask) -> f64 {
+        let bits = (ask.size.to_bits() ^ self.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        10_f64.powf((bits >> 32) as f64 / f64::from(u32::MAX) * 6.0 - 3.0)
+    }
+
+    fn learn(&mut self, _ask: &Ask, _seconds: f64) {
+        self.0 = self.0.wrapping_add(0x9e37_79b9);
+    }
+}
 
 /// What is watched of a subject while it chooses.
-#[derive(Debug, Default)]
-pub(crate) struct Watch;
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Watch(Rc<RefCell<Vec<(u64, Option<u64>, u64)>>>);
 
 impl Watch {
-    /// Requests until the first gateway handed back; infinite while it did not.
+    /// Requests until the last gateway handed back for the first time; infinite while one did not.
     pub(crate) fn handed_back(&self) -> f64 {
-        f64::INFINITY
+        let seen = self.0.borrow();
+        let first = |(_, back, _): &(u64, Option<u64>, u64)| back.map_or(f64::INFINITY, |back| back as f64);
+        seen.iter().map(first).reduce(f64::max).unwrap_or(f64::INFINITY) * seen.len() as f64
+    }
+
+    /// The share of requests that explored.
+    pub(crate) fn explored(&self) -> f64 {
+        let seen = self.0.borrow();
+        let sum = |of: fn(&(u64, Option<u64>, u64)) -> u64| seen.iter().map(of).sum::<u64>() as f64;
+        sum(|seen| seen.2) / sum(|seen| seen.0).max(1.0)
+    }
+}
+
+/// A guarded one that is watched.
+struct Watched {
+    inner: Guarded,
+    watch: Watch,
+    place: usize,
+}
+
+impl Policy for Watched {
+    fn set(&mut self, keys: &[u64], now: Duration) {
+        self.inner.set(keys, now);
+    }
+
+    fn claim(&mut self, ask: &Ask, now: Duration, rng: &mut dyn Rng) -> Option<Claim> {
+        let claim = self.inner.claim(ask, now, rng);
+        let seen = &mut self.watch.0.borrow_mut()[self.place];
+        seen.0 += 1;
+        seen.1 = seen.1.or(self.inner.handed_back());
+        seen.2 = self.inner.work().explored();
+        claim
+    }
+
+    fn ended(&mut self, end: &End<'_>, now: Duration) {
+        self.inner.ended(end, now);
+    }
+
+    fn listening(&self) -> Listening {
+        self.inner.listening()
+    }
+
+    fn heard(&mut self, key: u64, report: &Report, at: Duration) {
+        self.inner.heard(key, report, at);
     }
 }
 
 /// One of each gateway.
 pub(crate) fn chooser(subject: &str, scene: &Scene) -> (Chooser, Watch) {
+    let watch = Watch::default();
     if subject == "oracle" {
-        return (Chooser::Oracle, Watch);
+        return (Chooser::Oracle, watch);
     }
-    let policies = (0..scene.gateways).map(|_| -> Box<dyn Policy> {
+    let policies = (0..scene.gateways).map(|place| -> Box<dyn Policy> {
+        let guarded = |predictor: Box<dyn Predict>| {
+            watch.0.borrow_mut().push((0, None, 0));
+            let inner = Guarded::promoted(predictor, Duration::ZERO).unwrap();
+            Box::new(Watched { inner, watch: watch.clone(), place })
+        };
         match subject {
             "round robin" => Box::new(RoundRobin::default()),
             "least request" => Box::new(LeastRequest::default()),
             "prequal" => Box::new(Prequal::default()),
+            "ours" => guarded(Box::new(Ridge::default())),
+            "garbage" => guarded(Box::new(Garbage(scene.seed))),
             _ => Box::new(Pool::new(Duration::ZERO)),
         }
     });
-    (Chooser::Policies(policies.collect()), Watch)
+    (Chooser::Policies(policies.collect()), watch)
 }

@@ -1,0 +1,281 @@
+//! The learnt rule beside its champion: who chooses, and who hands back when.
+
+use std::time::Duration;
+
+use online::{
+    Error,
+    evidence::{EDetector, EProcess},
+    guard::{Act, Evidence, Guard, Lot, Mode, Outcome as Block, Settings},
+};
+use rand::Rng;
+
+use crate::{
+    Outcome, Pool,
+    policy::{Ask, Claim, End, Listening, Policy},
+    predict::{Predict, Ridge},
+    work::Work,
+};
+
+/// Requests of a block at the least, and mean latencies that it lasts at the least.
+const BLOCK: (u32, f64) = (32, 10.0);
+/// Share of blocks that goes to whoever does not act: while the challenger is tried, and once it acts.
+const SHARE: (f64, f64) = (0.5, 0.01);
+/// How much worse than the mean a predictor may be before that speaks against it, in twice the mean absolute deviation.
+const MARGIN: f64 = 0.05;
+/// Labels between two false alarms about a predictor that is no worse.
+const RUN_LENGTH: f64 = 10_000.0;
+/// The wealth from which a predictor is credited for the first time: 1/α of 0.05.
+const CREDIT: f64 = 20.0;
+
+/// A [`Pool`] as the champion, and beside it [`Work`], which chooses among the replicas that the pool has open, while
+/// evidence speaks for it. Ejection, slow start, budgets and hedges stay the pool's.
+///
+/// - [`Mode::Off`]: every claim is the pool's, and nothing is learnt; bit for bit the pool.
+/// - [`Mode::Shadow`]: every claim is the pool's; costs and paces are learnt.
+/// - [`Mode::On`]: once the predictor is shown to beat the plain mean, blocks of requests go by lot to both, half and half;
+///   once these show that the challenger's latencies are lower ([`Guard`], evidence by split), it acts, and one block in
+///   a hundred stays the champion's.
+///
+/// It hands back when the blocks say so, or as soon as the predictor errs more than the plain mean does (an e-detector on
+/// each answer, METHODS: guard): a useless one within some hundred answers. Then both have to be shown again.
+pub struct Guarded {
+    pool: Pool<u64>,
+    work: Work,
+    mode: Mode,
+    guard: Guard,
+    /// Whether the predictor is worth being tried.
+    credited: bool,
+    worse: EDetector,
+    better: EProcess,
+    attempts: f64,
+    block: Current,
+    claims: u64,
+    handed_back: Option<u64>,
+}
+
+/// The block that runs.
+#[derive(Debug, Clone, Copy)]
+struct Current {
+    number: u64,
+    lot: Lot,
+    began: Duration,
+    loss: f64,
+    count: u32,
+}
+
+/// What the guard of a balancer is made with.
+fn settings(mode: Mode) -> Settings {
+    Settings { mode, evidence: Evidence::Split, least: 20, season: None, run_length: 10_000.0, ..Settings::default() }
+}
+
+impl Guarded {
+    /// One without replicas, whose champion acts.
+    ///
+    /// # Errors
+    /// None that its own settings do not exclude.
+    pub fn new(mode: Mode, now: Duration) -> Result<Self, Error> {
+        Self::with(mode, Box::new(Ridge::default()), now)
+    }
+
+    /// One that predicts so.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with(mode: Mode, predictor: Box<dyn Predict>, now: Duration) -> Result<Self, Error> {
+        let guard = Guard::new(settings(mode))?;
+        let lot = guard.lot(SHARE.0, 0.999)?;
+        Ok(Self {
+            pool: Pool::new(now),
+            work: Work::new(predictor),
+            mode,
+            guard,
+            credited: false,
+            worse: EDetector::new(RUN_LENGTH)?,
+            better: EProcess::default(),
+            attempts: 1.0,
+            block: Current { number: 0, lot, began: now, loss: 0.0, count: 0 },
+            claims: 0,
+            handed_back: None,
+        })
+    }
+
+    /// One that acts from the first request on, as one does that was promoted before: what it must show is taken as shown.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn promoted(predictor: Box<dyn Predict>, now: Duration) -> Result<Self, Error> {
+        let mut made = Self::with(Mode::On, predictor, now)?;
+        made.credited = true;
+        for place in 0..1_000 {
+            if made.acts() {
+                break;
+            }
+            let lot = made.guard.lot(SHARE.0, f64::from(place % 2) * 0.9)?;
+            let loss = if lot.arm() == Act::Champion { 1.0 } else { 0.0 };
+            made.guard.split(&Block { lot, requested: 0.0, loss, slice: None }, 0.0)?;
+        }
+        made.block.lot = made.guard.lot(SHARE.1, 0.999)?;
+        Ok(made)
+    }
+
+    /// The champion, with what it alone decides: budgets, and when a second replica is asked.
+    pub fn pool(&mut self) -> &mut Pool<u64> {
+        &mut self.pool
+    }
+
+    /// The challenger.
+    pub fn work(&self) -> &Work {
+        &self.work
+    }
+
+    /// Whether the challenger acts, but for the champion's share.
+    pub fn acts(&self) -> bool {
+        self.guard.acting() != Act::Champion
+    }
+
+    /// The number of requests after which it last handed back, if it ever did.
+    pub fn handed_back(&self) -> Option<u64> {
+        self.handed_back
+    }
+
+    /// Whether the challenger chooses now.
+    fn challenges(&self) -> bool {
+        self.mode == Mode::On && self.credited && self.block.lot.arm() != Act::Champion
+    }
+
+    /// Another attempt at a request, at none of those that were tried: the champion's, since who has tried one gets the
+    /// best of the rest.
+    pub fn again(&mut self, ask: &Ask, tried: &[u64], now: Duration, mut rng: &mut dyn Rng) -> Option<Claim> {
+        let key = self.pool.claim(tried, now, &mut rng)?;
+        Some(self.claimed(key, ask, now))
+    }
+
+    fn claimed(&mut self, key: u64, ask: &Ask, now: Duration) -> Claim {
+        if self.mode == Mode::Off {
+            return Claim { key, id: 0, predicted: 0.0 };
+        }
+        self.claims += 1;
+        let claim = Claim { key, id: self.claims, predicted: self.work.predict(ask) };
+        self.work.sent(key, claim.id, claim.predicted, now);
+        claim
+    }
+
+    /// Judges the predictor by one answer: what it said and what the mean said, against what it took.
+    fn judge(&mut self, predicted: f64, plain: (f64, f64), seconds: f64, now: Duration) -> Result<(), Error> {
+        let (mean, deviation) = plain;
+        let harm = ((seconds - predicted).abs() - (seconds - mean).abs()) / (2.0 * deviation.max(1e-9));
+        let harm = if harm.is_finite() { harm.clamp(-1.0, 1.0) } else { 1.0 };
+        if !self.credited {
+            self.better.observe(-harm)?;
+            self.credited = self.better.log_wealth() >= (CREDIT * self.attempts * self.attempts).ln();
+            return Ok(());
+        }
+        if self.worse.observe(harm - MARGIN)? {
+            self.hand_back(now);
+        }
+        Ok(())
+    }
+
+    /// The champion acts again, and everything has to be shown anew.
+    fn hand_back(&mut self, now: Duration) {
+        self.credited = false;
+        self.better = EProcess::default();
+        self.worse.reset();
+        self.attempts += 1.0;
+        self.handed_back = Some(self.claims);
+        self.guard.permit(Mode::Shadow);
+        self.guard.permit(self.mode);
+        self.turn(now);
+    }
+
+    /// An answer's latency counts for the block in which its request came.
+    fn count(&mut self, began: Duration, now: Duration, mean: f64) -> Result<(), Error> {
+        let latency = now.saturating_sub(began).as_secs_f64();
+        if began >= self.block.began {
+            self.block.loss += latency / (latency + 4.0 * mean);
+            self.block.count += 1;
+        }
+        let lasted = now.saturating_sub(self.block.began).as_secs_f64();
+        if self.block.count < BLOCK.0 || lasted < BLOCK.1 * mean {
+            return Ok(());
+        }
+        let Current { lot, began, loss, count, .. } = self.block;
+        let (acted, at) = (self.acts(), now.as_secs_f64());
+        let loss = (loss / f64::from(count)).clamp(0.0, 1.0);
+        self.guard.split(&Block { lot, requested: began.as_secs_f64(), loss, slice: None }, at)?;
+        if acted && !self.acts() {
+            self.handed_back = Some(self.claims);
+        }
+        self.turn(now);
+        Ok(())
+    }
+
+    /// The next block begins, with a lot that depends on its number alone.
+    fn turn(&mut self, now: Duration) {
+        let number = self.block.number + 1;
+        let draw = spread(number);
+        let share = if self.acts() { SHARE.1 } else { SHARE.0 };
+        let lot = self.guard.lot(share, draw).unwrap_or(self.block.lot);
+        self.block = Current { number, lot, began: now, loss: 0.0, count: 0 };
+    }
+}
+
+/// A number from 0 to below 1 that looks drawn.
+fn spread(number: u64) -> f64 {
+    let mut x = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((x ^ (x >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+impl Policy for Guarded {
+    fn set(&mut self, keys: &[u64], now: Duration) {
+        self.pool.set(keys, now);
+        self.work.set(keys, now);
+    }
+
+    fn claim(&mut self, ask: &Ask, now: Duration, mut rng: &mut dyn Rng) -> Option<Claim> {
+        if !self.challenges() {
+            let key = self.pool.claim(&[], now, &mut rng)?;
+            return Some(self.claimed(key, ask, now));
+        }
+        let (open, shares) = self.pool.open(now);
+        let chosen = self.work.choose(ask, open, shares, now, rng)?;
+        let key = self.pool.take(chosen, now)?;
+        Some(self.claimed(key, ask, now))
+    }
+
+    fn ended(&mut self, end: &End<'_>, now: Duration) {
+        self.pool.ended(&end.claim.key, end.began, now, end.outcome);
+        if self.mode == Mode::Off {
+            return;
+        }
+        let plain = self.work.plain();
+        let answered = end.outcome == Outcome::Answered;
+        let which = (end.claim.key, end.claim.id);
+        let learnt = self.work.ended(which, &end.ask, end.compute, end.outcome, now);
+        if let Some(report) = end.report {
+            self.work.heard(end.claim.key, report, now);
+        }
+        if let (Some(seconds), Some(plain)) = (learnt, plain) {
+            // Losses are in range by construction; an error would change nothing.
+            let _ = self.judge(end.claim.predicted, plain, seconds, now);
+        }
+        if let (true, Some((mean, _))) = (answered || end.outcome == Outcome::Failed, plain) {
+            let _ = self.count(end.began, now, mean);
+        }
+    }
+
+    fn listening(&self) -> Listening {
+        match self.work.listens() {
+            Some(pause) if self.mode != Mode::Off => Listening::Every(pause),
+            _ => Listening::No,
+        }
+    }
+
+    fn heard(&mut self, key: u64, report: &crate::report::Report, at: Duration) {
+        if self.mode != Mode::Off {
+            self.work.heard(key, report, at);
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! What a request will cost, from what is known beforehand, and how far that can be trusted.
+
+use crate::policy::Ask;
+
+/// Readings that a mean remembers at the most.
+const MEMORY: f64 = 1_000.0;
+/// Readings that a bin remembers at the most, and with how many it is as sure as what stands above it.
+const BIN: (f64, f64) = (200.0, 4.0);
+/// Doublings of a size that are told apart, and the finest bins in one.
+const OCTAVES: usize = 32;
+const FINE: usize = 16;
+/// Columns of the line: one, logarithms of size and rows, size and rows beside their means.
+const COLUMNS: usize = 5;
+/// Ridge of the line, and what an old reading keeps at each new one.
+const RIDGE: f64 = 1.0;
+const KEPT: f64 = 0.999;
+
+/// Whoever predicts how long work takes on a usual replica, in seconds.
+pub trait Predict: Send {
+    /// The prediction; 0 or below, or no number, where there is none.
+    fn predict(&self, ask: &Ask) -> f64;
+
+    /// Learns how long it took.
+    fn learn(&mut self, ask: &Ask, seconds: f64);
+}
+
+/// A mean that follows.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Mean {
+    pub(crate) value: f64,
+    pub(crate) count: f64,
+}
+
+impl Mean {
+    pub(crate) fn observe(&mut self, value: f64, most: f64) {
+        self.count = (self.count + 1.0).min(most);
+        self.value += (value - self.value) / self.count;
+    }
+
+    /// Its value where much is known, and towards 0 where little is.
+    fn shrunk(&self) -> f64 {
+        self.value * self.count / (self.count + BIN.1)
+    }
+}
+
+/// Online ridge regression on size and rows (recursive least squares), and what it errs by in bins of the size, each within
+/// a coarser one: costs of language models are no line in the prompt's length. A bin of which little is known says little.
+///
+/// Predict is O(1), some 20 ns; learn O(25). 10 KB.
+///
+/// ```
+/// use balance::{policy::Ask, predict::{Predict as _, Ridge}};
+///
+/// let mut ridge = Ridge::default();
+/// for n in 0..2_000 {
+///     let ask = Ask { size: f64::from(n % 100), rows: 1 };
+///     ridge.learn(&ask, 0.01 + ask.size * 0.001);
+/// }
+/// assert!((ridge.predict(&Ask { size: 50.0, rows: 1 }) / 0.06 - 1.0).abs() < 0.1);
+/// ```
+#[derive(Debug, Clone)]
+pub struct Ridge {
+    mean: Mean,
+    deviation: Mean,
+    sizes: Mean,
+    rows: Mean,
+    weights: [f64; COLUMNS],
+    /// The inverse of the columns' second moments.
+    inverse: [[f64; COLUMNS]; COLUMNS],
+    coarse: [Mean; OCTAVES],
+    fine: Vec<Mean>,
+}
+
+impl Default for Ridge {
+    fn default() -> Self {
+        let mut inverse = [[0.0; COLUMNS]; COLUMNS];
+        (0..COLUMNS).for_each(|place| inverse[place][place] = 1.0 / RIDGE);
+        Self {
+            mean: Mean::default(),
+            deviation: Mean::default(),
+            sizes: Mean::default(),
+            rows: Mean::default(),
+            weights: [0.0; COLUMNS],
+            inverse,
+            coarse: [Mean::default(); OCTAVES],
+            fine: vec![Mean::default(); OCTAVES * FINE],
+        }
+    }
+}
+
+impl Ridge {
+    fn columns(&self, ask: &Ask) -> [f64; COLUMNS] {
+        let (size, rows) = (size(ask), f64::from(ask.rows));
+        let beside = |value: f64, mean: &Mean| (value / mean.value.max(1e-9)).min(8.0);
+        let log = |value: f64, mean: &Mean| ((1.0 + value) / (1.0 + mean.value)).ln();
+        [1.0, log(size, &self.sizes), log(rows, &self.rows), beside(size, &self.sizes), beside(rows, &self.rows)]
+    }
+
+    /// The line's say, beside the mean.
+    fn line(&self, columns: &[f64; COLUMNS]) -> f64 {
+        self.weights.iter().zip(columns).map(|(weight, column)| weight * column).sum::<f64>().clamp(-8.0, 8.0)
+    }
+
+    fn step(&mut self, columns: &[f64; COLUMNS], error: f64) {
+        let mut gain = [0.0; COLUMNS];
+        for (gain, row) in gain.iter_mut().zip(&self.inverse) {
+            *gain = row.iter().zip(columns).map(|(a, b)| a * b).sum();
+        }
+        let scale = KEPT + gain.iter().zip(columns).map(|(a, b)| a * b).sum::<f64>();
+        for place in 0..COLUMNS {
+            self.weights[place] += gain[place] / scale * error;
+            for other in 0..COLUMNS {
+                self.inverse[place][other] -= gain[place] * gain[other] / scale;
+            }
+        }
+        // Forgetting lets what is not seen grow without end; it stops at the ridge.
+        let largest = (0..COLUMNS).map(|place| self.inverse[place][place]).fold(0.0, f64::max);
+        if largest / KEPT <= 1.0 / RIDGE {
+            self.inverse.iter_mut().flatten().for_each(|value| *value /= KEPT);
+        }
+    }
+}
+
+fn size(ask: &Ask) -> f64 {
+    if ask.size.is_finite() { ask.size.max(0.0) } else { 0.0 }
+}
+
+fn bins(ask: &Ask) -> (usize, usize) {
+    let place = (1.0 + size(ask)).log2();
+    ((place as usize).min(OCTAVES - 1), ((place * FINE as f64) as usize).min(OCTAVES * FINE - 1))
+}
+
+impl Predict for Ridge {
+    fn predict(&self, ask: &Ask) -> f64 {
+        let (coarse, fine) = bins(ask);
+        let mean = self.mean.value;
+        mean * self.line(&self.columns(ask)) + self.coarse[coarse].shrunk() + self.fine[fine].shrunk()
+    }
+
+    fn learn(&mut self, ask: &Ask, seconds: f64) {
+        if !(seconds.is_finite() && seconds >= 0.0) {
+            return;
+        }
+        self.mean.observe(seconds, MEMORY);
+        self.deviation.observe((seconds - self.mean.value).abs(), MEMORY);
+        self.sizes.observe(size(ask), MEMORY);
+        self.rows.observe(f64::from(ask.rows), MEMORY);
+        // What is wild counts as much as what the cap lets through.
+        let mean = self.mean.value.max(1e-9);
+        let seconds = seconds.min(mean + 8.0 * self.deviation.value);
+        let columns = self.columns(ask);
+        let error = seconds - mean * self.line(&columns);
+        self.step(&columns, (error / mean).clamp(-8.0, 8.0));
+        let (coarse, fine) = bins(ask);
+        let left = seconds - mean * self.line(&columns);
+        self.coarse[coarse].observe(left, BIN.0);
+        let left = left - self.coarse[coarse].shrunk();
+        self.fine[fine].observe(left, BIN.0);
+    }
+}
+
+/// Bins of actual over predicted work: eight per doubling, from 1/32 to 32.
+const RATIOS: usize = 80;
+/// Readings after which what is left is reckoned anew; older ones are forgotten after some thousand.
+const RECKON: u32 = 64;
+
+/// How much of work is left once it has been worked on for some time: the mean of what the ratios of actual to predicted
+/// work that were seen leave. O(1); O(80) every 64 readings.
+#[derive(Debug, Clone)]
+pub struct Left {
+    ratios: [f64; RATIOS],
+    /// By bin: mean of the ratios in it and above it.
+    above: [f64; RATIOS],
+    fresh: u32,
+    /// Whether it was reckoned.
+    known: bool,
+}
+
+impl Default for Left {
+    fn default() -> Self {
+        Self { ratios: [0.0; RATIOS], above: [0.0; RATIOS], fresh: 0, known: false }
+    }
+}
+
+fn ratio_bin(ratio: f64) -> usize {
+    (((ratio.max(1e-9).log2() + 5.0) * 8.0).max(0.0) as usize).min(RATIOS - 1)
+}
+
+impl Left {
+    /// Work that was predicted to take so long took so long.
+    pub fn observe(&mut self, seconds: f64, predicted: f64) {
+        if !(predicted > 0.0 && seconds.is_finite() && seconds > 0.0) {
+            return;
+        }
+        self.ratios[ratio_bin(seconds / predicted)] += 1.0;
+        self.fresh += 1;
+        if self.fresh >= RECKON {
+            self.reckon();
+        }
+    }
+
+    fn reckon(&mut self) {
+        self.fresh = 0;
+        self.known = true;
+        let (mut sum, mut count) = (0.0, 0.0);
+        for (bin, (ratios, above)) in self.ratios.iter_mut().zip(&mut self.above).enumerate().rev() {
+            *ratios *= 0.98;
+            sum += *ratios * ((bin as f64 + 0.5) / 8.0 - 5.0).exp2();
+            count += *ratios;
+            *above = if count > 0.01 { sum / count } else { 0.0 };
+        }
+    }
+
+    /// What is left of work of this prediction, after so many seconds on a usual replica.
+    pub fn of(&self, predicted: f64, seconds: f64) -> f64 {
+        if !(predicted > 0.0) {
+            return 0.0;
+        }
+        let ratio = seconds / predicted;
+        let mean = if self.known { self.above[ratio_bin(ratio)] } else { 1.0 };
+        // Beyond all that was seen, it takes as long again as a quarter of what it took.
+        (mean - ratio).max(0.25 * ratio.max(0.2)) * predicted
+    }
+}
