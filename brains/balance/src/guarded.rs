@@ -171,6 +171,7 @@ impl Guarded {
             return Ok(());
         }
         if self.worse.observe(harm - MARGIN)? {
+            if std::env::var_os("DBG").is_some() { println!("predictor {} {predicted} {mean} {seconds} at {now:?}", self.claims); }
             self.hand_back(now);
         }
         Ok(())
@@ -204,6 +205,7 @@ impl Guarded {
         let loss = (loss / f64::from(count)).clamp(0.0, 1.0);
         self.guard.split(&Block { lot, requested: began.as_secs_f64(), loss, slice: None }, at)?;
         if acted && !self.acts() {
+            if std::env::var_os("DBG").is_some() { println!("blocks {} at {now:?}", self.claims); }
             self.handed_back = Some(self.claims);
         }
         self.turn(now);
@@ -251,18 +253,17 @@ impl Policy for Guarded {
             return;
         }
         let plain = self.work.plain();
-        let answered = end.outcome == Outcome::Answered;
         let which = (end.claim.key, end.claim.id);
         let learnt = self.work.ended(which, &end.ask, end.compute, end.outcome, now);
         if let Some(report) = end.report {
             self.work.heard(end.claim.key, report, now);
         }
-        if let (Some(seconds), Some(plain)) = (learnt, plain) {
+        if let (Some(seconds), Some(plain), true) = (learnt, plain, end.claim.predicted > 0.0) {
             // Losses are in range by construction; an error would change nothing.
             let _ = self.judge(end.claim.predicted, plain, seconds, now);
         }
-        if let (true, Some((mean, _))) = (answered || end.outcome == Outcome::Failed, plain) {
-            let _ = self.count(end.began, now, mean);
+        if end.outcome != Outcome::Cancelled && plain.is_some() {
+            let _ = self.count(end.began, now, self.work.mean());
         }
     }
 

@@ -15,6 +15,10 @@ use crate::{
 /// A prediction is at least this share of the mean, and at most as many mean absolute deviations above it: a wrong one
 /// weighs no more.
 const CAP: (f64, f64) = (1.0 / 16.0, 4.0);
+/// What work is supposed of a request before so many answers tell more: all alike, so that requests are counted.
+const COLD: (f64, f64) = (1e-3, 10.0);
+/// Answers before which a predictor is not judged.
+const JUDGED: f64 = 50.0;
 /// How often all replicas are asked once it is known that others send to them too, for each sixteen of them.
 const POLL: Duration = Duration::from_millis(50);
 /// How many standard errors a replica must be apart from the others before it counts as slower or quicker.
@@ -119,16 +123,25 @@ impl Work {
         self.others.then(|| POLL * sixteens as u32)
     }
 
-    /// What this request will take on a usual replica, in seconds.
+    /// What this request will take on a usual replica, in seconds; 0 as long as nothing is known.
     pub(crate) fn predict(&self, ask: &Ask) -> f64 {
-        let Some((mean, deviation)) = self.plain() else { return 1e-3 };
+        if self.plain.count < COLD.1 {
+            return 0.0;
+        }
+        let (mean, deviation) = (self.plain.value.max(1e-9), self.deviation.value);
         let (said, most) = (self.predictor.predict(ask), mean + CAP.1 * deviation);
         if said.is_nan() { mean } else { said.clamp((mean * CAP.0).min(most), most) }
     }
 
-    /// What plain prediction says: the mean, and the mean absolute deviation from it.
+    /// What plain prediction says once enough is known to judge others by it: the mean, and the mean absolute deviation
+    /// from it.
     pub(crate) fn plain(&self) -> Option<(f64, f64)> {
-        (self.plain.count > 0.0).then(|| (self.plain.value.max(1e-9), self.deviation.value))
+        (self.plain.count >= JUDGED).then(|| (self.plain.value.max(1e-9), self.deviation.value))
+    }
+
+    /// The mean seconds of work, as far as known.
+    pub(crate) fn mean(&self) -> f64 {
+        self.plain.value
     }
 
     /// Requests that went where only forgetting made a replica look good.
@@ -145,7 +158,7 @@ impl Work {
         now: Duration,
         rng: &mut dyn Rng,
     ) -> Option<usize> {
-        let predicted = self.predict(ask);
+        let predicted = supposed(self.predict(ask));
         self.explore = (self.explore + EXPLORE.0).min(EXPLORE.1);
         let (mut known, mut faded) = (Best::default(), Best::default());
         for place in open {
@@ -169,7 +182,7 @@ impl Work {
     pub(crate) fn sent(&mut self, key: u64, id: u64, predicted: f64, now: Duration) {
         if let Some(replica) = self.replicas.iter_mut().find(|replica| replica.key == key) {
             replica.sent.push_back(Sent { id, began: now, predicted });
-            replica.work += predicted;
+            replica.work += supposed(predicted);
         }
     }
 
@@ -185,7 +198,7 @@ impl Work {
         let replica = self.replicas.iter_mut().find(|replica| replica.key == key)?;
         let place = replica.sent.iter().position(|sent| sent.id == id)?;
         let sent = replica.sent.remove(place)?;
-        replica.work = if replica.sent.is_empty() { 0.0 } else { (replica.work - sent.predicted).max(0.0) };
+        replica.work = if replica.sent.is_empty() { 0.0 } else { (replica.work - supposed(sent.predicted)).max(0.0) };
         let began = sent.began.max(replica.answered);
         let seconds = compute.unwrap_or_else(|| now.saturating_sub(began)).as_secs_f64();
         replica.answered = now;
@@ -195,8 +208,8 @@ impl Work {
         let answered = outcome == Outcome::Answered;
         // An error counts as slow: whoever fails fast must not look fast.
         let seconds = if answered { seconds } else { seconds.max(now.saturating_sub(sent.began).as_secs_f64()).max(1.0) };
-        let log = (seconds.max(1e-9) / sent.predicted.max(1e-9)).ln().clamp(-3.0, 3.0);
-        if replica.pace.weight > 2.0 {
+        if replica.pace.weight > 2.0 && sent.predicted > 0.0 {
+            let log = (seconds.max(1e-9) / sent.predicted).ln().clamp(-3.0, 3.0);
             self.variance.observe((log - replica.pace.log).powi(2), 1_000.0);
         }
         replica.pace.observe(seconds, sent.predicted, now);
@@ -204,9 +217,10 @@ impl Work {
         if !answered {
             return None;
         }
-        // A slow replica's seconds are no usual replica's.
+        // A slow replica's seconds are no usual replica's. A quick one's are taken as they are, so that costs and paces can't
+        // drive one another up.
         let slowness = self.replicas.iter().find(|replica| replica.key == key).map_or(1.0, |replica| replica.slowness);
-        let usual = seconds / slowness;
+        let usual = seconds / slowness.max(1.0);
         self.left.observe(usual, sent.predicted);
         self.deviation.observe((usual - self.plain.value).abs(), 1_000.0);
         self.plain.observe(usual, 1_000.0);
@@ -232,14 +246,15 @@ impl Work {
     fn waits(&self, replica: &Replica, now: Duration) -> f64 {
         if self.others && let Some((report, at)) = &replica.report {
             let since = replica.sent.iter().rev().take_while(|sent| sent.began + ON_ITS_WAY > *at);
-            let since: f64 = since.map(|sent| sent.predicted).sum();
+            let since: f64 = since.map(|sent| supposed(sent.predicted)).sum();
             let running_for = report.running_for + now.saturating_sub(*at).as_secs_f64();
             return report.waiting + self.left.of(report.running, running_for / replica.slowness) + since;
         }
         let Some(first) = replica.sent.front() else { return 0.0 };
         let began = first.began.max(replica.answered);
         let seconds = now.saturating_sub(began).as_secs_f64() / replica.slowness;
-        (replica.work - first.predicted).max(0.0) + self.left.of(first.predicted, seconds)
+        let first = supposed(first.predicted);
+        (replica.work - first).max(0.0) + self.left.of(first, seconds)
     }
 
     /// How many times as long work takes at a replica.
@@ -276,6 +291,11 @@ impl Work {
             self.usual = *middle;
         }
     }
+}
+
+/// What is reckoned with where nothing is predicted.
+fn supposed(predicted: f64) -> f64 {
+    if predicted > 0.0 { predicted } else { COLD.0 }
 }
 
 /// The least score so far; of equal ones any, by lot.
