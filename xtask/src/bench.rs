@@ -86,6 +86,8 @@ enum Name {
     Range,
     /// How well attackers are found in texts, connections, tables and series, beside rules and peers.
     Detectors,
+    /// Who chooses replicas best, in simulation: round robin, least request, two choices, Prequal, ours, an oracle.
+    Balance,
     /// Whether memory and latency stay as they are through twenty minutes at 80 % load.
     Soak,
 }
@@ -100,6 +102,7 @@ impl Name {
             Self::Growth => ("growth", &["wrk"]),
             Self::Streams => ("streams", &STREAMS),
             Self::Soak => ("soak", &[]),
+            Self::Balance => ("balance", &[]),
             Self::Range => ("range", &PYTHON),
             Self::Retrain => ("retrain", &[]),
             Self::Training => ("training", &[]),

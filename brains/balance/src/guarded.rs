@@ -19,7 +19,7 @@ use crate::{
 /// Requests of a block at the least, and mean latencies that it lasts at the least.
 const BLOCK: (u32, f64) = (32, 10.0);
 /// Share of blocks that goes to whoever does not act: while the challenger is tried, and once it acts.
-const SHARE: (f64, f64) = (0.5, 0.01);
+const SHARE: (f64, f64) = (0.5, 0.005);
 /// How much worse than the mean a predictor may be before that speaks against it, in twice the mean absolute deviation.
 const MARGIN: f64 = 0.05;
 /// Labels between two false alarms about a predictor that is no worse.
@@ -34,7 +34,7 @@ const CREDIT: f64 = 20.0;
 /// - [`Mode::Shadow`]: every claim is the pool's; costs and paces are learnt.
 /// - [`Mode::On`]: once the predictor is shown to beat the plain mean, blocks of requests go by lot to both, half and half;
 ///   once these show that the challenger's latencies are lower ([`Guard`], evidence by split), it acts, and one block in
-///   a hundred stays the champion's.
+///   two hundred stays the champion's.
 ///
 /// It hands back when the blocks say so, or as soon as the predictor errs more than the plain mean does (an e-detector on
 /// each answer, METHODS: guard): a useless one within some hundred answers. Then both have to be shown again.
@@ -74,7 +74,7 @@ impl Guarded {
     /// # Errors
     /// None that its own settings do not exclude.
     pub fn new(mode: Mode, now: Duration) -> Result<Self, Error> {
-        Self::with(mode, Box::new(Ridge::default()), now)
+        Self::with(mode, Box::<Ridge>::default(), now)
     }
 
     /// One that predicts so.
@@ -171,7 +171,6 @@ impl Guarded {
             return Ok(());
         }
         if self.worse.observe(harm - MARGIN)? {
-            if std::env::var_os("DBG").is_some() { println!("predictor {} {predicted} {mean} {seconds} at {now:?}", self.claims); }
             self.hand_back(now);
         }
         Ok(())
@@ -205,7 +204,6 @@ impl Guarded {
         let loss = (loss / f64::from(count)).clamp(0.0, 1.0);
         self.guard.split(&Block { lot, requested: began.as_secs_f64(), loss, slice: None }, at)?;
         if acted && !self.acts() {
-            if std::env::var_os("DBG").is_some() { println!("blocks {} at {now:?}", self.claims); }
             self.handed_back = Some(self.claims);
         }
         self.turn(now);
@@ -268,10 +266,7 @@ impl Policy for Guarded {
     }
 
     fn listening(&self) -> Listening {
-        match self.work.listens() {
-            Some(pause) if self.mode != Mode::Off => Listening::Every(pause),
-            _ => Listening::No,
-        }
+        if self.mode == Mode::Off { Listening::default() } else { self.work.listening() }
     }
 
     fn heard(&mut self, key: u64, report: &crate::report::Report, at: Duration) {
@@ -280,3 +275,6 @@ impl Policy for Guarded {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

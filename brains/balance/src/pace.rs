@@ -44,3 +44,35 @@ impl Pace {
         self.weight * (-now.saturating_sub(self.at).as_secs_f64() / tau).exp()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn it_follows_within_some_readings_and_fades_with_time() {
+        let mut pace = Pace::default();
+        (0..100).for_each(|n| pace.observe(1.0, 1.0, s(n)));
+        assert!(pace.log.abs() < 1e-9);
+        (100..140).for_each(|n| pace.observe(5.0, 1.0, s(n)));
+        assert!((pace.log / 5_f64.ln() - 1.0).abs() < 0.25, "{}", pace.log);
+        assert!(pace.weight(s(139)) > 20.0 && pace.weight(s(1_000)) < 0.1);
+    }
+
+    proptest! {
+        #[test]
+        fn any_input_leaves_numbers(readings in prop::collection::vec((any::<f64>(), any::<f64>(), 0..1_000_u64), 0..50)) {
+            let mut pace = Pace::default();
+            for (seconds, predicted, at) in readings {
+                pace.observe(seconds, predicted, s(at));
+                prop_assert!(pace.log.abs() <= MOST && (0.0..=READINGS).contains(&pace.weight));
+            }
+        }
+    }
+}

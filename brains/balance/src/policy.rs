@@ -55,14 +55,12 @@ pub struct End<'a> {
 }
 
 /// How a chooser wants to hear from replicas beside their answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Listening {
-    /// Not at all.
-    No,
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Listening {
     /// So many replicas, drawn at random, are asked after each request.
-    AfterRequest(u32),
+    pub after_request: u32,
     /// All are asked so often.
-    Every(Duration),
+    pub every: Option<Duration>,
 }
 
 /// Whoever chooses replicas. `now` is everywhere a monotonic time since any fixed moment; the same calls with the same
@@ -79,7 +77,7 @@ pub trait Policy {
 
     /// How it wants to hear from replicas.
     fn listening(&self) -> Listening {
-        Listening::No
+        Listening::default()
     }
 
     /// A replica that was asked has said how it stood at `at`.
@@ -100,3 +98,6 @@ impl Policy for Pool<u64> {
         Pool::ended(self, &end.claim.key, end.began, now, end.outcome);
     }
 }
+
+#[cfg(test)]
+mod tests;

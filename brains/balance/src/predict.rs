@@ -213,12 +213,69 @@ impl Left {
 
     /// What is left of work of this prediction, after so many seconds on a usual replica.
     pub fn of(&self, predicted: f64, seconds: f64) -> f64 {
-        if !(predicted > 0.0) {
+        if predicted.is_nan() || predicted <= 0.0 {
             return 0.0;
         }
         let ratio = seconds / predicted;
         let mean = if self.known { self.above[ratio_bin(ratio)] } else { 1.0 };
         // Beyond all that was seen, it takes as long again as a quarter of what it took.
         (mean - ratio).max(0.25 * ratio.max(0.2)) * predicted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn costs_that_are_no_line_are_learnt() {
+        // As in a trace of chats: prompts of about 1,000 have long answers, shorter and longer ones short ones.
+        let mut ridge = Ridge::default();
+        let cost = |size: f64| if (900.0..1_100.0).contains(&size) { 8.0 } else { 2.0 };
+        let ask = |n: u32| Ask { size: f64::from(n * 37 % 4_000), rows: 1 };
+        (0..8_000).for_each(|n| ridge.learn(&ask(n), cost(ask(n).size)));
+        for size in [100.0, 1_000.0, 3_000.0] {
+            let said = ridge.predict(&Ask { size, rows: 1 });
+            assert!((said / cost(size) - 1.0).abs() < 0.3, "{size}: {said}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_equal_work_is_what_is_not_done() {
+        let mut left = Left::default();
+        (0..1_000).for_each(|_| left.observe(1.0, 1.0));
+        assert!((left.of(1.0, 0.0) - 1.0).abs() < 0.1);
+        assert!((left.of(1.0, 0.5) - 0.5).abs() < 0.1);
+        // Beyond all that was seen it is not nothing.
+        assert!(left.of(1.0, 3.0) > 0.5);
+    }
+
+    #[test]
+    fn what_is_left_of_a_mixture_grows_once_the_short_ones_are_over() {
+        let mut left = Left::default();
+        (0..1_000).for_each(|n| left.observe(if n % 2 == 0 { 0.2 } else { 1.8 }, 1.0));
+        assert!((left.of(1.0, 0.0) - 1.0).abs() < 0.1);
+        assert!(left.of(1.0, 0.3) > 1.2);
+    }
+
+    proptest! {
+        #[test]
+        fn any_input_leaves_numbers(
+            examples in prop::collection::vec((any::<f64>(), any::<u32>(), any::<f64>()), 0..200),
+            asked in (any::<f64>(), any::<u32>()),
+        ) {
+            let (mut ridge, mut left) = (Ridge::default(), Left::default());
+            for (size, rows, seconds) in examples {
+                let ask = Ask { size, rows };
+                // Seconds of a request: a day at the most.
+                ridge.learn(&ask, seconds % 86_400.0);
+                left.observe(seconds, 1.0);
+            }
+            let asked = Ask { size: asked.0, rows: asked.1 };
+            prop_assert!(ridge.predict(&asked).is_finite());
+            prop_assert!(left.of(1.0, 0.5) > 0.0);
+        }
     }
 }

@@ -109,3 +109,38 @@ impl Reporter {
         known.min_by_key(|other| other.abs_diff(level)).map_or(0.0, |other| self.latencies[other])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn it_says_what_waits_and_what_runs() {
+        let mut reporter = Reporter::default();
+        assert_eq!(reporter.report(ms(0)), Report::default());
+        [(1, 0.5), (2, 0.25), (3, 2.0)].into_iter().for_each(|(id, work)| reporter.came(id, work, ms(0)));
+        reporter.began(1, ms(100));
+        let report = reporter.report(ms(300));
+        assert_eq!((report.in_flight, report.waiting, report.running), (3, 2.25, 0.5));
+        assert!((report.running_for - 0.2).abs() < 1e-9);
+        assert_eq!(reporter.done(1, ms(600)), Some(ms(500)));
+        assert_eq!(reporter.done(1, ms(600)), None);
+        let report = reporter.report(ms(600));
+        assert_eq!((report.in_flight, report.running, report.pace.log), (2, 0.0, 0.0));
+        assert!((report.latency - 0.6).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_is_in_flight_is_bounded_and_counted() {
+        let mut reporter = Reporter::default();
+        (0..5_000).for_each(|id| reporter.came(id, f64::NAN, ms(0)));
+        let report = reporter.report(ms(1));
+        assert_eq!((report.in_flight, report.waiting), (5_000, 0.0));
+        (0..5_000).for_each(|id| assert_eq!(reporter.done(id, ms(2)), None));
+        assert_eq!(reporter.report(ms(3)).in_flight, 0);
+    }
+}

@@ -5,9 +5,9 @@ use std::{collections::VecDeque, time::Duration};
 use rand::{Rng, RngExt as _};
 
 use crate::{
-    pace::Pace,
-    policy::Ask,
     Outcome,
+    pace::Pace,
+    policy::{Ask, Listening},
     predict::{Left, Mean, Predict},
     report::Report,
 };
@@ -21,6 +21,10 @@ const COLD: (f64, f64) = (1e-3, 10.0);
 const JUDGED: f64 = 50.0;
 /// How often all replicas are asked once it is known that others send to them too, for each sixteen of them.
 const POLL: Duration = Duration::from_millis(50);
+/// Replicas that are asked after each request then, as Prequal asks.
+const PROBES: u32 = 3;
+/// How many mean works it takes until what others had at a replica says nothing any more of what they have there.
+const STALE: f64 = 4.0;
 /// How many standard errors a replica must be apart from the others before it counts as slower or quicker.
 const APART: f64 = 2.0;
 /// Variance of the logarithm of actual over predicted seconds, at the least.
@@ -49,8 +53,8 @@ struct Replica {
     work: f64,
     /// When it last answered.
     answered: Duration,
-    /// What it said of itself, and when.
-    report: Option<(Report, Duration)>,
+    /// Predicted work that it said to have beside ours, less what is done, and when.
+    others: Option<(f64, Duration)>,
     pace: Pace,
     /// How many times as long work takes here, shrunk towards 1 as far as that may be chance; and how sure that was.
     slowness: f64,
@@ -76,7 +80,9 @@ pub struct Work {
     usual: f64,
     variance: Mean,
     fresh: u32,
+    /// Whether others send to these replicas too, and what they have at one on average.
     others: bool,
+    elsewhere: f64,
     explore: f64,
     explored: u64,
 }
@@ -94,6 +100,7 @@ impl Work {
             variance: Mean::default(),
             fresh: 0,
             others: false,
+            elsewhere: 0.0,
             explore: 0.0,
             explored: 0,
         }
@@ -109,7 +116,7 @@ impl Work {
                     sent: VecDeque::new(),
                     work: 0.0,
                     answered: now,
-                    report: None,
+                    others: None,
                     pace: Pace::default(),
                     slowness: 1.0,
                 });
@@ -117,10 +124,13 @@ impl Work {
         }
     }
 
-    /// How often replicas are asked; not at all as long as nobody else sends to them.
-    pub(crate) fn listens(&self) -> Option<Duration> {
+    /// How it hears from replicas beside their answers; not at all as long as nobody else sends to them.
+    pub(crate) fn listening(&self) -> Listening {
+        if !self.others {
+            return Listening::default();
+        }
         let sixteens = self.replicas.len().div_ceil(16).max(1);
-        self.others.then(|| POLL * sixteens as u32)
+        Listening { after_request: PROBES, every: Some(POLL * sixteens as u32) }
     }
 
     /// What this request will take on a usual replica, in seconds; 0 as long as nothing is known.
@@ -207,7 +217,8 @@ impl Work {
         }
         let answered = outcome == Outcome::Answered;
         // An error counts as slow: whoever fails fast must not look fast.
-        let seconds = if answered { seconds } else { seconds.max(now.saturating_sub(sent.began).as_secs_f64()).max(1.0) };
+        let seconds =
+            if answered { seconds } else { seconds.max(now.saturating_sub(sent.began).as_secs_f64()).max(1.0) };
         if replica.pace.weight > 2.0 && sent.predicted > 0.0 {
             let log = (seconds.max(1e-9) / sent.predicted).ln().clamp(-3.0, 3.0);
             self.variance.observe((log - replica.pace.log).powi(2), 1_000.0);
@@ -230,12 +241,19 @@ impl Work {
 
     /// A replica said of itself how it stood at `at`.
     pub(crate) fn heard(&mut self, key: u64, report: &Report, at: Duration) {
+        let count = self.replicas.len().max(1) as f64;
         let Some(replica) = self.replicas.iter_mut().find(|replica| replica.key == key) else { return };
-        if replica.report.as_ref().is_some_and(|(_, known)| *known > at) {
+        if replica.others.is_some_and(|(_, known)| known > at) {
             return;
         }
         self.others |= report.in_flight as usize > replica.sent.len();
-        replica.report = Some((*report, at));
+        let there = replica.sent.iter().take_while(|sent| sent.began + ON_ITS_WAY <= at);
+        let own: f64 = there.map(|sent| supposed(sent.predicted)).sum();
+        let running = self.left.of(report.running, report.running_for / replica.slowness);
+        // Below 0 where it is ours that is worked on.
+        let others = report.waiting + running - own;
+        self.elsewhere += (others - self.elsewhere) / (4.0 * count);
+        replica.others = Some((others, at));
         if self.others && report.pace.at > replica.pace.at {
             replica.pace = report.pace;
             self.look(key, at);
@@ -244,11 +262,13 @@ impl Work {
 
     /// Predicted work that waits at a replica, less what is done of it.
     fn waits(&self, replica: &Replica, now: Duration) -> f64 {
-        if self.others && let Some((report, at)) = &replica.report {
-            let since = replica.sent.iter().rev().take_while(|sent| sent.began + ON_ITS_WAY > *at);
-            let since: f64 = since.map(|sent| supposed(sent.predicted)).sum();
-            let running_for = report.running_for + now.saturating_sub(*at).as_secs_f64();
-            return report.waiting + self.left.of(report.running, running_for / replica.slowness) + since;
+        if self.others
+            && let Some((others, at)) = replica.others
+        {
+            // What was heard some works ago is no better than what the others have anywhere.
+            let age = now.saturating_sub(at).as_secs_f64();
+            let fresh = (-age / (STALE * self.mean()).max(1e-6)).exp();
+            return (replica.work + self.elsewhere + (others - self.elsewhere) * fresh).max(0.0);
         }
         let Some(first) = replica.sent.front() else { return 0.0 };
         let began = first.began.max(replica.answered);

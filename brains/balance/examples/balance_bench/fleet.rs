@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use balance::{
     Outcome,
-    policy::{Ask, Claim, End, Listening, Policy},
+    policy::{Ask, Claim, End, Policy},
     report::{Report, Reporter},
 };
 use rand::{RngExt as _, SeedableRng as _};
@@ -16,8 +16,8 @@ use crate::load::Arrival;
 
 /// How long a message takes, in seconds: at least, and the mean of what is added.
 const DELAY: (f64, f64) = (0.000_2, 0.000_3);
-/// How long a gateway waits for an answer that does not come, in mean works.
-const PATIENCE: f64 = 40.0;
+/// How long it takes until a message that was lost is sent again, in seconds: TCP's least, as Linux has it.
+const AGAIN: f64 = 0.2;
 /// How fast a cold replica works, and for how many mean works.
 const COLD: (f64, f64) = (0.3, 200.0);
 
@@ -129,7 +129,6 @@ enum Event {
     Reach(usize),
     Done(usize),
     Back(usize, Box<Report>, Option<Duration>),
-    Late(usize),
     Heard(usize, usize),
 }
 
@@ -140,7 +139,6 @@ struct Attempt {
     place: usize,
     claim: Claim,
     began: Duration,
-    over: bool,
 }
 
 struct Run<'a> {
@@ -154,7 +152,6 @@ struct Run<'a> {
     attempts: Vec<Attempt>,
     answers: Vec<Option<Answer>>,
     polled: Vec<Vec<u64>>,
-    patience: Duration,
     next: usize,
 }
 
@@ -200,7 +197,6 @@ pub(crate) fn run(scene: &Scene, arrivals: &[Arrival], chooser: &mut Chooser) ->
         attempts: Vec::new(),
         answers: vec![None; arrivals.len()],
         polled: vec![vec![0; scene.replicas]; scene.gateways],
-        patience: Duration::from_secs_f64(mean * PATIENCE),
         next: 0,
     };
     run.set(Duration::ZERO);
@@ -236,13 +232,7 @@ impl Run<'_> {
             Event::Reach(attempt) => self.reach(attempt, now),
             Event::Done(place) => self.done(place, now),
             Event::Back(attempt, report, compute) => {
-                self.end(attempt, Outcome::Answered, compute, Some(&report), now);
-            }
-            Event::Late(attempt) => {
-                if !self.attempts[attempt].over {
-                    self.end(attempt, Outcome::Failed, None, None, now);
-                    self.attempt(self.attempts[attempt].request, now);
-                }
+                self.end(attempt, compute, &report, now);
             }
             Event::Heard(gateway, place) => {
                 let report = self.replicas[place].reporter.report(now);
@@ -292,17 +282,10 @@ impl Run<'_> {
             self.replicas[place].waits += arrival.work;
         }
         let id = self.attempts.len();
-        self.attempts.push(Attempt { request, gateway, place, claim, began: now, over: false });
-        if self.scene.fault == Fault::Loss && draw(seed, 3, id as u64) < 0.001 {
-            self.events.after(self.patience, Event::Late(id));
-            return;
-        }
-        let delay = DELAY.0 - DELAY.1 * (1.0 - draw(seed, 4, request as u64)).ln();
-        self.events.after(Duration::from_secs_f64(delay), Event::Reach(id));
-        if let Chooser::Policies(policies) = self.chooser
-            && let Listening::AfterRequest(count) = policies[gateway].listening()
-        {
-            for _ in 0..count {
+        self.attempts.push(Attempt { request, gateway, place, claim, began: now });
+        self.events.after(self.delay(3, request as u64), Event::Reach(id));
+        if let Chooser::Policies(policies) = self.chooser {
+            for _ in 0..policies[gateway].listening().after_request {
                 let asked = self.open[self.rng.random_range(0..self.open.len())];
                 self.events.after(Duration::from_secs_f64(2.0 * DELAY.0 + DELAY.1), Event::Heard(gateway, asked));
             }
@@ -312,7 +295,7 @@ impl Run<'_> {
     /// Lets a gateway hear what replicas said at the last tick, as far as it has not heard it yet.
     fn poll(&mut self, gateway: usize, now: Duration) {
         let Chooser::Policies(policies) = self.chooser else { return };
-        let Listening::Every(pause) = policies[gateway].listening() else { return };
+        let Some(pause) = policies[gateway].listening().every else { return };
         let tick = (now.as_nanos() / pause.as_nanos()) as u64;
         for place in &self.open {
             let (replica, polled) = (&mut self.replicas[*place], &mut self.polled[gateway][*place]);
@@ -330,7 +313,7 @@ impl Run<'_> {
 
     fn look(&mut self, place: usize, now: Duration) {
         let Chooser::Policies(policies) = self.chooser else { return };
-        if let Listening::Every(pause) = policies[0].listening() {
+        if let Some(pause) = policies[0].listening().every {
             self.replicas[place].look((now.as_nanos() / pause.as_nanos()) as u64, pause);
         }
     }
@@ -366,24 +349,29 @@ impl Run<'_> {
         if let Some((job, _)) = replica.station.done() {
             self.begin(place, job, now);
         }
-        let delay = DELAY.0 - DELAY.1 * (1.0 - draw(self.scene.seed, 6, attempt)).ln();
         let back = Event::Back(attempt as usize, Box::new(report), compute);
-        self.events.after(Duration::from_secs_f64(delay), back);
+        self.events.after(self.delay(4, attempt), back);
     }
 
-    fn end(&mut self, id: usize, outcome: Outcome, compute: Option<Duration>, report: Option<&Report>, now: Duration) {
-        let attempt = &mut self.attempts[id];
-        attempt.over = true;
+    /// How long a message takes; longer where it is lost and sent again.
+    fn delay(&self, what: u64, number: u64) -> Duration {
+        let seed = self.scene.seed;
+        let lost = self.scene.fault == Fault::Loss && draw(seed, what + 10, number) < 0.001;
+        let again = if lost { AGAIN } else { 0.0 };
+        Duration::from_secs_f64(DELAY.0 - DELAY.1 * (1.0 - draw(seed, what, number)).ln() + again)
+    }
+
+    fn end(&mut self, id: usize, compute: Option<Duration>, report: &Report, now: Duration) {
+        let attempt = &self.attempts[id];
         let arrival = self.arrivals[attempt.request];
         if let Chooser::Policies(policies) = self.chooser {
             let ask = Ask { size: arrival.size, rows: arrival.rows };
-            let end = End { claim: attempt.claim, ask, began: attempt.began, outcome, compute, report };
+            let (claim, began) = (attempt.claim, attempt.began);
+            let end = End { claim, ask, began, outcome: Outcome::Answered, compute, report: Some(report) };
             policies[attempt.gateway].ended(&end, now);
         }
-        if outcome == Outcome::Answered {
-            let latency = now.as_secs_f64() - arrival.at;
-            self.answers[attempt.request] = Some(Answer { latency, work: arrival.work });
-        }
+        let latency = now.as_secs_f64() - arrival.at;
+        self.answers[attempt.request] = Some(Answer { latency, work: arrival.work });
     }
 }
 

@@ -13,7 +13,9 @@ use testkit::sim::Load;
 /// Work per token of the prompt and of the answer, in seconds.
 const PER_TOKEN: (f64, f64) = (0.000_3, 0.020);
 /// Requests of a load that is drawn.
-const DRAWN: usize = 20_000;
+const DRAWN: usize = 30_000;
+/// Mean work of requests that are drawn, in seconds.
+const MEAN: f64 = 0.025;
 /// The most requests of a trace.
 const MOST: usize = 40_000;
 
@@ -77,13 +79,13 @@ fn poisson(requests: &Requests, seed: u64) -> Vec<Arrival> {
     (0..DRAWN).map(|_| one()).collect()
 }
 
-/// Work that is drawn: 5 ms on average, some three times as much, half of the spread told by the size.
+/// Work that is drawn: 25 ms on average, some three times as much; half of its spread is told by the size.
 pub(crate) fn drawn() -> Requests {
     let mut rng = ChaCha8Rng::seed_from_u64(17);
     let told = Load { rate: 1.0, work: 1.0, spread: 0.5 };
     let mut one = || {
         let (size, rest) = (told.draw(&mut rng).1, told.draw(&mut rng).1);
-        Arrival { at: 0.0, work: 0.005 * size * rest, size: size * 1_000.0, rows: 1 }
+        Arrival { at: 0.0, work: MEAN * size * rest, size: size * 1_000.0, rows: 1 }
     };
     Requests { name: "drawn".into(), arrivals: (0..DRAWN).map(|_| one()).collect(), drawn: true }
 }

@@ -12,9 +12,6 @@ use rand::Rng;
 
 use crate::fleet::{Chooser, Scene};
 
-/// Who is compared, plain ones first.
-pub(crate) const SUBJECTS: [&str; 7] = ["round robin", "least request", "p2c", "prequal", "ours", "oracle", "garbage"];
-
 /// A predictor that says anything, from a thousandth to a thousand times the mean.
 struct Garbage(u64);
 
@@ -29,23 +26,32 @@ impl Predict for Garbage {
     }
 }
 
-/// What is watched of a subject while it chooses.
+/// What is seen of a gateway's chooser.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    claims: u64,
+    /// Claims after which it handed back for the first time.
+    handed_back: Option<u64>,
+    explored: u64,
+}
+
+/// What is watched of a subject while it chooses: of each gateway.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Watch(Rc<RefCell<Vec<(u64, Option<u64>, u64)>>>);
+pub(crate) struct Watch(Rc<RefCell<Vec<Seen>>>);
 
 impl Watch {
     /// Requests until the last gateway handed back for the first time; infinite while one did not.
     pub(crate) fn handed_back(&self) -> f64 {
         let seen = self.0.borrow();
-        let first = |(_, back, _): &(u64, Option<u64>, u64)| back.map_or(f64::INFINITY, |back| back as f64);
+        let first = |seen: &Seen| seen.handed_back.map_or(f64::INFINITY, |back| back as f64);
         seen.iter().map(first).reduce(f64::max).unwrap_or(f64::INFINITY) * seen.len() as f64
     }
 
     /// The share of requests that explored.
     pub(crate) fn explored(&self) -> f64 {
         let seen = self.0.borrow();
-        let sum = |of: fn(&(u64, Option<u64>, u64)) -> u64| seen.iter().map(of).sum::<u64>() as f64;
-        sum(|seen| seen.2) / sum(|seen| seen.0).max(1.0)
+        let sum = |of: fn(&Seen) -> u64| seen.iter().map(of).sum::<u64>() as f64;
+        sum(|seen| seen.explored) / sum(|seen| seen.claims).max(1.0)
     }
 }
 
@@ -64,9 +70,9 @@ impl Policy for Watched {
     fn claim(&mut self, ask: &Ask, now: Duration, rng: &mut dyn Rng) -> Option<Claim> {
         let claim = self.inner.claim(ask, now, rng);
         let seen = &mut self.watch.0.borrow_mut()[self.place];
-        seen.0 += 1;
-        seen.1 = seen.1.or(self.inner.handed_back());
-        seen.2 = self.inner.work().explored();
+        seen.claims += 1;
+        seen.handed_back = seen.handed_back.or(self.inner.handed_back());
+        seen.explored = self.inner.work().explored();
         claim
     }
 
@@ -91,7 +97,7 @@ pub(crate) fn chooser(subject: &str, scene: &Scene) -> (Chooser, Watch) {
     }
     let policies = (0..scene.gateways).map(|place| -> Box<dyn Policy> {
         let guarded = |predictor: Box<dyn Predict>| {
-            watch.0.borrow_mut().push((0, None, 0));
+            watch.0.borrow_mut().push(Seen::default());
             let inner = Guarded::promoted(predictor, Duration::ZERO).unwrap();
             Box::new(Watched { inner, watch: watch.clone(), place })
         };
@@ -99,7 +105,7 @@ pub(crate) fn chooser(subject: &str, scene: &Scene) -> (Chooser, Watch) {
             "round robin" => Box::new(RoundRobin::default()),
             "least request" => Box::new(LeastRequest::default()),
             "prequal" => Box::new(Prequal::default()),
-            "ours" => guarded(Box::new(Ridge::default())),
+            "ours" => guarded(Box::<Ridge>::default()),
             "garbage" => guarded(Box::new(Garbage(scene.seed))),
             _ => Box::new(Pool::new(Duration::ZERO)),
         }

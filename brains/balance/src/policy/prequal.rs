@@ -9,9 +9,9 @@ use crate::report::Report;
 
 /// Answers that are kept where replicas are drawn.
 const POOL: usize = 16;
-/// Replicas that are asked after each request where there are more than [`POOL`].
+/// Replicas that are asked after each request.
 const PROBES: u32 = 3;
-/// How often all are asked where there are no more than that.
+/// How often all are asked beside, where there are no more than [`POOL`].
 const POLL: Duration = Duration::from_millis(50);
 /// The age at which an answer is thrown away, where replicas are drawn.
 const OLDEST: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ struct Heard {
 ///
 /// As in the paper three are asked after each request and sixteen answers are kept, the oldest or worst of them removed at
 /// each request. Its formula of how often an answer may be used wants more replicas than answers; with sixteen replicas or
-/// fewer all are asked every 50 ms instead, and what this gateway sent since is added. O(replicas) a claim.
+/// fewer all of them are kept and asked every 50 ms beside, and what this gateway sent since is added. O(replicas) a claim.
 #[derive(Debug, Clone, Default)]
 pub struct Prequal {
     keys: Vec<u64>,
@@ -132,11 +132,14 @@ impl Policy for Prequal {
     }
 
     fn listening(&self) -> Listening {
-        if self.few() { Listening::Every(POLL) } else { Listening::AfterRequest(PROBES) }
+        Listening { after_request: PROBES, every: self.few().then_some(POLL) }
     }
 
     fn heard(&mut self, key: u64, report: &Report, at: Duration) {
         let Some(place) = self.keys.iter().position(|other| *other == key) else { return };
+        if self.pool.iter().any(|known| known.place == place && known.at > at) {
+            return;
+        }
         self.hear(report.in_flight);
         let heard = Heard { place, in_flight: report.in_flight, latency: report.latency, at };
         if self.few() {

@@ -1,0 +1,121 @@
+use proptest::prelude::*;
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha8Rng;
+
+use super::*;
+
+/// What happens to a chooser: a request comes, or one of those in flight ends, after so many microseconds.
+type Steps = Vec<(bool, u8, u16)>;
+
+fn steps() -> impl Strategy<Value = Steps> {
+    prop::collection::vec((any::<bool>(), any::<u8>(), any::<u16>()), 0..300)
+}
+
+/// The replicas that were claimed, in order.
+fn claims(policy: &mut dyn Policy, replicas: u64, steps: &Steps, seed: u64) -> Vec<Option<u64>> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    policy.set(&(0..replicas).collect::<Vec<_>>(), Duration::ZERO);
+    let (mut now, mut open, mut made) = (Duration::ZERO, Vec::new(), Vec::new());
+    for (comes, what, micros) in steps {
+        now += Duration::from_micros(u64::from(*micros));
+        if *comes || open.is_empty() {
+            let ask = Ask { size: f64::from(*what), rows: 1 };
+            let claim = policy.claim(&ask, now, &mut rng);
+            made.push(claim.map(|claim| claim.key));
+            open.extend(claim.map(|claim| (claim, ask, now)));
+            continue;
+        }
+        let (claim, ask, began) = open.remove(usize::from(*what) % open.len());
+        let outcome = match what % 16 {
+            0 => Outcome::Failed,
+            1 => Outcome::Cancelled,
+            _ => Outcome::Answered,
+        };
+        let compute = (what % 3 > 0).then(|| Duration::from_micros(100 + u64::from(*what)));
+        policy.ended(&End { claim, ask, began, outcome, compute, report: None }, now);
+    }
+    made
+}
+
+proptest! {
+    #[test]
+    fn off_and_in_shadow_it_is_the_pool_bit_for_bit(replicas in 0..9_u64, steps in steps(), seed in any::<u64>()) {
+        let plain = claims(&mut Pool::new(Duration::ZERO), replicas, &steps, seed);
+        for mode in [Mode::Off, Mode::Shadow] {
+            let mut guarded = Guarded::new(mode, Duration::ZERO).unwrap();
+            prop_assert_eq!(&claims(&mut guarded, replicas, &steps, seed), &plain);
+            prop_assert_eq!(format!("{:?}", guarded.pool()), {
+                let mut pool = Pool::new(Duration::ZERO);
+                claims(&mut pool, replicas, &steps, seed);
+                format!("{pool:?}")
+            });
+        }
+    }
+
+    #[test]
+    fn whoever_acts_claims_a_replica_that_there_is_and_the_same_again(
+        replicas in 0..9_u64,
+        steps in steps(),
+        seed in any::<u64>(),
+    ) {
+        let run = || {
+            let mut guarded = Guarded::promoted(Box::<Ridge>::default(), Duration::ZERO).unwrap();
+            claims(&mut guarded, replicas, &steps, seed)
+        };
+        let made = run();
+        prop_assert!(made.iter().all(|key| key.map_or(replicas == 0, |key| key < replicas)));
+        prop_assert_eq!(run(), made);
+    }
+}
+
+/// Serves so many requests one after another at four replicas; each takes ten times as many milliseconds as its size.
+fn serve(guarded: &mut Guarded, requests: u32, seed: u64) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    guarded.set(&[1, 2, 3, 4], Duration::ZERO);
+    let mut now = Duration::ZERO;
+    for _ in 0..requests {
+        let size = f64::from(rng.random_range(1..20_u32));
+        let (ask, began) = (Ask { size, rows: 1 }, now);
+        let claim = guarded.claim(&ask, now, &mut rng).unwrap();
+        let compute = Duration::from_secs_f64(size * 0.01);
+        now += compute;
+        let end = End { claim, ask, began, outcome: Outcome::Answered, compute: Some(compute), report: None };
+        guarded.ended(&end, now);
+    }
+}
+
+/// Says what is most wrong: little where there is much.
+struct Wrong;
+
+impl Predict for Wrong {
+    fn predict(&self, ask: &Ask) -> f64 {
+        2.0 / ask.size
+    }
+
+    fn learn(&mut self, _ask: &Ask, _seconds: f64) {}
+}
+
+#[test]
+fn a_useless_predictor_is_handed_back() {
+    let mut guarded = Guarded::promoted(Box::new(Wrong), Duration::ZERO).unwrap();
+    assert!(guarded.acts());
+    serve(&mut guarded, 1_000, 3);
+    assert!(!guarded.acts());
+    assert!(guarded.handed_back().is_some_and(|requests| requests < 300), "{:?}", guarded.handed_back());
+}
+
+#[test]
+fn a_good_predictor_is_not() {
+    let mut guarded = Guarded::promoted(Box::<Ridge>::default(), Duration::ZERO).unwrap();
+    serve(&mut guarded, 5_000, 3);
+    assert!(guarded.acts());
+    assert_eq!(guarded.handed_back(), None);
+}
+
+#[test]
+fn nobody_acts_who_is_no_better() {
+    // One at a time: whoever chooses, each takes as long.
+    let mut guarded = Guarded::new(Mode::On, Duration::ZERO).unwrap();
+    serve(&mut guarded, 5_000, 5);
+    assert!(!guarded.acts());
+}
