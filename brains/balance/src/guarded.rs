@@ -154,8 +154,12 @@ impl Guarded {
         if self.mode == Mode::Off {
             return Claim { key, id: 0, predicted: 0.0 };
         }
+        self.sent(key, self.work.predict(ask), now)
+    }
+
+    fn sent(&mut self, key: u64, predicted: f64, now: Duration) -> Claim {
         self.claims += 1;
-        let claim = Claim { key, id: self.claims, predicted: self.work.predict(ask) };
+        let claim = Claim { key, id: self.claims, predicted };
         self.work.sent(key, claim.id, claim.predicted, now);
         claim
     }
@@ -239,10 +243,11 @@ impl Policy for Guarded {
             let key = self.pool.claim(&[], now, &mut rng)?;
             return Some(self.claimed(key, ask, now));
         }
+        let predicted = self.work.predict(ask);
         let (open, shares) = self.pool.open(now);
-        let chosen = self.work.choose(ask, open, shares, now, rng)?;
+        let chosen = self.work.choose(predicted, open, shares, now, rng)?;
         let key = self.pool.take(chosen, now)?;
-        Some(self.claimed(key, ask, now))
+        Some(self.sent(key, predicted, now))
     }
 
     fn ended(&mut self, end: &End<'_>, now: Duration) {

@@ -182,8 +182,17 @@ impl Default for Left {
     }
 }
 
+/// The bin of a ratio: its exponent and the first three bits behind the point, so that no logarithm is needed.
 fn ratio_bin(ratio: f64) -> usize {
-    (((ratio.max(1e-9).log2() + 5.0) * 8.0).max(0.0) as usize).min(RATIOS - 1)
+    let lowest = (1_023 - 5) << 3;
+    let place = (ratio.clamp(1e-9, 1e9).to_bits() >> 49) as usize;
+    place.saturating_sub(lowest).min(RATIOS - 1)
+}
+
+/// The middle of a bin.
+fn ratio_of(bin: usize) -> f64 {
+    let (octave, part) = ((bin / 8) as i32, (bin % 8) as f64);
+    f64::from(octave - 5).exp2() * (1.0 + (part + 0.5) / 8.0)
 }
 
 impl Left {
@@ -205,7 +214,7 @@ impl Left {
         let (mut sum, mut count) = (0.0, 0.0);
         for (bin, (ratios, above)) in self.ratios.iter_mut().zip(&mut self.above).enumerate().rev() {
             *ratios *= 0.98;
-            sum += *ratios * ((bin as f64 + 0.5) / 8.0 - 5.0).exp2();
+            sum += *ratios * ratio_of(bin);
             count += *ratios;
             *above = if count > 0.01 { sum / count } else { 0.0 };
         }

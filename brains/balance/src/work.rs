@@ -159,21 +159,23 @@ impl Work {
         self.explored
     }
 
-    /// The best of these places. `share` is what share of its usual one a replica gets, from 0.1 to 1.
+    /// The best of these places for work of this prediction. `share` is what share of its usual one a replica gets, from
+    /// 0.1 to 1.
     pub(crate) fn choose(
         &mut self,
-        ask: &Ask,
+        predicted: f64,
         open: &[usize],
         share: impl Fn(usize) -> f64,
         now: Duration,
         rng: &mut dyn Rng,
     ) -> Option<usize> {
-        let predicted = supposed(self.predict(ask));
+        let predicted = supposed(predicted);
+        let stale = 1.0 / (STALE * self.mean()).max(1e-6);
         self.explore = (self.explore + EXPLORE.0).min(EXPLORE.1);
         let (mut known, mut faded) = (Best::default(), Best::default());
         for place in open {
             let Some(replica) = self.replicas.get(*place) else { continue };
-            let work = (self.waits(replica, now) + predicted) / share(*place);
+            let work = (self.waits(replica, stale, now) + predicted) / share(*place);
             known.offer(*place, work * replica.slowness, rng);
             if replica.slowness > 1.5 {
                 faded.offer(*place, work * self.slowness(replica, replica.pace.weight(now)), rng);
@@ -260,14 +262,15 @@ impl Work {
         }
     }
 
-    /// Predicted work that waits at a replica, less what is done of it.
-    fn waits(&self, replica: &Replica, now: Duration) -> f64 {
+    /// Predicted work that waits at a replica, less what is done of it. `stale` is how much of what was heard of others is
+    /// lost in a second.
+    fn waits(&self, replica: &Replica, stale: f64, now: Duration) -> f64 {
         if self.others
             && let Some((others, at)) = replica.others
         {
             // What was heard some works ago is no better than what the others have anywhere.
             let age = now.saturating_sub(at).as_secs_f64();
-            let fresh = (-age / (STALE * self.mean()).max(1e-6)).exp();
+            let fresh = (-age * stale).exp();
             return (replica.work + self.elsewhere + (others - self.elsewhere) * fresh).max(0.0);
         }
         let Some(first) = replica.sent.front() else { return 0.0 };
