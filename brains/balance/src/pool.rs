@@ -370,6 +370,9 @@ impl<K> Replica<K> {
 
     /// What share of its usual one it gets, from 0.1 while it is new to 1.
     fn share(&self, now: Duration) -> f64 {
+        if self.since <= now {
+            return 1.0;
+        }
         let young = self.since.saturating_sub(now).as_secs_f64() / SLOW_START.as_secs_f64();
         1.0 - 0.9 * young.clamp(0.0, 1.0)
     }
