@@ -225,10 +225,14 @@ impl Left {
         if predicted.is_nan() || predicted <= 0.0 {
             return 0.0;
         }
-        let ratio = seconds / predicted;
+        self.share(seconds / predicted) * predicted
+    }
+
+    /// The same, as shares of the prediction: what is left after so many of it.
+    pub(crate) fn share(&self, ratio: f64) -> f64 {
         let mean = if self.known { self.above[ratio_bin(ratio)] } else { 1.0 };
         // Beyond all that was seen, it takes as long again as a quarter of what it took.
-        (mean - ratio).max(0.25 * ratio.max(0.2)) * predicted
+        (mean - ratio).max(0.25 * ratio.max(0.2))
     }
 }
 

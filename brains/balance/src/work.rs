@@ -51,6 +51,8 @@ struct Replica {
     sent: VecDeque<Sent>,
     /// Predicted work of all that were sent.
     work: f64,
+    /// The one that is worked on.
+    head: Head,
     /// When it last answered.
     answered: Duration,
     /// Predicted work that it said to have beside ours, less what is done, and when.
@@ -58,6 +60,24 @@ struct Replica {
     pace: Pace,
     /// How many times as long work takes here, shrunk towards 1 as far as that may be chance; and how sure that was.
     slowness: f64,
+}
+
+/// The first of what was sent: when work on it began in seconds, its prediction, and one over that.
+#[derive(Debug, Clone, Copy, Default)]
+struct Head {
+    began: f64,
+    predicted: f64,
+    inverse: f64,
+}
+
+impl Replica {
+    /// Looks at what is worked on.
+    fn look(&mut self) {
+        self.head = self.sent.front().map_or(Head::default(), |first| {
+            let predicted = supposed(first.predicted);
+            Head { began: first.began.max(self.answered).as_secs_f64(), predicted, inverse: 1.0 / predicted }
+        });
+    }
 }
 
 /// Chooses by predicted work in flight and the replicas' relative speeds (METHODS: balancing).
@@ -115,6 +135,7 @@ impl Work {
                     key: *key,
                     sent: VecDeque::new(),
                     work: 0.0,
+                    head: Head::default(),
                     answered: now,
                     others: None,
                     pace: Pace::default(),
@@ -171,11 +192,12 @@ impl Work {
     ) -> Option<usize> {
         let predicted = supposed(predicted);
         let stale = 1.0 / (STALE * self.mean()).max(1e-6);
+        let seconds = now.as_secs_f64();
         self.explore = (self.explore + EXPLORE.0).min(EXPLORE.1);
         let (mut known, mut faded) = (Best::default(), Best::default());
         for place in open {
             let Some(replica) = self.replicas.get(*place) else { continue };
-            let work = (self.waits(replica, stale, now) + predicted) / share(*place);
+            let work = (self.waits(replica, stale, seconds) + predicted) / share(*place);
             known.offer(*place, work * replica.slowness, rng);
             if replica.slowness > 1.5 {
                 faded.offer(*place, work * self.slowness(replica, replica.pace.weight(now)), rng);
@@ -195,6 +217,9 @@ impl Work {
         if let Some(replica) = self.replicas.iter_mut().find(|replica| replica.key == key) {
             replica.sent.push_back(Sent { id, began: now, predicted });
             replica.work += supposed(predicted);
+            if replica.sent.len() == 1 {
+                replica.look();
+            }
         }
     }
 
@@ -214,6 +239,7 @@ impl Work {
         let began = sent.began.max(replica.answered);
         let seconds = compute.unwrap_or_else(|| now.saturating_sub(began)).as_secs_f64();
         replica.answered = now;
+        replica.look();
         if outcome == Outcome::Cancelled {
             return None;
         }
@@ -264,20 +290,20 @@ impl Work {
 
     /// Predicted work that waits at a replica, less what is done of it. `stale` is how much of what was heard of others is
     /// lost in a second.
-    fn waits(&self, replica: &Replica, stale: f64, now: Duration) -> f64 {
+    fn waits(&self, replica: &Replica, stale: f64, now: f64) -> f64 {
         if self.others
             && let Some((others, at)) = replica.others
         {
             // What was heard some works ago is no better than what the others have anywhere.
-            let age = now.saturating_sub(at).as_secs_f64();
-            let fresh = (-age * stale).exp();
+            let fresh = (-(now - at.as_secs_f64()).max(0.0) * stale).exp();
             return (replica.work + self.elsewhere + (others - self.elsewhere) * fresh).max(0.0);
         }
-        let Some(first) = replica.sent.front() else { return 0.0 };
-        let began = first.began.max(replica.answered);
-        let seconds = now.saturating_sub(began).as_secs_f64() / replica.slowness;
-        let first = supposed(first.predicted);
-        (replica.work - first).max(0.0) + self.left.of(first, seconds)
+        let head = &replica.head;
+        if head.predicted == 0.0 {
+            return 0.0;
+        }
+        let ratio = (now - head.began).max(0.0) * head.inverse / replica.slowness;
+        (replica.work - head.predicted).max(0.0) + self.left.share(ratio) * head.predicted
     }
 
     /// How many times as long work takes at a replica.
