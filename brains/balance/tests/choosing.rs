@@ -1,7 +1,5 @@
 //! The learnt rule beside its champion and plain ones, in the fleet of the bench: same requests, same slow moments.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests: failing loudly is their job")]
-
 #[path = "../examples/balance_bench/fleet.rs"]
 mod fleet;
 #[path = "../examples/balance_bench/load.rs"]

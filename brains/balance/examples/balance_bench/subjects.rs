@@ -90,6 +90,7 @@ impl Policy for Watched {
 }
 
 /// One of each gateway.
+#[expect(clippy::unwrap_used, reason = "its settings are its own, and in their ranges")]
 pub(crate) fn chooser(subject: &str, scene: &Scene) -> (Chooser, Watch) {
     let watch = Watch::default();
     if subject == "oracle" {

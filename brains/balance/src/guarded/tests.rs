@@ -1,3 +1,5 @@
+//! Off is the pool, useless predictors are handed back, and whoever is no better never acts.
+
 use proptest::prelude::*;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;

@@ -1,3 +1,5 @@
+//! Each chooser claims one of those that there are, and the one that its rule says.
+
 use proptest::prelude::*;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
