@@ -1,10 +1,11 @@
 //! How soon attacks on models are seen, and how many ordinary callers with them. `cargo run --release -p mantlet-defend
 //! --example queries_bench -- --records DIR [--alpha 0.0001] [--out FILE] [--look NAME]
-//! [--behind-nat]`.
+//! [--behind-nat] [--who]`.
 //!
 //! Records are those of evaluation/range/lab.py. Each attack is put into the ordinary traffic of its model, from the middle on.
 //! Thresholds are those of ordinary callers' minutes of all models of *other* tables. `--look` prints who was alarmed, and why; with
-//! `--behind-nat` attackers ask under the name of an ordinary caller who is many.
+//! `--behind-nat` attackers ask under the name of an ordinary caller who is many. Then all attacks are put beside ordinary callers, and some who want these to be
+//! taken for attackers; `--who` prints who was.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its tables")]
 
@@ -15,6 +16,9 @@ use std::{
     path::Path,
     time::Duration,
 };
+
+#[path = "queries/framing.rs"]
+mod framing;
 
 use defend::queries::{Queries, Rule, Said, Seen, Settings};
 use serde_json::{Value, json};
@@ -68,9 +72,22 @@ impl Record {
     }
 
     fn ask(&self, at: usize, queries: &mut Queries, caller: u64, now: f64) -> Seen {
-        let row = &self.rows[at * self.width..(at + 1) * self.width];
-        let scores = &self.scores[at * self.classes..(at + 1) * self.classes];
-        queries.observe(caller, row, Said::Scores(scores), now)
+        queries.observe(caller, self.row(at), Said::Scores(self.scores_of(at)), now)
+    }
+
+    fn row(&self, at: usize) -> &[f64] {
+        &self.rows[at * self.width..(at + 1) * self.width]
+    }
+
+    fn scores_of(&self, at: usize) -> &[f64] {
+        &self.scores[at * self.classes..(at + 1) * self.classes]
+    }
+
+    /// Where the attack on each target begins and ends.
+    fn parts(&self) -> Vec<(usize, usize)> {
+        let number = |value: &Value| value.as_u64().unwrap_or(0) as usize;
+        let Some(targets) = self.about["targets"].as_array() else { return vec![(0, self.len())] };
+        targets.iter().map(|part| (number(&part["begin"]), number(&part["end"]))).collect()
     }
 
     fn name(&self) -> &str {
@@ -345,6 +362,12 @@ fn main() -> Result<()> {
     for (name, outcomes) in &attacks {
         row("**all**", name, outcomes, &mut figures);
     }
+    let of_model = |model: &str| -> Vec<Record> {
+        let is_its = |path: &&std::path::PathBuf| !is_benign(path) && path.extension().is_some_and(|end| end != "json");
+        let records = paths.iter().filter(is_its).filter_map(|path| Record::read(path).ok());
+        records.filter(|record| record.about["model"] == model).collect()
+    };
+    framing::table(&all, of_model, alpha, &mut figures);
     if let Some(path) = option("--out") {
         fs::write(path, serde_json::to_string_pretty(&figures)?)?;
     }

@@ -16,6 +16,7 @@ mod caller;
 mod callers;
 mod chains;
 mod evidence;
+mod joint;
 mod natural;
 mod neighbours;
 mod rates;
@@ -29,7 +30,7 @@ pub use answer::Said;
 use artificial::Made;
 use caller::{Caller, Counts};
 use callers::Callers;
-use chains::Chains;
+use chains::{Chains, Walk};
 pub use evidence::{Evidence, Rule};
 use natural::{Learnt, Natural};
 use neighbours::{Asked, Near, Neighbours};
@@ -40,18 +41,22 @@ use sketch::{Sketch, Sketcher};
 const NEAR: f32 = 0.5;
 /// By how much a near row with no other answer near speaks against a search, in nats.
 const UNLIKE_NONE: f32 = 0.3;
+/// The same of a row that is near none of its caller's: of a batch of thousands some are near each other by chance.
+const UNLIKE_FAR: f32 = 0.05;
 /// The least distance that counts, in spacings: ordinary noise may be as small.
 const LEAST_NEAR: f32 = 0.01;
 /// The distance up to which two rows are the same.
 const SAME: f32 = 1e-6;
 /// The share of ordinary rows that are as far from all others, below which a row is strange.
 const STRANGE: f32 = 0.02;
+/// The share of ordinary rows whose columns hang together as little, below which a row is torn.
+const TORN: f32 = 0.05;
 /// The share of ordinary answers that are as unsure, up to which an answer is beside a boundary.
 const UNSURE: f32 = 0.1;
 /// The share of columns from which on a row is very odd.
 const VERY_ODD: f32 = 0.2;
-/// Rows near one of another answer after which a caller answers for what others do along the same chain.
-const SHARING: u32 = 3;
+/// How often a caller's own answers along a chain change before it answers for what others do along it.
+const TURNS: u32 = 2;
 /// Score from which on a caller teaches nothing.
 const SUSPECT: f32 = 6.0;
 /// Rows of a caller that teach; of further ones, ever fewer.
@@ -98,13 +103,17 @@ pub struct Seen {
 /// - A row becomes 64 numbers, in units of each column's spread, learnt from ordinary rows.
 /// - Those asked lately are **neighbours** by random projections, of all callers together: rows that several accounts take turns
 ///   with are one chain. An exact repeat, as of a retry or a cron job, is no evidence.
+/// - Evidence is what a caller's **own** rows say beside each other (provenance: QPA). Rows that others asked nearby say nothing of
+///   it, so that nobody can have an ordinary caller taken for an attacker by asking beside its rows. Only a caller that is new, with
+///   most of its rows along a chain and answers that change there, answers for the others on it too.
 /// - **Evasion** (Blacklight: Li et al., USENIX Security 2022; adaptive: OARS, Feng et al., CCS 2023; graphs of queries: QPA, Li et
 ///   al. 2024) is near rows with unlike answers, each counted by how seldom that is at such a distance, less with each in one
 ///   chain; rows on a line, as a binary search makes; rows that mirror each other column by column; margins that fall more often
 ///   than by chance.
 /// - **Extraction** (PRADA: Juuti et al., EuroS&P 2019; Atli et al. 2020) is rows far from all ordinary ones, values outside of
-///   their column's range, a block's mean apart from the sample's, answers beside a boundary more often than others'. What callers
-///   of few rows do counts together as well.
+///   their column's range, values that do not go together (a tree of columns: Chow and Liu 1968), a block's mean apart from the sample's,
+///   answers beside a boundary more often than others'. What callers of few rows do counts together as well, up to twice what
+///   each one's own rows say.
 /// - What is **ordinary** is learnt of callers that are not suspect, of each ever fewer rows (32, and then as its logarithm).
 /// - Each kind of evidence is a rate against the ordinary one, in nats; rows saturate at 50, since ordinary callers differ.
 ///
@@ -113,7 +122,8 @@ pub struct Seen {
 /// 16,384 from there, in some milliseconds; what was near is forgotten then. At most 10 MB for a model.
 ///
 /// Blind spots: natural rows, chosen without the model, are a copy's cost alone (`spent`). An attacker that shuns what is near, by
-/// waiting for the memory to pass or by steps as large as ordinary ones are apart, is not seen. Nothing is said before 64 rows.
+/// waiting for the memory to pass or by steps as large as ordinary ones are apart, is not seen; one with many accounts that have been
+/// here for long is seen later, each by its own rows. Nothing is said before 64 rows.
 ///
 /// ```
 /// use defend::queries::{Queries, Said, Settings};
@@ -153,9 +163,12 @@ struct Row {
     answer: Answer,
     near: Near,
     counts: Counts,
-    /// How far the nearest is, and the nearest of another answer, in spacings.
+    /// How far the nearest is, in spacings; and if they are near, the nearest of the caller's own, and of its own with another answer.
     nearest: Option<f32>,
+    own: Option<f32>,
     other: Option<f32>,
+    /// The nearest of another answer, if it is near, by whomever.
+    unlike: Option<f32>,
     price: f32,
     is_near: bool,
     /// How many values are odd.
@@ -212,12 +225,27 @@ impl Queries {
         let learnt = self.natural.learnt()?;
         let sketch = self.sketcher.sketch(&self.picked, &learnt.scale);
         let keys = self.neighbours.keys(&sketch);
-        let near = self.neighbours.near(&sketch, answer.label, &keys, &self.sketcher);
+        let known = self.callers.get(caller);
+        let newest = known.map_or(&[][..], Caller::recent).iter().copied();
+        let near = self.neighbours.near((caller, answer.label), &sketch, &keys, newest, &self.sketcher);
         let spacings = |found: Option<(u64, f32)>| found.map(|(_, distance)| distance / learnt.spacing);
-        let (nearest, other) = (spacings(near.nearest), spacings(near.other).filter(|other| *other <= NEAR));
+        let within = |found| spacings(found).filter(|distance| *distance <= NEAR);
+        let (nearest, own, other) = (spacings(near.nearest), within(near.own), within(near.other));
+        let unlike = within(near.unlike);
         let odd = learnt.scale.odd(&self.picked);
-        let mut row =
-            Row { sketch, answer, near, counts: Counts::default(), nearest, other, price: 0.0, odd, is_near: false };
+        let mut row = Row {
+            sketch,
+            answer,
+            near,
+            counts: Counts::default(),
+            nearest,
+            own,
+            other,
+            unlike,
+            price: 0.0,
+            odd,
+            is_near: false,
+        };
         row.is_near = !row.is_repeat() && nearest.is_some_and(|nearest| nearest <= NEAR);
         if !row.is_repeat() {
             row.counts = self.count(learnt, &row);
@@ -233,9 +261,9 @@ impl Queries {
         let (p, _) = learnt.strangeness(&row.sketch, &self.sketcher);
         let odd = row.odd;
         let is = |yes: bool| f32::from(u8::from(yes));
-        let near = row.is_near;
+        let near = row.own.is_some();
         // Near a row that is odd itself, it is odd as well.
-        let before = row.near.nearest.and_then(|(place, _)| self.neighbours.get(place));
+        let before = row.near.own.and_then(|(place, _)| self.neighbours.get(place));
         let odder = near && before.is_some_and(|before| before.odd < odd);
         let unsure = row.answer.margin.is_some_and(|margin| learnt.unsure(margin) <= UNSURE);
         Counts {
@@ -245,28 +273,32 @@ impl Queries {
             strange: is(p <= STRANGE),
             odd: is(odd > 0),
             very_odd: is(odd > 1 && odd as f32 >= VERY_ODD * self.picked.len() as f32),
+            torn: is(learnt.joint.torn(&row.sketch) <= TORN),
             unsure: is(unsure),
             ..Counts::default()
         }
     }
 
-    /// Whether a row was made from two of those that its caller asked lately, or that are nearest.
+    /// Whether a row was made from two of those that its caller asked itself: lately, or that are nearest.
     fn made(&self, learnt: &Learnt, caller: u64, row: &Row) -> Made {
         let known = self.callers.get(caller);
         let own = known.map_or(&[][..], Caller::recent).iter().copied();
         let anchor = known.and_then(|known| known.anchor);
-        let near = row.near.nearest.map(|(place, _)| place);
+        let near = row.near.own.map(|(place, _)| place);
         let chain = near.and_then(|place| self.neighbours.get(place)?.chain);
         let first = chain.and_then(|chain| self.chains.get(chain)).map(|chain| chain.first);
         let mut bases: [Option<&Sketch>; caller::RECENT + 3] = [None; caller::RECENT + 3];
         for (into, place) in bases.iter_mut().zip(own.chain([anchor, first, near].into_iter().flatten())) {
-            *into = self.neighbours.get(place).map(|asked| &asked.sketch);
+            let base = self.neighbours.get(place).filter(|base| base.owner == caller);
+            *into = base.map(|base| &base.sketch);
         }
         let free = if row.odd > 0 { &[true; sketch::SIZE] } else { &learnt.free };
+        let single = self.sketcher.single();
+        let smooth = if learnt.scale.is_off_grid(&self.picked) { &single } else { &learnt.smooth };
         let mut made = Made::default();
         for (at, one) in bases.iter().enumerate().filter_map(|(at, base)| base.map(|base| (at, base))) {
             for other in bases.iter().skip(at + 1).flatten() {
-                made.look(&row.sketch, one, other, &learnt.smooth, free);
+                made.look(&row.sketch, one, other, smooth, free);
             }
         }
         made
@@ -275,12 +307,17 @@ impl Queries {
     /// Takes a row in that was looked at.
     fn take(&mut self, id: u64, row: &Row, keys: &neighbours::Keys, now: f64) {
         let Some(caller) = self.callers.of(id, now) else { return };
-        if let (Some((place, _)), true) = (row.near.nearest, row.is_repeat()) {
+        if row.is_repeat() {
+            let place = row.near.own.filter(|(_, distance)| *distance <= SAME).map(|(place, _)| place);
+            // What somebody else asked before is the caller's own as well from now on.
+            let place = place.unwrap_or_else(|| self.neighbours.add(row.asked(id, None), keys));
             caller.remember(place, caller.fresh);
             return;
         }
-        if row.is_near {
+        if row.own.is_some() {
             caller.window.near += 1;
+        } else {
+            caller.flips = (caller.flips - UNLIKE_FAR).max(0.0);
         }
         caller.measure(f64::from(row.nearest.unwrap_or(10.0)));
         caller.quick.add(&row.counts);
@@ -289,15 +326,13 @@ impl Queries {
         caller.spent += f64::from(row.price);
         self.crowd_in(id, &new, now);
         let chain = self.link(id, row, now);
-        let (sketch, answer) = (row.sketch, row.answer);
-        let asked = Asked { sketch, label: answer.label, margin: answer.margin.unwrap_or(1.0), odd: row.odd, chain };
-        let place = self.neighbours.add(asked, keys);
-        self.compare_block(id, &sketch, now);
+        let place = self.neighbours.add(row.asked(id, chain), keys);
+        self.compare_block(id, &row.sketch, now);
         if let Some(caller) = self.callers.of(id, now) {
             caller.remember(place, caller.fresh);
         }
         self.score(id, now);
-        self.teach(id, answer, Some(row));
+        self.teach(id, row.answer, Some(row));
     }
 
     /// What callers of few rows ask counts together.
@@ -309,28 +344,34 @@ impl Queries {
         }
     }
 
-    /// Lets a row join the chain of its neighbour.
+    /// Lets a row join the chain of its neighbour. Who came near others' rows alone is no further on its own way: an attacker may ask
+    /// rows beside anybody's.
     fn link(&mut self, id: u64, row: &Row, now: f64) -> Option<u32> {
         let (place, _) = row.near.nearest.filter(|_| row.is_near)?;
-        let before = self.neighbours.get(place)?;
-        let least = before.margin;
-        let (chain, links) = self.chains.join(before.chain, place, least, now)?;
+        let (chain, links) = self.chains.join(self.neighbours.get(place)?.chain, place, now)?;
         self.neighbours.join(place, chain);
+        let rates = self.rates;
+        let rarity = |other: f32| rates.flips() * other.clamp(LEAST_NEAR, 1.0);
         let caller = self.callers.of(id, now)?;
-        if caller.chain.0 != chain {
-            caller.chain = (chain, 0);
+        if caller.walk.chain != chain {
+            caller.walk = Walk::new(chain, row.answer.label);
         }
-        if let Some(other) = row.other {
-            caller.chain.1 += 1;
-            if caller.chain.1 >= SHARING {
-                links.join(id);
+        let walk = &mut caller.walk;
+        walk.step(row.answer.label, row.unlike.map(rarity));
+        if walk.turns >= TURNS {
+            links.join(id);
+        }
+        match (row.other, row.unlike) {
+            (Some(other), _) => caller.flips += links.flip(rarity(other)),
+            // Where others' rows have other answers a boundary is: that it is there says less and less, and nothing of the caller.
+            (None, Some(unlike)) => {
+                links.flip(rarity(unlike));
             }
-            caller.flips += links.flip(self.rates.flips() * other.clamp(LEAST_NEAR, 1.0));
-        } else {
-            caller.flips = (caller.flips - UNLIKE_NONE).max(0.0);
+            (None, None) => caller.flips = (caller.flips - UNLIKE_NONE).max(0.0),
         }
         if let Some(margin) = row.answer.margin {
-            caller.descent = caller.descent.max(links.descend(margin));
+            walk.descend(margin);
+            caller.descent = caller.descent.max(walk.descent);
         }
         Some(chain)
     }
@@ -352,8 +393,8 @@ impl Queries {
         let (rates, crowd) = (self.rates, self.crowd);
         let Some(caller) = self.callers.of(id, now) else { return };
         let own = evidence::evasion(caller, &rates);
-        if let (SHARING.., Some(chain)) = (caller.chain.1, self.chains.get_mut(caller.chain.0)) {
-            caller.shared = caller.shared.max(chain.suspect(own));
+        if let Some(chain) = self.chains.get_mut(caller.walk.chain) {
+            caller.shared = caller.shared.max(chain.suspect(own).min(evidence::share(caller, &rates)));
         }
         let evasion = own.max(caller.shared);
         let extraction = evidence::extraction(caller, &rates, &crowd, CROWD);
@@ -372,7 +413,12 @@ impl Queries {
         }
         if let Some(row) = row {
             let new = row.nearest.unwrap_or(1.0).min(1.0);
-            self.rates.teach(&row.counts, new, row.is_near.then(|| (row.nearest.unwrap_or(1.0), row.other.is_some())));
+            let full = caller.recent().len() == caller::RECENT;
+            self.rates.teach(
+                &row.counts,
+                (new, full),
+                row.is_near.then(|| (row.nearest.unwrap_or(1.0), row.unlike.is_some())),
+            );
         }
         let margin = answer.margin.unwrap_or(1.0);
         if self.natural.teach(&self.picked, margin, &self.sketcher)
@@ -415,6 +461,11 @@ impl Queries {
 }
 
 impl Row {
+    /// What is remembered of it.
+    fn asked(&self, owner: u64, chain: Option<u32>) -> Asked {
+        Asked { sketch: self.sketch, label: self.answer.label, odd: self.odd, chain, owner }
+    }
+
     /// How much of a row is new, from 0 of one that is near another to 1 of one as far as ordinary ones are apart: a frame of a film is
     /// no new row.
     fn novelty(&self) -> f32 {

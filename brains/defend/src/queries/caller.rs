@@ -1,6 +1,7 @@
 //! What is remembered of one caller: counts that fade, sums of its newest rows, and what it spent.
 
 use super::artificial::LEVELS;
+use super::chains::Walk;
 use super::natural::{BLOCK, WAVES, Waves};
 
 /// Seconds after which a row counts half: as a step of an evasion, and as one of an extraction.
@@ -31,6 +32,8 @@ pub(super) struct Counts {
     pub(super) strange: f32,
     pub(super) odd: f32,
     pub(super) very_odd: f32,
+    /// Of columns that hardly hang together.
+    pub(super) torn: f32,
     /// Beside a boundary.
     pub(super) unsure: f32,
 }
@@ -45,6 +48,7 @@ impl Counts {
             &mut self.strange,
             &mut self.odd,
             &mut self.very_odd,
+            &mut self.torn,
             &mut self.unsure,
         ] {
             *count *= kept;
@@ -67,6 +71,7 @@ impl Counts {
         self.strange += other.strange;
         self.odd += other.odd;
         self.very_odd += other.very_odd;
+        self.torn += other.torn;
         self.unsure += other.unsure;
     }
 }
@@ -74,7 +79,17 @@ impl Counts {
 /// How many nats speak against a rate of `ordinary`, of `count` among `rows`: Kullback and Leibler's divergence of the rates
 /// times the rows, which saturate. 0 where the rate is lower.
 pub(super) fn excess(count: f32, rows: f32, ordinary: f32) -> f32 {
-    let rate = (count + ordinary) / (rows + 1.0);
+    beyond(count, rows, ordinary, 1.0)
+}
+
+/// The same of kinds of rows that nobody ordinary asks: the first ones say more.
+pub(super) fn sharp(count: f32, rows: f32, ordinary: f32) -> f32 {
+    beyond(count, rows, ordinary, 0.25)
+}
+
+/// `prior` is how many ordinary rows there are beside those.
+fn beyond(count: f32, rows: f32, ordinary: f32, prior: f32) -> f32 {
+    let rate = (count + ordinary * prior) / (rows + prior);
     if rate <= ordinary {
         return 0.0;
     }
@@ -104,8 +119,8 @@ pub(super) struct Caller {
     pub(super) flips: f32,
     pub(super) shared: f32,
     pub(super) descent: f32,
-    /// The chain of the newest near row, and how many of the caller's rows there were near one of another answer.
-    pub(super) chain: (u32, u32),
+    /// Its own way along the chain of its newest near row.
+    pub(super) walk: Walk,
     /// A row that is kept longer than the newest, and when it was asked.
     pub(super) anchor: Option<u64>,
     pub(super) since_anchor: u32,
@@ -116,6 +131,8 @@ pub(super) struct Caller {
     pub(super) recent: [u64; RECENT],
     pub(super) known: u8,
     pub(super) window: Window,
+    /// Windows that it asked in before this one.
+    pub(super) windows: u32,
     /// Whether the newest row came after a silence.
     pub(super) fresh: bool,
     /// Sums of the distances to the nearest row, to the fourth power: the rule twin's.
@@ -133,7 +150,7 @@ impl Caller {
             flips: 0.0,
             shared: 0.0,
             descent: 0.0,
-            chain: (u32::MAX, 0),
+            walk: Walk::new(u32::MAX, 0),
             anchor: None,
             since_anchor: 0,
             waves: [0.0; WAVES],
@@ -143,6 +160,7 @@ impl Caller {
             recent: [0; RECENT],
             known: 0,
             window: Window { begin: now, ..Window::default() },
+            windows: 0,
             fresh: true,
             distances: [0.0; 5],
         }
@@ -162,6 +180,7 @@ impl Caller {
         self.fresh = seconds > SILENCE;
         self.last = self.last.max(now);
         if now - self.window.begin >= window {
+            self.windows = self.windows.saturating_add(1);
             self.window = Window { begin: now, ..Window::default() };
         }
     }

@@ -3,6 +3,7 @@
 use online::Random;
 
 use super::{
+    joint::Joint,
     neighbours::dot,
     scale::{Scale, quantile},
     sketch::{SIZE, Sketch, Sketcher},
@@ -51,6 +52,7 @@ pub(super) struct Learnt {
     pub(super) smooth: [bool; SIZE],
     /// As above, and sums.
     pub(super) free: [bool; SIZE],
+    pub(super) joint: Joint,
     anchors: Vec<Sketch>,
     /// Distances of ordinary rows to the nearest anchor, and margins of answers, rising.
     strange: Vec<f32>,
@@ -102,7 +104,7 @@ impl Natural {
         due
     }
 
-    /// O(512 × columns + 512 × 192 × 64): some milliseconds.
+    /// O(512 × columns + 512 × 192 × 64 + 512 × 64²): some milliseconds.
     fn learn(&mut self, sketcher: &Sketcher) {
         let scale = Scale::learn(&self.rows, self.columns);
         let sketches: Vec<Sketch> = self.rows.iter().map(|row| sketcher.sketch(row, &scale)).collect();
@@ -119,6 +121,7 @@ impl Natural {
         let (smooth, free) = (sketcher.smooth(&scale), sketcher.free(&scale));
         let mut learnt = Learnt {
             anchors: anchors.to_vec(),
+            joint: Joint::learn(&sketches, &sketcher.single()),
             scale,
             spacing,
             smooth,

@@ -24,18 +24,22 @@ const WIDE: f32 = 4.0;
 pub(super) struct Asked {
     pub(super) sketch: Sketch,
     pub(super) label: u32,
-    pub(super) margin: f32,
     /// How many values are odd.
     pub(super) odd: u32,
     pub(super) chain: Option<u32>,
+    /// Who asked it.
+    pub(super) owner: u64,
 }
 
 /// The nearest rows of each kind, by place, with their distances.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Near {
     pub(super) nearest: Option<(u64, f32)>,
-    /// Of another answer.
+    /// Of the same caller, and of the same caller with another answer: what others asked says nothing of who comes near it.
+    pub(super) own: Option<(u64, f32)>,
     pub(super) other: Option<(u64, f32)>,
+    /// Of another answer, by whomever.
+    pub(super) unlike: Option<(u64, f32)>,
 }
 
 /// Memory: 288 bytes a row, and 0.4 MB of buckets.
@@ -87,23 +91,46 @@ impl Neighbours {
         }
     }
 
-    /// The nearest rows among those that share a bucket, at most 48.
-    pub(super) fn near(&self, sketch: &Sketch, label: u32, keys: &Keys, sketcher: &Sketcher) -> Near {
+    /// The nearest rows among those that share a bucket, at most 48, and those at `places`, which are the asker's: so nobody else can
+    /// drive a caller's newest rows out of its sight.
+    pub(super) fn near(
+        &self,
+        (owner, label): (u64, u32),
+        sketch: &Sketch,
+        keys: &Keys,
+        places: impl Iterator<Item = u64>,
+        sketcher: &Sketcher,
+    ) -> Near {
         let mut near = Near::default();
         let mut seen = [u32::MAX; TABLES * DEEP];
         let mut number = 0;
+        let mut look = |place: u64, row: &Asked| {
+            let distance = sketcher.distance(sketch, &row.sketch);
+            closer(&mut near.nearest, place, distance);
+            if row.label != label {
+                closer(&mut near.unlike, place, distance);
+            }
+            if row.owner != owner {
+                return;
+            }
+            closer(&mut near.own, place, distance);
+            if row.label != label {
+                closer(&mut near.other, place, distance);
+            }
+        };
         for slot in keys.0.iter().filter_map(|key| self.buckets.get(*key as usize)).flatten() {
             if *slot == u32::MAX || seen[..number].contains(slot) {
                 continue;
             }
             seen[number] = *slot;
             number += 1;
-            let Some(row) = self.rows.get(*slot as usize) else { continue };
-            let distance = sketcher.distance(sketch, &row.sketch);
-            let place = self.place_of(*slot);
-            closer(&mut near.nearest, place, distance);
-            if row.label != label {
-                closer(&mut near.other, place, distance);
+            if let Some(row) = self.rows.get(*slot as usize) {
+                look(self.place_of(*slot), row);
+            }
+        }
+        for place in places {
+            if let Some(row) = self.get(place) {
+                look(place, row);
             }
         }
         near
@@ -187,12 +214,14 @@ mod tests {
             let row: Vec<f32> = (0..20).map(|_| random.normal() as f32).collect();
             let sketch = sketcher.sketch(&row, &scale);
             let keys = neighbours.keys(&sketch);
-            let asked = Asked { sketch, label: (n % 2) as u32, margin: 0.5, odd: 0, chain: None };
+            let asked = Asked { sketch, label: (n % 2) as u32, odd: 0, chain: None, owner: n % 3 };
             assert_eq!(neighbours.add(asked, &keys), n);
             first.get_or_insert(sketch);
             let near: Vec<f32> = row.iter().map(|value| value + 0.1 * random.normal() as f32).collect();
             let near = sketcher.sketch(&near, &scale);
-            let seen = neighbours.near(&near, 1, &neighbours.keys(&near), &sketcher);
+            let seen = neighbours.near((n % 3, 1), &near, &neighbours.keys(&near), std::iter::empty(), &sketcher);
+            let strange = neighbours.near((9, 1), &near, &neighbours.keys(&near), std::iter::empty(), &sketcher);
+            assert!(strange.nearest == seen.nearest && strange.own.is_none() && strange.other.is_none());
             found += u32::from(seen.nearest.is_some_and(|(place, _)| place == n));
             if n % 2 == 0 && seen.nearest.is_some_and(|(place, _)| place == n) {
                 assert_eq!(seen.other.map(|(place, _)| place), Some(n));
@@ -202,7 +231,7 @@ mod tests {
         assert!(neighbours.get(0).is_none() && neighbours.get(499).is_none() && neighbours.get(500).is_some());
         assert!(neighbours.get(1_000).is_none());
         let first = first.unwrap();
-        let seen = neighbours.near(&first, 0, &neighbours.keys(&first), &sketcher);
+        let seen = neighbours.near((0, 0), &first, &neighbours.keys(&first), std::iter::empty(), &sketcher);
         assert!(seen.nearest.is_none_or(|(_, distance)| distance > 0.1), "{seen:?}");
     }
 

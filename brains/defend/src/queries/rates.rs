@@ -11,6 +11,8 @@ pub(super) struct Rates {
     quick: Counts,
     /// Of the same rows, each as far as it is new.
     slow: Counts,
+    /// Of those whose caller had asked enough for rows to be made from others at all.
+    full: Counts,
     flips: f32,
     /// Expected flips where a near row of another answer is met in proportion to its nearness.
     nearness: f32,
@@ -21,14 +23,16 @@ const PRIOR: f32 = 200.0;
 
 impl Default for Rates {
     fn default() -> Self {
-        Self { quick: Counts::default(), slow: Counts::default(), flips: 0.0, nearness: 0.0 }
+        Self { quick: Counts::default(), slow: Counts::default(), full: Counts::default(), flips: 0.0, nearness: 0.0 }
     }
 }
 
 impl Rates {
-    /// Takes in an ordinary row, and how much of it is new; of a near one, how near in spacings, and whether a row of another answer was near.
-    pub(super) fn teach(&mut self, row: &Counts, new: f32, near: Option<(f32, bool)>) {
-        for (sums, weight) in [(&mut self.quick, 1.0), (&mut self.slow, new)] {
+    /// Takes in an ordinary row, how much of it is new, and whether its caller had asked enough others; of a near one, how near in spacings, and whether a
+    /// row of another answer was near.
+    pub(super) fn teach(&mut self, row: &Counts, (new, full): (f32, bool), near: Option<(f32, bool)>) {
+        let full = if full { Some((&mut self.full, 1.0)) } else { None };
+        for (sums, weight) in [(&mut self.quick, 1.0), (&mut self.slow, new)].into_iter().chain(full) {
             sums.fade(1.0 - 1.0 / ROWS);
             sums.add(&row.times(weight));
         }
@@ -41,12 +45,12 @@ impl Rates {
     /// At each level.
     pub(super) fn line(&self) -> [f32; LEVELS] {
         let mut shares = [0.002, 0.005, 0.02];
-        shares.iter_mut().zip(self.quick.line).for_each(|(share, count)| *share = of(count, &self.quick, *share));
+        shares.iter_mut().zip(self.full.line).for_each(|(share, count)| *share = of(count, &self.full, *share));
         shares
     }
 
     pub(super) fn mirrored(&self) -> f32 {
-        of(self.quick.mirrored, &self.quick, 0.002)
+        of(self.full.mirrored, &self.full, 0.002)
     }
 
     pub(super) fn strange(&self) -> f32 {
@@ -59,6 +63,10 @@ impl Rates {
 
     pub(super) fn very_odd(&self) -> f32 {
         of(self.slow.very_odd, &self.slow, 0.005)
+    }
+
+    pub(super) fn torn(&self) -> f32 {
+        of(self.slow.torn, &self.slow, 0.06).max(0.06)
     }
 
     pub(super) fn unsure(&self) -> f32 {

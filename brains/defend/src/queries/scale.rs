@@ -2,6 +2,10 @@
 
 /// By how much of the range a value may lie beside it.
 const BESIDE: f32 = 0.1;
+/// The share of values that are no whole numbers in a column of such.
+const BROKEN: f32 = 0.02;
+/// Values that are no whole numbers, though all are, in a row that is on no grid.
+const OFF_GRID: usize = 3;
 
 /// What is ordinary in a column.
 #[derive(Debug, Clone, Copy)]
@@ -11,8 +15,10 @@ pub(super) struct Column {
     steepness: f32,
     low: f32,
     high: f32,
-    /// All values are whole numbers.
-    pub(super) whole: bool,
+    /// All values are whole numbers, but for so few that one who is up to something may have asked them.
+    whole: bool,
+    /// Most are: equal steps are chance there.
+    pub(super) grid: bool,
     /// Some values are missing.
     gaps: bool,
 }
@@ -27,7 +33,11 @@ impl Column {
         if value.is_nan() {
             return !self.gaps;
         }
-        value < self.low || value > self.high || (self.whole && value.fract() != 0.0)
+        value < self.low || value > self.high || self.is_broken(value)
+    }
+
+    fn is_broken(&self, value: f32) -> bool {
+        self.whole && value.is_finite() && value.fract() != 0.0
     }
 
     fn learn(values: &mut [f32], gaps: bool) -> Self {
@@ -35,7 +45,7 @@ impl Column {
         let high = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         if low > high {
             let (low, high) = (f32::NEG_INFINITY, f32::INFINITY);
-            return Self { middle: 0.0, steepness: 1.0, low, high, whole: false, gaps };
+            return Self { middle: 0.0, steepness: 1.0, low, high, whole: false, grid: false, gaps };
         }
         let (quarter, middle, last) = (quantile(values, 0.25), quantile(values, 0.5), quantile(values, 0.75));
         let range = high - low;
@@ -44,8 +54,10 @@ impl Column {
         // Few far values must not make all others look alike, nor a narrow middle make ordinary ones look far.
         let spread = spread.unwrap_or(1.0).max(range / 20.0);
         let steepness = if spread.is_finite() { (1.0 / spread).min(1e30) } else { 1.0 };
-        let whole = values.iter().all(|value| value.fract() == 0.0);
-        Self { middle, steepness, low: low - BESIDE * range, high: high + BESIDE * range, whole, gaps }
+        let broken = values.iter().filter(|value| value.fract() != 0.0).count();
+        let whole = broken as f32 <= BROKEN * values.len() as f32;
+        let grid = 2 * broken <= values.len();
+        Self { middle, steepness, low: low - BESIDE * range, high: high + BESIDE * range, whole, grid, gaps }
     }
 }
 
@@ -68,6 +80,11 @@ impl Scale {
 
     pub(super) fn columns(&self) -> &[Column] {
         &self.0
+    }
+
+    /// Whether some values are no whole numbers where all are: small equal steps are no chance then.
+    pub(super) fn is_off_grid(&self, picked: &[f32]) -> bool {
+        picked.iter().zip(&self.0).filter(|(value, column)| column.is_broken(**value)).count() >= OFF_GRID
     }
 
     /// How many values are outside the range, no whole number where all are, or missing where none is.

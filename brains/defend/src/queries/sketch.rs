@@ -102,20 +102,28 @@ impl Sketcher {
         let mut smooth = [false; SIZE];
         if self.sums.is_empty() {
             for (into, column) in smooth.iter_mut().zip(scale.columns()) {
-                *into = !column.whole;
+                *into = !column.grid;
             }
         } else {
             for (into, at) in smooth.iter_mut().skip(SINGLE).zip(&self.singles) {
-                *into = scale.columns().get(*at as usize).is_some_and(|column| !column.whole);
+                *into = scale.columns().get(*at as usize).is_some_and(|column| !column.grid);
             }
         }
         smooth
     }
 
+    /// Which numbers of a sketch are single columns.
+    pub(super) fn single(&self) -> [bool; SIZE] {
+        let from = if self.sums.is_empty() { 0 } else { SINGLE };
+        std::array::from_fn(|at| {
+            at >= from && at - from < if from == 0 { self.columns.len() } else { self.singles.len() }
+        })
+    }
+
     /// Which numbers of a sketch may take any value: [`smooth`](Self::smooth) ones, and sums, unless most columns are whole.
     pub(super) fn free(&self, scale: &Scale) -> [bool; SIZE] {
         let mut free = self.smooth(scale);
-        let whole = scale.columns().iter().filter(|column| column.whole).count();
+        let whole = scale.columns().iter().filter(|column| column.grid).count();
         if !self.sums.is_empty() && 2 * whole < scale.columns().len() {
             free.iter_mut().take(SINGLE).for_each(|into| *into = true);
         }
