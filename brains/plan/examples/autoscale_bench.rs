@@ -12,21 +12,27 @@ mod load;
 mod measure;
 #[path = "autoscale/plain.rs"]
 mod plain;
+#[path = "autoscale/school.rs"]
+mod school;
 #[path = "autoscale/simulator.rs"]
 mod simulator;
 #[expect(dead_code, reason = "other benches take the rest")]
 #[path = "../../online/examples/measure/traces.rs"]
 mod traces;
 
+use std::sync::Arc;
+
 use measure::{Arguments, Figures, Result};
 use plain::{Oracle, Peak};
-use plan::scale::{Ahead, Hpa, Kpa, Scaler, Terms};
+use plan::scale::{Ahead, DeepQ, Hpa, Kpa, Scaler, Terms, network::Network};
 use simulator::run;
 
 /// Shares of busy lanes that rules aim at.
 const TARGETS: [f64; 6] = [0.4, 0.5, 0.6, 0.7, 0.8, 0.9];
 /// Seconds until a new replica answers.
 const COLD: [f64; 2] = [5.0, 60.0];
+/// Loads that a network is taught on, and in a short run.
+const LOADS: (u32, u32) = (400, 40);
 /// The most seconds of a trace, and of a short run.
 const LONGEST: (usize, usize) = (1_500_000, 150_000);
 
@@ -34,6 +40,7 @@ fn main() -> Result<()> {
     let arguments = Arguments::read()?;
     let longest = if arguments.quick { LONGEST.1 } else { LONGEST.0 };
     let mut figures = Figures::default();
+    let network = school::taught(if arguments.quick { LOADS.1 } else { LOADS.0 })?;
     for trace in traces::traces(&arguments.data)? {
         let usual = load::drawn(&trace, longest, 7);
         let bursts = load::with_bursts(&usual);
@@ -41,7 +48,7 @@ fn main() -> Result<()> {
             for cold in COLD {
                 let terms = Terms { lanes: 1, slo: 1.0, cold, bounds: (1, 1_000) };
                 let case = format!("{}{kind} cold {cold}s", trace.name);
-                for (name, mut scaler) in subjects(requests, terms)? {
+                for (name, mut scaler) in subjects(requests, terms, &network)? {
                     let outcome = run(requests, &terms, &mut *scaler);
                     figures.add([&case, &name, "violating_s", "s"], outcome.violating)?;
                     figures.add([&case, &name, "replica_s", "s"], outcome.replicas)?;
@@ -53,7 +60,7 @@ fn main() -> Result<()> {
     figures.write(arguments.out.as_deref())
 }
 
-fn subjects(requests: &[f64], terms: Terms) -> Result<Vec<(String, Box<dyn Scaler>)>> {
+fn subjects(requests: &[f64], terms: Terms, network: &Arc<Network>) -> Result<Vec<(String, Box<dyn Scaler>)>> {
     let mut all: Vec<(String, Box<dyn Scaler>)> = Vec::new();
     for target in TARGETS {
         all.push((format!("hpa {target}"), Box::new(Hpa::new(terms, target))));
@@ -61,6 +68,7 @@ fn subjects(requests: &[f64], terms: Terms) -> Result<Vec<(String, Box<dyn Scale
     }
     all.push(("static peak".into(), Box::new(Peak::new(requests, &terms))));
     all.push(("ours".into(), Box::new(Ahead::new(terms)?)));
+    all.push(("deep-q".into(), Box::new(DeepQ::new(terms, network.clone())?)));
     all.push(("oracle".into(), Box::new(Oracle::new(requests, &terms))));
     Ok(all)
 }

@@ -2,15 +2,18 @@
 //!
 //! A [`Scaler`] is told each second what came and what is there, and says how many replicas are wanted. [`Hpa`] and [`Kpa`] are the rules
 //! that most clusters run, with their true defaults; [`Ahead`] forecasts the load until a new replica could be ready and staffs for
-//! it by queueing theory. All look at requests in flight or at their rate, never at CPU, which can't be more than all of it.
+//! it by queueing theory; [`DeepQ`] learns an offset to that. All look at requests in flight or at their rate, never at CPU, which can't be more than all of it.
 
 mod ahead;
+mod deep_q;
 mod hpa;
 mod kpa;
+pub mod network;
 pub mod staffing;
 mod trend;
 
 pub use ahead::Ahead;
+pub use deep_q::{DeepQ, Tutor};
 pub use hpa::Hpa;
 pub use kpa::Kpa;
 

@@ -51,6 +51,7 @@ pub struct Ahead {
     stay: Greatest,
     /// What the forecast asks for.
     staffed: f64,
+    urgent: bool,
 }
 
 impl Ahead {
@@ -73,6 +74,7 @@ impl Ahead {
             down: Greatest::new(DOWN),
             stay: Greatest::new(STAY + terms.cold.max(0.0) as u64),
             staffed: 0.0,
+            urgent: false,
         })
     }
 
@@ -94,6 +96,11 @@ impl Ahead {
     fn servers(&self, rate: f64) -> f64 {
         let queue = Queue { rate, service: self.service, varies: (self.dispersion.max(0.1), 1.0) };
         f64::from(queue.servers(self.terms.slo - self.service, LATE)) / f64::from(self.terms.lanes.max(1))
+    }
+
+    /// Whether something waits right now that the forecast did not see coming.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.urgent
     }
 
     /// Replicas for what comes right now, and for what waits beside it by the time they answer; none where nothing waits.
@@ -147,6 +154,7 @@ impl Scaler for Ahead {
             self.staffed = self.staffed.max(self.servers(rate));
         }
         let (busy, beside) = self.needed(seen);
+        self.urgent = busy > 0.0;
         let usual = self.staffed.max(busy);
         let target = usual.max(busy + beside);
         let greatest = self.down.push(at, usual).max(self.stay.push(at, target));
