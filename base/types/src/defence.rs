@@ -1,6 +1,10 @@
 //! Attackers and what is done about them: whom evidence is about, what was seen, how far an answer goes, and how long.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
+    str::FromStr,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
@@ -31,6 +35,11 @@ impl Subject {
             }
             Self::Source(_) | Self::Agent(_) => None,
         }
+    }
+
+    /// A number for it, which stays the same from one start of a program to the next.
+    pub fn number(&self) -> u64 {
+        BuildHasherDefault::<DefaultHasher>::default().hash_one(self)
     }
 
     /// Whether it has shown a credential, so that nobody else can be meant.

@@ -1,11 +1,6 @@
 //! The loop: reports in, agents, arbiter, book, and out to gateways.
 
-use std::{
-    collections::BTreeMap,
-    hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use defend::{
@@ -87,11 +82,6 @@ struct Judge {
     /// None is all of them together.
     agent: Option<AgentName>,
     state: String,
-}
-
-/// A number for a subject, that stays the same.
-fn number(subject: &Subject) -> u64 {
-    BuildHasherDefault::<DefaultHasher>::default().hash_one(subject)
 }
 
 fn seconds(at: Timestamp) -> f64 {
@@ -203,7 +193,7 @@ impl Work {
     /// What all agents' learnt parts come to together.
     fn together(&mut self, sighting: &Sighting) -> Vec<Act> {
         let Some(sum) = self.arbiter.sum(sighting) else { return Vec::new() };
-        let (subject, namespace) = (number(&sighting.subject), sighting.subject.namespace());
+        let (subject, namespace) = (sighting.subject.number(), sighting.subject.namespace());
         if let Some(over) = sum.over {
             self.judges.learn_together(namespace, subject, over, seconds(sighting.at));
         }
@@ -222,7 +212,7 @@ impl Work {
                 seen.alarms += 1;
                 counter!("mantlet_sentinel_alarms_total", "agent" => agent.as_str()).increment(1);
             }
-            self.judges.learn(namespace, *agent, number(&finished.subject), *score, seconds(now));
+            self.judges.learn(namespace, *agent, finished.subject.number(), *score, seconds(now));
         }
     }
 
@@ -367,7 +357,7 @@ impl Work {
                 (self.book.word(incident, &ids, state, (word.clone(), now)), act)
             }
             (Say::Approve, _) => {
-                self.judges.confirm(subject.namespace(), number(&subject));
+                self.judges.confirm(subject.namespace(), subject.number());
                 let act = self.arbiter.approve(&subject, last.rung, last.model.clone(), now);
                 let noted = self.book.word(incident, &ids, state, (word.clone(), now));
                 self.book.put(&noted);

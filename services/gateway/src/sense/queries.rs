@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher, RandomState},
+    hash::{BuildHasher as _, RandomState},
 };
 
 use defend::queries::{Queries, Rule, Said, Seen, Settings};
@@ -39,11 +39,6 @@ pub(super) struct Desk {
     row: Vec<f64>,
 }
 
-/// A number for a subject.
-fn number(subject: &Subject) -> u64 {
-    BuildHasherDefault::<DefaultHasher>::default().hash_one(subject)
-}
-
 impl Desk {
     pub(super) fn new(window: f64) -> Self {
         // Where rows fall is nobody's to know: the generator's own keys are drawn by the system.
@@ -65,7 +60,7 @@ impl Desk {
         seen: &super::Seen,
         now: Timestamp,
     ) -> Vec<Reading> {
-        let caller = number(subject);
+        let caller = subject.number();
         let own = self.own.entry(caller).or_insert(OWN);
         let most = self.left.min(*own) as usize;
         if most == 0 || seen.inputs.is_empty() {
