@@ -57,6 +57,23 @@ def points(path: Path, title: str, named: dict[str, tuple[float, float]], *, low
     path.write_text("\n".join([*parts, "</svg>", ""]))
 
 
+def bars(path: Path, title: str, named: dict[str, float]) -> None:
+    """Writes a plot with a bar each, from a line at one, by its logarithm: to the right where it is more."""
+    row, left = 22, 330
+    height = TOP + row * len(named) + 30
+    most = max(0.3, *(abs(math.log2(max(value, 1e-3))) for value in named.values()))
+    across = lambda value: left + 150 + math.log2(max(value, 1e-3)) / most * 150  # noqa: E731
+    parts = [line.replace(str(HEIGHT), str(height)) for line in head(title)]
+    parts.append(f'<line x1="{across(1)}" x2="{across(1)}" y1="{TOP - 6}" y2="{height - 24}" stroke="#57606a"/>')
+    for number, (name, value) in enumerate(named.items()):
+        y, x = TOP + row * number, across(value)
+        colour = COLOURS[2] if value >= 1 else COLOURS[1]
+        parts.append(f'<text x="{left}" y="{y + 12}" text-anchor="end" font-size="10">{escape(name)}</text>')
+        parts.append(f'<rect x="{min(x, across(1)):.1f}" y="{y + 2}" width="{abs(x - across(1)):.1f}" height="{row - 8}" fill="{colour}"/>')
+        parts.append(f'<text x="{max(x, across(1)) + 4:.1f}" y="{y + 12}" font-size="10">{value:.2f} ×</text>')
+    path.write_text("\n".join([*parts, "</svg>", ""]))
+
+
 def head(title: str) -> list[str]:
     return [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">',

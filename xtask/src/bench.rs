@@ -46,8 +46,16 @@ pub(crate) struct Options {
     more: Vec<String>,
 }
 
+impl Options {
+    /// A bench as it comes.
+    pub(crate) fn of(name: Name, data: Option<std::path::PathBuf>, quick: bool) -> Self {
+        Self { name, data, train: None, test: None, quick, more: Vec::new() }
+    }
+}
+
+/// The benches that there are.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Name {
+pub(crate) enum Name {
     /// Throughput, latency, CPU and memory beside Triton, MLServer, LitServe, nginx and HAProxy.
     Serving,
     /// What is answered in time when five times too much is asked, and what that costs another namespace.

@@ -2,13 +2,14 @@
 //!
 //! Each verb is a module: [`setup`] fetches what the others need, [`test`] is what CI runs, [`tidy`] holds the
 //! house rules that a program can check, [`fuzz`] looks for inputs that break a
-//! parser, [`bench`] measures a promise beside other people's software, [`demo`] shows the whole thing at
+//! parser, [`bench`] measures a promise beside other people's software, [`evaluate`] all of them, [`demo`] shows the whole thing at
 //! work. [`shell`] runs commands.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool prints")]
 
 mod bench;
 mod demo;
+mod evaluate;
 mod fuzz;
 mod setup;
 mod shell;
@@ -45,6 +46,8 @@ enum Verb {
     Fuzz(fuzz::Options),
     /// Measures a promise beside other people's software, prints a table, writes target/bench/NAME.json.
     Bench(bench::Options),
+    /// Runs every bench, one after the other, and writes docs/evaluation.md: each learnt part beside its plain twin.
+    Evaluate(evaluate::Options),
     /// Builds Mantlet, starts a node, deploys the healthcare example, predicts, verifies the ledger.
     Demo {
         /// Stops the node and exits once everything has been shown.
@@ -86,6 +89,7 @@ fn carry_out(verb: Verb) -> Result<bool> {
         Verb::Gen => generate(&workspace).map(|()| true),
         Verb::Fuzz(options) => fuzz::run(&workspace, &options),
         Verb::Bench(options) => bench::run(&workspace, &options).map(|()| true),
+        Verb::Evaluate(options) => evaluate::run(&workspace, &options),
         Verb::Demo { once } => demo::run(&workspace, once).map(|()| true),
     }
 }

@@ -1,0 +1,48 @@
+//! `cargo xtask evaluate`: every bench, one after the other, and one report of them, docs/evaluation.md.
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+
+use crate::{
+    bench::{self, Name},
+    setup::Environment,
+    shell,
+    workspace::Workspace,
+};
+
+/// How to evaluate.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Folder with test data; MANTLET_DATA by default.
+    #[arg(long)]
+    data: Option<std::path::PathBuf>,
+    /// Short runs: shows that all of it works, and measures little.
+    #[arg(long)]
+    quick: bool,
+    /// Runs nothing, and reports what was measured before.
+    #[arg(long)]
+    report: bool,
+}
+
+/// Runs every bench, and writes the report. Whether all of them ran: one that fails costs its own lines.
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
+    let benches = if options.report { &[] } else { Name::value_variants() };
+    let mut failed = Vec::new();
+    for name in benches {
+        let title = name.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+        println!("==> bench {title}");
+        let options = bench::Options::of(*name, options.data.clone(), options.quick);
+        if let Err(error) = bench::run(workspace, &options) {
+            eprintln!("{title}: {error:#}: going on without");
+            failed.push(title);
+        }
+    }
+    let mut report = Environment::prepare(workspace)?.python();
+    report.arg(workspace.root.join("evaluation/evaluate/report.py"));
+    report.arg("--results").arg(workspace.target.join("bench")).arg("--docs").arg(workspace.root.join("docs"));
+    shell::run("report", &mut report)?;
+    if !failed.is_empty() {
+        eprintln!("benches that failed: {}", failed.join(", "));
+    }
+    Ok(failed.is_empty())
+}
