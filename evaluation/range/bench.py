@@ -166,6 +166,9 @@ class Place:
         return outcomes, self.town
 
     def cases(self, hostile):
+        import liars  # noqa: PLC0415
+        import slow  # noqa: PLC0415
+
         options, victims = self.options, self.victims
         seconds, quick = (15.0, True) if options.quick else (40.0, False)
         for victim in victims:
@@ -190,6 +193,10 @@ class Place:
         yield "scan", lambda: hostile.scan(self, seconds)
         yield "flood", lambda: hostile.flood(self, victims[0], 1, 4, 10.0, "flood")
         yield "sponge", lambda: hostile.flood(self, victims[0], 5_000, 1, 10.0, "sponge")
+        for mode in slow.MODES:
+            yield mode, lambda mode=mode: slow.slow(self, victims[0], mode)
+        for share in (0.05, 0.2, 0.4):
+            yield f"poison-{100 * share:.0f}", lambda share=share: liars.poison(self, data, share)
         yield "bundles", lambda: hostile.bundles(self, victims[0].path.read_bytes(), 40 if quick else 500)
 
     def incidents(self) -> list[dict]:
@@ -274,6 +281,10 @@ def goals(figures: list[dict]) -> list[dict]:
             rows.append(ratio(case, "gain on / off", gain("on") / max(gain("off"), 1e-9), 0.5, least=False))
         elif case.startswith("evasion") and gain("on") is not None:
             rows.append(ratio(case, "success", gain("on"), 0.3 if "adaptive" in case else 0.1, least=False))
+        elif case.startswith("poison") and gain("on") is not None:
+            rows.append(ratio(case, "accuracy lost, points", 100 * gain("on"), 1.0, least=False))
+        elif case.startswith("slow") and gain("on") is not None:
+            rows.append(ratio(case, "a bystander's requests that fail or take a second", gain("on"), 0.0, least=False))
         elif case == "bundles" and gain("on") is not None:
             rows.append(ratio(case, "mutated files that were taken", gain("on"), 0.0, least=False))
     for metric in ("benign_requests_untouched", "benign_callers_untouched"):

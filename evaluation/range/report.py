@@ -7,7 +7,7 @@ from pathlib import Path
 import plot
 
 # The order in which a reader looks.
-GROUPS = ("extraction", "evasion", "membership", "injection", "scan", "flood", "sponge", "bundles")
+GROUPS = ("extraction", "evasion", "membership", "injection", "scan", "flood", "sponge", "slow", "poison", "bundles")
 
 
 def write(folder: Path, said: dict) -> None:
@@ -21,7 +21,7 @@ def write(folder: Path, said: dict) -> None:
         "Made by `cargo xtask bench range -- --docs docs/benchmarks`; [who attacks how](../../evaluation/range/README.md). Each attack with the",
         "sentinel off, by rules alone, and on. Requests and seconds are those until the attacker was first held back (the 95th percentile",
         "where there are several). What an attacker gains is a copy's fidelity over a majority guesser, the share of targets reached, members",
-        "found at 1 % false ones, the share of hostile requests that were answered, or requests.",
+        "found at 1 % false ones, the share of hostile requests that were answered, requests, the share of a bystander's that were lost, or accuracy lost.",
         "",
         f"Measured on {said['machine']}.",
         "",

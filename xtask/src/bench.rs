@@ -111,7 +111,7 @@ impl Name {
             Self::Streams => ("streams", &STREAMS),
             Self::Soak => ("soak", &[]),
             Self::Balance => ("balance", &[]),
-            Self::Range => ("range", &PYTHON),
+            Self::Range => ("range", &["python3.11", "python3.11-venv", "slowhttptest"]),
             Self::Retrain => ("retrain", &[]),
             Self::Training => ("training", &[]),
             Self::Detectors => ("detectors", &PYTHON),

@@ -59,6 +59,10 @@ const VERY_ODD: f32 = 0.2;
 const TURNS: u32 = 2;
 /// Score from which on a caller teaches nothing.
 const SUSPECT: f32 = 6.0;
+/// Rows of a caller that make it one of those who say what is ordinary, and how many of these there must be beside it for that to count in full: where
+/// one caller alone asks a model, whatever it asks is ordinary there.
+const TAUGHT: u32 = 8;
+const TEACHERS: f32 = 4.0;
 /// Rows of a caller that teach; of further ones, ever fewer.
 const TEACHES: u64 = 32;
 /// Rows up to which a caller is one of the crowd.
@@ -123,7 +127,7 @@ pub struct Seen {
 ///
 /// Blind spots: natural rows, chosen without the model, are a copy's cost alone (`spent`). An attacker that shuns what is near, by
 /// waiting for the memory to pass or by steps as large as ordinary ones are apart, is not seen; one with many accounts that have been
-/// here for long is seen later, each by its own rows. Nothing is said before 64 rows.
+/// here for long is seen later, each by its own rows. Nothing is said before 64 rows, and of rows that are not ordinary nothing to whoever asks alone.
 ///
 /// ```
 /// use defend::queries::{Queries, Said, Settings};
@@ -152,6 +156,8 @@ pub struct Queries {
     callers: Callers,
     crowd: Counts,
     crowd_at: f64,
+    /// Callers who said what is ordinary.
+    teachers: u32,
     picked: Vec<f32>,
     /// Rows of another width than the model's.
     misshapen: u64,
@@ -190,6 +196,7 @@ impl Queries {
             rates: Rates::default(),
             crowd: Counts::default(),
             crowd_at: 0.0,
+            teachers: 0,
             picked: Vec::new(),
             misshapen: 0,
         }
@@ -390,14 +397,15 @@ impl Queries {
 
     /// The caller's scores, which only grow in a window.
     fn score(&mut self, id: u64, now: f64) {
-        let (rates, crowd) = (self.rates, self.crowd);
+        let (rates, crowd, teachers) = (self.rates, self.crowd, self.teachers);
         let Some(caller) = self.callers.of(id, now) else { return };
         let own = evidence::evasion(caller, &rates);
         if let Some(chain) = self.chains.get_mut(caller.walk.chain) {
             caller.shared = caller.shared.max(chain.suspect(own).min(evidence::share(caller, &rates)));
         }
         let evasion = own.max(caller.shared);
-        let extraction = evidence::extraction(caller, &rates, &crowd, CROWD);
+        let others = teachers.saturating_sub(u32::from(caller.taught >= TAUGHT));
+        let extraction = evidence::extraction(caller, &rates, &crowd, CROWD) * (others as f32 / TEACHERS).min(1.0);
         caller.window.evasion = caller.window.evasion.max(evasion);
         caller.window.extraction = caller.window.extraction.max(extraction);
     }
@@ -410,6 +418,10 @@ impl Queries {
         let step = (caller.asked / TEACHES).max(1);
         if caller.asked % step != 0 || caller.window.evasion.max(caller.window.extraction) > SUSPECT {
             return;
+        }
+        caller.taught = caller.taught.saturating_add(1);
+        if caller.taught == TAUGHT {
+            self.teachers = self.teachers.saturating_add(1);
         }
         if let Some(row) = row {
             let new = row.nearest.unwrap_or(1.0).min(1.0);

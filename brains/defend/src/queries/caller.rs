@@ -113,6 +113,8 @@ pub(super) struct Caller {
     pub(super) id: u64,
     pub(super) last: f64,
     pub(super) asked: u64,
+    /// Rows that taught what is ordinary.
+    pub(super) taught: u32,
     pub(super) quick: Counts,
     pub(super) slow: Counts,
     /// Evidence of near rows with unlike answers, of one's own and of a chain that one takes part in; of walks downhill.
@@ -145,6 +147,7 @@ impl Caller {
             id,
             last: now,
             asked: 0,
+            taught: 0,
             quick: Counts::default(),
             slow: Counts::default(),
             flips: 0.0,

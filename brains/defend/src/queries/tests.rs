@@ -299,3 +299,22 @@ proptest! {
         prop_assert!(queries.callers() <= 4);
     }
 }
+
+#[test]
+fn whoever_asks_a_model_alone_is_what_is_ordinary_there() {
+    let (mut world, mut queries) = (World(Random::new(8)), Queries::new(Settings::default(), WIDTH, 3));
+    for step in 0..600_u32 {
+        // A clock among the columns, so that each row is beyond all before it.
+        let mut row = world.row();
+        row[0] = f64::from(step) / 10.0;
+        let seen = ask(&mut queries, 7, &row, f64::from(step));
+        assert!(seen.extraction < 2.0, "{step}: {seen:?}");
+    }
+    // Somebody else beside it is still seen, if later.
+    let mut seen = Seen::default();
+    for step in 0..200_u32 {
+        let row: Vec<f64> = (0..WIDTH).map(|_| 80.0 * world.0.uniform() - 40.0).collect();
+        seen = ask(&mut queries, 8, &row, 700.0 + f64::from(step));
+    }
+    assert!(seen.extraction > 8.0, "{seen:?}");
+}
