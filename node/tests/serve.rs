@@ -57,6 +57,11 @@ async fn a_deployed_model_answers_by_version_and_after_a_restart() {
 #[tokio::test]
 async fn wrong_requests_are_refused_and_the_node_lives_on() {
     let Some((mut node, client)) = serving("serve::wrong_requests").await else { return };
+    // What it takes and gives is known to the gateway.
+    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    while client.get("/v2/models/add").await.1["outputs"][0]["name"] == Value::Null {
+        assert!(tokio::time::Instant::now() < until, "the model is never known");
+    }
     let with = |input: Value| json!({ "inputs": [input] });
     let x = |datatype: &str, shape: Value, data: Value| json!({ "name": "x", "datatype": datatype, "shape": shape, "data": data });
     for (body, expected) in [
