@@ -14,8 +14,8 @@ from hostile import Outcome
 from rig import expect
 
 RETRAIN = Path(__file__).resolve().parents[1] / "retrain"
-# Rows of a stream, rows of a request, and honest contributors.
-ROWS, BATCH, HONEST = 4_000, 20, 7
+# Rows of a stream, rows of a request, requests a second, and honest contributors. A model that learns is renewed once a second or so.
+ROWS, BATCH, RATE, HONEST = 6_000, 20, 10.0, 7
 STREAM = "electricity.csv.gz"
 SETTLE_SECONDS = 60
 
@@ -37,7 +37,9 @@ def learns(place, stream, name: str, share: float) -> tuple[float, int, bool, in
     expect(*node.ask("POST", "/v1/deploys", {"manifest": manifest}))
     node.wait_for(name)
     connection, lies, classes = node.connect(), 0, len(stream.classes)
+    began = time.monotonic()
     for begin in range(0, len(stream.labels) - BATCH + 1, BATCH):
+        time.sleep(max(0.0, began + begin / BATCH / RATE - time.monotonic()))
         rows = range(begin, begin + BATCH)
         status, said = node.ask("POST", f"/v2/models/{name}/infer", stream.questions(rows), connection=connection)
         expect(status, said)
