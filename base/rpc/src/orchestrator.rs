@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use types::{Digest, Manifest, ModelName, Namespace, Timestamp, Version, infer::ModelMetadata, quantity::Share};
+use types::{
+    Digest, Manifest, ModelName, Namespace, Timestamp, Version, infer::ModelMetadata, manifest::ScaleMode, quantity::Share,
+};
 
 use crate::{Changes, Since, registry::Receipt};
 
@@ -107,6 +109,9 @@ pub struct ModelRoute {
     pub canary: Option<(Version, Share)>,
     /// Why there is none, when there is none.
     pub waiting: Option<String>,
+    /// Whether it has no replica because nobody asks; the next request starts one.
+    #[serde(default)]
+    pub asleep: bool,
     /// Why a model server refused the wanted version, where one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<types::Refusal>,
@@ -152,6 +157,65 @@ pub struct Status {
     pub generation: u64,
     /// Restarts of its model servers so far.
     pub restarts: u32,
+    /// Whether none is wanted because nobody asks; the next request starts one.
+    #[serde(default)]
+    pub asleep: bool,
+    /// What its load says about the number of replicas, where it says anything.
+    #[serde(default)]
+    pub scaling: Option<Scaling>,
+}
+
+/// What a model's load says about how many replicas it needs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Scaling {
+    /// Who acts, as the manifest says.
+    pub mode: ScaleMode,
+    /// How many are wanted.
+    pub wanted: u32,
+    /// Why.
+    pub why: String,
+    /// How many the one that does not act would want, with its name: `rule` or `forecast`; nothing where only one is asked.
+    pub twin: Option<(String, u32)>,
+    /// Whether somebody has set another number, which counts instead.
+    pub overruled: bool,
+    /// Since when so many are wanted.
+    pub since: Timestamp,
+    /// Seconds that a replica takes to start, as far as is known.
+    pub cold_seconds: f64,
+}
+
+/// What a gateway saw of its models' load. Who says nothing for a few seconds is taken for gone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Loads {
+    /// The gateway's name.
+    pub gateway: String,
+    /// Models that were asked since it last said so, or have just become idle; others are not asked there. At most [`Loads::MOST`];
+    /// a gateway that has more says it in several parts.
+    pub models: Vec<Load>,
+}
+
+impl Loads {
+    /// The most models of one message.
+    pub const MOST: usize = 1_024;
+}
+
+/// What one model was asked, over some time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Load {
+    /// Its namespace.
+    pub namespace: Namespace,
+    /// Its name.
+    pub model: ModelName,
+    /// Over how many seconds.
+    pub seconds: f64,
+    /// Requests that came, those among them that were refused because too much is asked, too.
+    pub requests: u64,
+    /// Requests that waited, for a replica or for the machine, or were answered, on average.
+    pub in_flight: f64,
+    /// Requests that are there right now.
+    pub open: u32,
+    /// Requests that were answered, and the seconds of a replica that all of them took.
+    pub served: (u64, f64),
 }
 
 /// Why a model is not as wanted.
@@ -184,6 +248,9 @@ pub struct Outlook {
     pub waiting: Vec<(ModelName, Waiting)>,
     /// The latest steps, newest first.
     pub recent: Vec<Taken>,
+    /// What models' loads say about the number of their replicas.
+    #[serde(default)]
+    pub scaling: Vec<(ModelName, Scaling)>,
 }
 
 /// A step, for people.
@@ -235,6 +302,8 @@ service! {
         fn plan(PlanOf) -> Outlook;
         /// What is so.
         fn status(StatusOf) -> Vec<Status>;
+        /// Notes what a gateway saw of its models' load.
+        fn load(Loads) -> ();
         /// Follows the routes.
         fn routes(Since) -> Routes;
     }

@@ -7,6 +7,7 @@
 mod check;
 mod drift;
 mod learning;
+mod scale;
 mod upstream;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use crate::{
 };
 pub use drift::{AlarmKind, Drift, Webhook};
 pub use learning::{Learning, Promote, Retrain, Train, Window};
+pub use scale::{Scale, ScaleMode};
 pub use upstream::{Upstream, origin, secure_origin};
 
 /// The one API version there is.
@@ -230,28 +232,6 @@ pub struct Slo {
     pub availability: Option<Share>,
 }
 
-/// How many replicas.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Scale {
-    /// At least this many; 1 by default.
-    #[serde(default = "one")]
-    pub min: u32,
-    /// At most this many, whoever asks for more; any number by default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max: Option<u32>,
-}
-
-fn one() -> u32 {
-    1
-}
-
-impl Default for Scale {
-    fn default() -> Self {
-        Self { min: 1, max: None }
-    }
-}
-
 /// What a replica may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -416,8 +396,6 @@ pub enum Autonomy {
 
 /// The most slices that traffic may have.
 const MAX_SLICES: usize = 32;
-/// The most replicas a manifest may ask for.
-const MAX_REPLICAS: u32 = 64;
 
 impl Manifest {
     /// The manifest of `mantlet deploy MODEL.onnx --name N`: everything at its default.
@@ -512,8 +490,8 @@ impl Manifest {
             }
         }
         self.check_learning()?;
-        if scale.min > MAX_REPLICAS || scale.max.is_some_and(|max| max > MAX_REPLICAS || max < scale.min.max(1)) {
-            return wrong(format!("spec.scale: 0 ≤ min ≤ max ≤ {MAX_REPLICAS}, and max at least 1"));
+        if let Err(why) = scale.check() {
+            return wrong(why);
         }
         if limits.concurrency == 0 || limits.body.0 == 0 {
             return wrong("spec.limits: concurrency and body are at least 1".into());
@@ -547,17 +525,6 @@ impl Manifest {
         let kind = self.spec.task.as_ref().map(|task| task.kind);
         matches!(kind, Some(TaskKind::Classification | TaskKind::Regression))
             && self.spec.capture.input != CaptureInput::None
-    }
-
-    /// How many replicas are wanted where nobody says otherwise.
-    pub fn replicas(&self) -> u32 {
-        self.spec.scale.min
-    }
-
-    /// So many replicas, within what the manifest allows; where it names no most, that is any number.
-    pub fn bounded(&self, replicas: u32) -> u32 {
-        let Scale { min, max } = self.spec.scale;
-        replicas.clamp(min, max.unwrap_or(MAX_REPLICAS).max(min))
     }
 }
 

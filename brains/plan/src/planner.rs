@@ -62,14 +62,17 @@ impl<'a> Planner<'a> {
     fn model(&mut self, model: &'a ModelId, wish: &Wish) {
         let current = self.inputs.current.get(model).copied();
         let wanted = Current { version: wish.version, digest: wish.digest, needs: wish.needs };
-        let missing = |there| Why::Missing { there, wanted: wish.replicas };
-        if let Some(waiting) = self.keep_up(model, wanted, wish.replicas, missing) {
+        // What has not answered yet has to show that it can be loaded, though nobody asks right now.
+        let answers = current.is_some_and(|current| current.version == wish.version);
+        let replicas = if answers { wish.replicas } else { wish.replicas.max(1) };
+        let missing = |there| Why::Missing { there, wanted: replicas };
+        if let Some(waiting) = self.keep_up(model, wanted, replicas, missing) {
             self.report.waiting.insert(model.clone(), waiting);
         }
         let ready = self.count(model, wish.version, State::Ready);
         let before = current.filter(|current| current.version != wish.version);
         let answering = before.map_or(0, |before| self.count(model, before.version, State::Ready));
-        let enough = ready >= wish.replicas.min(answering.max(1));
+        let enough = ready >= replicas.min(answering.max(1));
         let shadow = wish.shadow.filter(|shadow| shadow.of.version != wish.version);
         if let Some(shadow) =
             shadow.filter(|shadow| enough || before.is_none_or(|before| before.version != shadow.of.version))

@@ -29,6 +29,8 @@ pub(super) const JOBS: &str = "jobs";
 pub(super) const GRACE: Duration = Duration::from_secs(10);
 /// How long a model server's requests may take when it is drained.
 const DRAIN: Duration = Duration::from_secs(30);
+/// Inferences at a time of a replica to which that is left, at most.
+const LANES: usize = 8;
 /// How often the ledger takes in what a call that was cut short left behind.
 const DRAIN_LEDGER: Duration = Duration::from_secs(1);
 /// How often the metrics are kept small.
@@ -90,7 +92,10 @@ pub(super) async fn orchestrator(
 ) -> Result<(Arc<Orchestrator>, Executor), Refusal> {
     let backend = Arc::new(local(shared, settings, badge)?);
     let spread = orchestrator::Spread { alone: settings.alone, shared: settings.shared_memory };
-    let bounds = orchestrator::Bounds { spread, upstreams: settings.upstreams.clone() };
+    // As many inferences at a time as a model server makes of what was left to it.
+    let lanes = if settings.sessions == 0 { settings.cores.clamp(1, LANES) } else { settings.sessions };
+    let lanes = u32::try_from(lanes).unwrap_or(u32::MAX);
+    let bounds = orchestrator::Bounds { spread, upstreams: settings.upstreams.clone(), lanes };
     let heads: orchestrator::AskHeads = Box::new(move |since| {
         let registry = registry.clone();
         Box::pin(async move { registry.heads(since).await })
@@ -278,10 +283,12 @@ pub(super) async fn run_gateway(ring: Arc<Ring>, listener: Listener, open: onesh
     let _ = followed.await;
     quota::resume(&ring).await;
     let usage = tokio::spawn(quota::run(ring.clone(), stop.told()));
+    let load = tokio::spawn(gateway::load::run(ring.clone(), stop.told()));
     let server = tokio::spawn(listener.serve(ring.clone(), stop.told(), GRACE));
     // Whoever waited may be gone: then nobody needs to know.
     let _ = open.send(());
-    ended([(server, "port"), (follower, "follower"), (keys, "keys"), (usage, "usage")]).await;
+    let parts = [(server, "port"), (follower, "follower"), (keys, "keys"), (usage, "usage"), (load, "load")];
+    ended(parts).await;
     ring.close().await;
 }
 

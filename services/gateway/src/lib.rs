@@ -4,7 +4,7 @@
 //! step takes the proof that the one before it handed out. [`rest`] and [`grpc`] are the doors of the Open
 //! Inference Protocol, [`manage`] is the `/v1` API, [`follow`] keeps policies, credentials and routes up to date, [`keys`]
 //! the keys of a JWT issuer; [`history`] reads what was recorded, [`replay`] runs it again,
-//! [`trace`] tells a collector of it; [`sense`] looks for attackers beside the requests, and [`restrictions`] holds what is in force
+//! [`trace`] tells a collector of it; [`load`] tells the orchestrator what models are asked; [`sense`] looks for attackers beside the requests, and [`restrictions`] holds what is in force
 //! against them.
 //!
 //! Does not know about: how a model runs, how a bundle is made, who decides what is desired.
@@ -16,6 +16,7 @@ mod grpc;
 mod history;
 pub mod keys;
 pub mod listen;
+pub mod load;
 mod manage;
 mod metric;
 #[doc(hidden)]

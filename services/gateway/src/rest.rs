@@ -151,9 +151,12 @@ pub(crate) fn read(
     Ok(model)
 }
 
-/// Whether a replica of the version that answers, or of the one named, is ready.
+/// Whether a replica of the version that answers, or of the one named, is ready. One that sleeps is: the first request has its answer
+/// after a start, and who looks first must not wait for who asks.
 pub(crate) fn is_ready(model: &Model, version: Option<Version>) -> bool {
-    model.has_replica(version.unwrap_or(model.route.current))
+    let current = model.route.current;
+    let version = version.unwrap_or(current);
+    model.has_replica(version) || (version == current && model.route.asleep)
 }
 
 /// What a model takes and gives; what its replica said, or what its manifest declares until one was ready.
@@ -268,7 +271,7 @@ fn statistic(ring: &Ring, name: &ModelName, model: &Model) -> Value {
         // Beyond the extension: what `mantlet top` shows. Latency is buckets: a bound in microseconds, and a count.
         "mantlet": {
             "in_flight": in_flight,
-            "waiting": waiting,
+            "waiting": u64::from(waiting) + statistics.held(),
             "batches": statistics.batches(),
             "latency": statistics.latency.get(),
         },

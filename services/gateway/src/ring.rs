@@ -18,18 +18,20 @@ use rpc::{
     orchestrator::{ModelKey, ModelRoute, Replica},
 };
 use store::{Artefacts, Streams};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use types::{
     Refusal, Version,
     event::{Denial, Event},
+    manifest::ScaleMode,
 };
 
 use crate::{
     keys::KeySet,
+    load::Meter,
     metric::Metrics,
     pipeline::{
         assess::{Limiter, Quotas},
-        balance::{Admission, Place, Pools},
+        balance::{Admission, Hall, Place, Pools},
         record::{Recorder, Shadows, Statistics, Stores, Strangers},
     },
     restrictions::Restrictions,
@@ -147,6 +149,9 @@ pub struct Ring {
     pub(crate) clock: Clock,
     pub(crate) limiter: Limiter,
     pub(crate) admission: Arc<Admission>,
+    pub(crate) hall: Hall,
+    /// Somebody waits for a model that sleeps.
+    pub(crate) sleeper: Notify,
     pub(crate) quotas: Quotas,
     pub(crate) name: String,
     pub(crate) recorder: Recorder,
@@ -172,6 +177,8 @@ pub(crate) struct Model {
     pub(crate) pools: Arc<Pools>,
     /// Where it stands before the gate.
     pub(crate) place: Place,
+    /// Counts what it is asked, where that has a say in how many replicas it has.
+    pub(crate) meter: Option<Arc<Meter>>,
 }
 
 impl Model {
@@ -257,6 +264,8 @@ impl Ring {
             limits,
             limiter: Limiter::default(),
             admission: Admission::new(),
+            hall: Hall::new(),
+            sleeper: Notify::new(),
             quotas: Quotas::default(),
             name: stores.gateway.clone(),
             recorder: Recorder::start(stores, limits.events),
@@ -311,6 +320,10 @@ impl Ring {
                     }
                     let doors = route.replicas.iter().filter_map(|replica| self.door(replica, old.as_deref()));
                     let replicas: Vec<_> = doors.collect();
+                    let meter = (route.manifest.scale_mode() != ScaleMode::Off).then(|| {
+                        let kept = old.as_ref().and_then(|old| old.meter.clone());
+                        kept.unwrap_or_else(Meter::new)
+                    });
                     let (statistics, pools, place) = match old {
                         Some(old) => (old.statistics.clone(), old.pools.clone(), old.place),
                         None => {
@@ -321,11 +334,17 @@ impl Ring {
                     };
                     pools.set(&replicas);
                     let inputs = crate::pipeline::assess::declared(&route);
-                    models.insert(key, Arc::new(Model { route, inputs, replicas, statistics, pools, place }));
+                    models.insert(key, Arc::new(Model { route, inputs, replicas, statistics, pools, place, meter }));
                 }
             }
         }
         self.note_change();
+    }
+
+    /// Every model whose load has a say in how many replicas it has.
+    pub(crate) fn metered(&self) -> Vec<(ModelKey, Arc<Meter>)> {
+        let models = self.models.read();
+        models.iter().filter_map(|(key, model)| Some((key.clone(), model.meter.clone()?))).collect()
     }
 
     /// Every model that is routed.

@@ -21,6 +21,7 @@ use crate::{
     heads::{self, AskHeads},
     journal::{Journal, Place},
     key,
+    scaling::Scalers,
     server::{Happened, Life, Order},
     world::{Current, Held},
 };
@@ -70,12 +71,12 @@ pub struct Executor {
     /// What becomes of newer states that streaming replicas were given.
     swaps: BTreeMap<(ServerId, Replica), Swap>,
     /// Until it runs.
-    heads: Option<AskHeads>,
+    beside: Option<(AskHeads, Scalers)>,
     happened: (mpsc::Sender<News>, mpsc::Receiver<News>),
 }
 
 impl Executor {
-    pub(crate) fn new(shared: Arc<Shared>, journal: Journal, backend: Arc<dyn Backend>, heads: AskHeads) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, journal: Journal, backend: Arc<dyn Backend>, beside: (AskHeads, Scalers)) -> Self {
         let (high, low) = uuid::Uuid::now_v7().as_u64_pair();
         let at_a_time = std::thread::available_parallelism().map_or(2, usize::from).max(2);
         Self {
@@ -90,7 +91,7 @@ impl Executor {
             open: BTreeMap::new(),
             secrets: BTreeMap::new(),
             swaps: BTreeMap::new(),
-            heads: Some(heads),
+            beside: Some(beside),
             happened: mpsc::channel(QUEUE),
         }
     }
@@ -98,7 +99,9 @@ impl Executor {
     /// Runs until `stop` resolves; then stops every model server and waits for them.
     pub async fn run(mut self, stop: impl Future<Output = ()>) {
         let mut stop = std::pin::pin!(stop);
-        let heads = self.heads.take().map(|ask| tokio::spawn(heads::follow(self.shared.clone(), ask)));
+        let beside = self.beside.take().map(|(heads, scalers)| {
+            [tokio::spawn(heads::follow(self.shared.clone(), heads)), tokio::spawn(scalers.run())]
+        });
         loop {
             let again = match self.turn().await {
                 Ok(again) => again,
@@ -120,8 +123,8 @@ impl Executor {
             }
             while self.lives.try_join_next().is_some() {}
         }
-        if let Some(heads) = heads {
-            heads.abort();
+        for task in beside.into_iter().flatten() {
+            task.abort();
         }
         self.stop().await;
     }
@@ -225,7 +228,7 @@ impl Executor {
     fn start(&mut self, spec: Spec) {
         let Spec { server, namespace, room, outward, .. } = spec.clone();
         let held = Server::empty(namespace, room, outward);
-        let held = Held { server: held, endpoint: None, digests: BTreeMap::new(), away: BTreeMap::new() };
+        let held = Held { server: held, endpoint: None, digests: BTreeMap::new(), away: BTreeMap::new(), began: BTreeMap::new() };
         self.shared.world.lock().servers.insert(server.clone(), held);
         let ((drain, drained), (orders, ordered)) = (oneshot::channel(), mpsc::channel(ORDERS));
         self.reins.insert(server, Reins { orders, drain });
@@ -251,6 +254,7 @@ impl Executor {
                 return;
             }
         };
+        let now = self.shared.clock.now();
         let (known, digest, streaming) = {
             let mut world = self.shared.world.lock();
             let known = world.known.get(&replica).cloned();
@@ -260,6 +264,7 @@ impl Executor {
             let Some(held) = world.servers.get_mut(server) else { return };
             held.server.replicas.insert(replica.clone(), State::Starting);
             held.digests.insert(replica.clone(), digest);
+            held.began.insert(replica.clone(), now);
             // Where memory is shared, what was loaded before is loaded when it is asked for.
             (known.filter(|_| held.server.room == Room::Many && !streaming), digest, streaming)
         };
@@ -407,6 +412,9 @@ impl Executor {
                     *state = State::Ready;
                 }
                 tracing::info!(server = %id.0, replica = %Named(&replica), "replica ready");
+                if let Some(began) = held.began.remove(&replica) {
+                    world.started(&replica.model, now.since(began));
+                }
                 world.learn(replica, *metadata);
                 "ready".into()
             }

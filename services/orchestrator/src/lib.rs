@@ -3,7 +3,8 @@
 //! Wishes come in by [`rpc::Orchestrator::submit`] and are kept in the catalog. One loop ([`Executor`]) plans
 //! from what is wanted and what is there, journals each step, and carries it out; a task per model server
 //! ([`server`]) owns its process and reports what happens to it. [`backend::Backend`] starts processes; the
-//! embedded form is [`local`].
+//! embedded form is [`local`]. Where a manifest leaves the number of replicas to the load, [`scaling`] asks a [`scaler`] each second, by
+//! what gateways say ([`loads`]).
 //!
 //! Does not know about: callers, payloads, how a bundle is made.
 
@@ -11,8 +12,11 @@ pub mod backend;
 mod executor;
 mod heads;
 mod journal;
+mod loads;
 pub mod local;
 mod outlook;
+mod scaler;
+mod scaling;
 mod server;
 mod world;
 
@@ -24,7 +28,7 @@ use parking_lot::Mutex;
 use rpc::{
     Clock, Feed, Since,
     orchestrator::{
-        Desired, ModelKey, ModelRoute, Outlook, PlanOf, Routes, Scale, Status, StatusOf, Submit, Submitted,
+        Desired, Loads, ModelKey, ModelRoute, Outlook, PlanOf, Routes, Scale, Status, StatusOf, Submit, Submitted,
     },
     registry::Receipt,
 };
@@ -32,7 +36,7 @@ use store::{Catalog, Collection, Expect, Write, read_all};
 use tokio::sync::Notify;
 use types::{
     Code, ModelName, Namespace, Refusal,
-    manifest::{Source, Upstream},
+    manifest::{ScaleMode, Source, Upstream},
 };
 
 pub use executor::Executor;
@@ -47,6 +51,8 @@ pub struct Bounds {
     pub spread: Spread,
     /// Origins (`https://host:port`) that models of other servers may be asked at.
     pub upstreams: Vec<String>,
+    /// Requests that a replica answers at a time, as far as autoscaling is concerned; 1 where it is less.
+    pub lanes: u32,
 }
 
 /// The orchestrator's door: wishes in, routes and status out.
@@ -63,11 +69,18 @@ struct Shared {
     changed: Notify,
     /// Origins that models of other servers may be asked at.
     upstreams: Vec<String>,
+    /// What gateways say of the load.
+    heard: Mutex<loads::Heard>,
+    /// Somebody waits for a model that sleeps.
+    asked: Notify,
+    /// Requests that a replica answers at a time.
+    lanes: u32,
 }
 
-/// Keys of wishes, of numbers of replicas and of what answers, in the catalog.
+/// Keys of wishes, of numbers of replicas that people and loads say, and of what answers, in the catalog.
 const WISH: &str = "wish/";
 const SCALED: &str = "scaled/";
+const SCALING: &str = "scaling/";
 const CURRENT: &str = "current/";
 /// Steps taken that are told.
 const RECENT: usize = 20;
@@ -89,7 +102,7 @@ impl Orchestrator {
         heads: AskHeads,
         bounds: Bounds,
     ) -> Result<(Self, Executor), Refusal> {
-        let Bounds { spread, upstreams } = bounds;
+        let Bounds { spread, upstreams, lanes } = bounds;
         let mut world = World::spread(spread);
         for document in read_all(&*catalog, Collection::Desired, WISH).await? {
             world.wish(document.read::<Desired>()?, document.generation);
@@ -101,6 +114,7 @@ impl Orchestrator {
             let scaled: Scaled = document.read()?;
             world.scaled.insert(scaled.model.clone(), scaled);
         }
+        let kept = scaling::kept(&*catalog, &mut world).await?;
         let journal = journal::Journal::open(catalog.clone()).await?;
         let shared = Arc::new(Shared {
             catalog,
@@ -109,9 +123,13 @@ impl Orchestrator {
             routes: Feed::new(),
             changed: Notify::new(),
             upstreams,
+            heard: Mutex::default(),
+            asked: Notify::new(),
+            lanes: lanes.max(1),
         });
         shared.publish();
-        let executor = Executor::new(shared.clone(), journal, backend, heads);
+        let scalers = scaling::Scalers::new(shared.clone(), kept);
+        let executor = Executor::new(shared.clone(), journal, backend, (heads, scalers));
         Ok((Self { shared }, executor))
     }
 }
@@ -173,6 +191,7 @@ impl rpc::Orchestrator for Orchestrator {
         }];
         if desired.is_none() {
             writes.push(Write::remove(Collection::Desired, self::key(SCALED, (&namespace, &model)), Expect::Any));
+            writes.push(Write::remove(Collection::Desired, self::key(SCALING, (&namespace, &model)), Expect::Any));
         }
         let detail = desired.as_ref().map_or(serde_json::Value::Null, |desired| {
             serde_json::json!({ "version": desired.version, "digest": desired.digest, "reason": desired.reason })
@@ -235,7 +254,7 @@ impl rpc::Orchestrator for Orchestrator {
 
     async fn plan(&self, request: PlanOf) -> Result<Outlook, Refusal> {
         let PlanOf { namespace, deploy } = request;
-        let (inputs, waiting) = {
+        let (inputs, waiting, scaling) = {
             let world = self.shared.world.lock();
             let waiting = world.waiting.iter().filter(|(model, _)| model.namespace == namespace);
             let waiting = waiting.map(|(model, waiting)| (model.name.clone(), world::said(waiting))).collect();
@@ -243,7 +262,7 @@ impl rpc::Orchestrator for Orchestrator {
                 Some(manifest) => world.inputs_with(&namespace, manifest),
                 None => world.inputs(),
             };
-            (inputs, waiting)
+            (inputs, waiting, world.scalings(&namespace))
         };
         let mut named = 0;
         let mut name = || {
@@ -262,7 +281,7 @@ impl rpc::Orchestrator for Orchestrator {
         };
         let rounds = rounds.into_iter().map(of_round).filter(|round| !round.is_empty()).collect();
         let recent = entries.into_iter().filter_map(|entry| outlook::taken(entry, &namespace, &homes));
-        Ok(Outlook { rounds, waiting, recent: recent.take(RECENT).collect() })
+        Ok(Outlook { rounds, waiting, recent: recent.take(RECENT).collect(), scaling })
     }
 
     async fn status(&self, request: StatusOf) -> Result<Vec<Status>, Refusal> {
@@ -271,6 +290,24 @@ impl rpc::Orchestrator for Orchestrator {
             status.namespace == request.namespace && request.model.as_ref().is_none_or(|model| *model == status.model)
         };
         Ok(statuses.into_iter().filter(wanted).collect())
+    }
+
+    async fn load(&self, loads: Loads) -> Result<(), Refusal> {
+        let now = self.shared.clock.now();
+        let is_asleep = {
+            let world = self.shared.world.lock();
+            let is_scaled = |model: &plan::ModelId| {
+                world.wishes.get(model).is_some_and(|(desired, _)| desired.manifest.scale_mode() != ScaleMode::Off)
+            };
+            let asked = loads.models.iter().filter(|load| load.open > 0);
+            let is_asleep = asked.map(|load| world.is_asleep(&load.namespace, &load.model)).any(|asleep| asleep);
+            self.shared.heard.lock().note(loads, now, is_scaled);
+            is_asleep
+        };
+        if is_asleep {
+            self.shared.asked.notify_one();
+        }
+        Ok(())
     }
 
     async fn routes(&self, since: Since) -> Result<Routes, Refusal> {

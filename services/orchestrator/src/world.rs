@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use plan::{Inputs, ModelId, Needs, Replica, Server, ServerId, Spread, State, Trouble, WaitingOn, Wish};
-use rpc::orchestrator::{Desired, ModelKey, ModelRoute, Replica as RouteReplica, Shadow, Status, Waiting};
+use rpc::orchestrator::{Desired, ModelKey, ModelRoute, Replica as RouteReplica, Scaling, Shadow, Status, Waiting};
 use serde::{Deserialize, Serialize};
 use types::{
-    Code, Digest, Manifest, ModelName, Namespace, Refusal, Timestamp, Version, infer::ModelMetadata, manifest::Source,
+    Code, Digest, Manifest, ModelName, Namespace, Refusal, Timestamp, Version,
+    infer::ModelMetadata,
+    manifest::{ScaleMode, Source},
 };
 
 use crate::backend::Endpoint;
@@ -41,6 +43,8 @@ pub(crate) struct Held {
     pub(crate) digests: BTreeMap<Replica, Digest>,
     /// Which of its replicas can't be asked right now, and why.
     pub(crate) away: BTreeMap<Replica, String>,
+    /// When those were begun that start.
+    pub(crate) began: BTreeMap<Replica, Timestamp>,
 }
 
 #[derive(Debug, Default)]
@@ -48,6 +52,10 @@ pub(crate) struct World {
     pub(crate) wishes: BTreeMap<ModelId, (Desired, u64)>,
     /// How many replicas people want of models, whatever the manifests say.
     pub(crate) scaled: BTreeMap<ModelId, Scaled>,
+    /// How many the loads of models ask for.
+    pub(crate) scaling: BTreeMap<ModelId, Scaling>,
+    /// Seconds that replicas took to start, of each model a mean.
+    pub(crate) cold: BTreeMap<ModelId, f64>,
     pub(crate) current: BTreeMap<ModelId, Current>,
     pub(crate) servers: BTreeMap<ServerId, Held>,
     pub(crate) trouble: BTreeMap<Replica, Trouble>,
@@ -63,6 +71,9 @@ pub(crate) struct World {
     /// Routes that went away and must be taken back from followers.
     gone: Vec<ModelId>,
 }
+
+/// Weight of a new start in how long starts take.
+const FRESH: f64 = 0.3;
 
 fn id(namespace: &Namespace, model: &ModelName) -> ModelId {
     ModelId { namespace: namespace.clone(), name: model.clone() }
@@ -87,6 +98,8 @@ impl World {
         let model = id(namespace, model);
         self.wishes.remove(&model);
         self.scaled.remove(&model);
+        self.scaling.remove(&model);
+        self.cold.remove(&model);
         self.forget(&model);
         self.waiting.remove(&model);
         self.restarts.remove(&model);
@@ -161,10 +174,38 @@ impl World {
         inputs
     }
 
-    /// How many replicas are wanted: as somebody said, within what the manifest allows, else as the manifest says.
+    /// How many replicas are wanted: as somebody said, else as the load asks for where the manifest leaves it to that, both within
+    /// what the manifest allows; else as the manifest says.
     pub(crate) fn replicas(&self, model: &ModelId, manifest: &Manifest) -> u32 {
         let said = self.scaled.get(model).map(|scaled| scaled.replicas);
+        let asked = self.scaling.get(model).filter(|_| manifest.scale_mode() != ScaleMode::Off);
+        let said = said.or(asked.map(|scaling| scaling.wanted));
         said.map_or(manifest.replicas(), |replicas| manifest.bounded(replicas))
+    }
+
+    /// Whether a model has no replica because nobody asks, and gets one for the next request.
+    pub(crate) fn is_asleep(&self, namespace: &Namespace, model: &ModelName) -> bool {
+        let model = id(namespace, model);
+        let sleeps = self.scaling.get(&model).is_some_and(|scaling| scaling.wanted == 0);
+        sleeps && !self.scaled.contains_key(&model)
+    }
+
+    /// What the loads of a namespace's models ask for.
+    pub(crate) fn scalings(&self, namespace: &Namespace) -> Vec<(ModelName, Scaling)> {
+        let of = self.scaling.iter().filter(|(model, _)| model.namespace == *namespace);
+        of.filter_map(|(model, _)| Some((model.name.clone(), self.scaling_of(model)?))).collect()
+    }
+
+    fn scaling_of(&self, model: &ModelId) -> Option<Scaling> {
+        let scaling = self.scaling.get(model)?.clone();
+        Some(Scaling { overruled: self.scaled.contains_key(model), ..scaling })
+    }
+
+    /// Notes how long a replica took to start.
+    pub(crate) fn started(&mut self, model: &ModelId, took: std::time::Duration) {
+        let took = took.as_secs_f64();
+        let mean = self.cold.entry(model.clone()).or_insert(took);
+        *mean += FRESH * (took - *mean);
     }
 
     /// The manifest of a version that is wanted, answers, or shadows who does.
@@ -249,8 +290,10 @@ impl World {
             None => (desired.version, &desired.manifest),
         };
         let shadow = desired.shadow.as_ref();
+        let asleep = self.is_asleep(&model.namespace, &model.name) && replicas.is_empty();
         ModelRoute {
             current,
+            asleep,
             manifest: manifest.clone(),
             metadata: self.known.get(&Replica { model: model.clone(), version: current }).cloned(),
             replicas,
@@ -301,6 +344,8 @@ impl World {
             wanted,
             waiting,
             generation,
+            asleep: self.is_asleep(&model.namespace, &model.name),
+            scaling: self.scaling_of(model),
             restarts: self.restarts.get(model).copied().unwrap_or(0),
         }
     }

@@ -99,8 +99,6 @@ impl Manifest {
             "spec.source: `bundle`"
         } else if spec.slo.availability.is_some() {
             "spec.slo.availability"
-        } else if spec.scale.min == 0 {
-            "spec.scale.min: 0"
         } else if spec.rollout != Rollout::default() && spec.learning.promote == Promote::Off {
             "spec.rollout of a model whose versions take over at once: see spec.learning.promote"
         } else if spec.learning.retrain != Retrain::Never && spec.learning.train.is_none() && !self.is_streaming() {

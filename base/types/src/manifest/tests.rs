@@ -42,7 +42,6 @@ fn a_default_that_is_written_out_is_accepted() {
 fn a_field_that_does_not_act_yet_is_named() {
     for (field, value) in [
         ("spec.slo.availability", ", slo: {p99: 50ms, availability: 99.9%}"),
-        ("spec.scale.min", ", scale: {min: 0}"),
         ("spec.rollout", ", rollout: {canary: [1%]}"),
         ("spec.learning", ", learning: {retrain: on-drift}"),
     ] {
@@ -61,6 +60,9 @@ fn nonsense_is_refused_with_its_place() {
         (", inputs: [{name: a, type: FP32, range: [2, 1]}]", "no range"),
         (", inputs: [{name: a, type: FP32, categories: [x]}]", "categories"),
         (", scale: {min: 3, max: 2}", "scale"),
+        (", scale: {min: 0, mode: off}", "nothing would ever start"),
+        (", scale: {max: 4, mode: auto}", "auto"),
+        (", scale: {min: 0, idle: 10ms}", "at least 1s"),
         (", limits: {concurrency: 0}", "concurrency"),
         (", limits: {body: 4mb}", "4mb"),
         (", task: {kind: classification, classes: [a], positive: b}", "positive"),
@@ -153,4 +155,19 @@ fn a_model_that_learns_names_workers_and_nothing_else_of_training() {
     ] {
         assert_eq!(with(bad, more).unwrap_err().code, Code::ManifestInvalid, "{bad}");
     }
+}
+
+#[test]
+fn the_load_says_how_many_replicas_only_where_more_than_one_number_is_allowed() {
+    let of = |scale: &str| smallest(&format!(", scale: {{{scale}}}")).unwrap();
+    let told = |scale: &str| (of(scale).scale_mode(), of(scale).scale_bounds(), of(scale).replicas());
+    assert_eq!(told(""), (ScaleMode::Off, (1, 1), 1));
+    assert_eq!(told("min: 3"), (ScaleMode::Off, (3, 3), 3));
+    assert_eq!(told("max: 4"), (ScaleMode::On, (1, 4), 1));
+    assert_eq!(told("max: 4, mode: shadow"), (ScaleMode::Shadow, (1, 4), 1));
+    assert_eq!(told("max: 4, mode: off"), (ScaleMode::Off, (1, 4), 1));
+    assert_eq!(told("min: 0"), (ScaleMode::On, (0, 1), 1), "it starts with one, and sleeps when nobody asks");
+    assert_eq!(told("min: 0, max: 4, mode: rule"), (ScaleMode::Rule, (0, 4), 1));
+    let upstream = "{apiVersion: mantlet.dev/v1, kind: Model, metadata: {name: m}, spec: {source: {upstream: 'https://a'}, scale: {max: 4}}}";
+    assert_eq!(Manifest::from_yaml(upstream).unwrap().scale_mode(), ScaleMode::Off);
 }

@@ -148,6 +148,25 @@ fn a_crashed_replica_waits_for_its_time_and_a_loop_for_a_person() {
 }
 
 #[test]
+fn a_model_that_sleeps_keeps_its_route_and_a_new_version_of_it_is_loaded_before_it_answers() {
+    let mut world = World::default();
+    world.inputs.wishes.insert(model("a"), wish(1, 1));
+    world.settle(0);
+    world.inputs.wishes.insert(model("a"), wish(1, 0));
+    let (steps, report) = world.step(1, true);
+    assert!(matches!(steps[..], [Step::Drain { .. }]) && report.waiting.is_empty(), "{steps:?}");
+    world.settle(2);
+    assert_eq!((world.of("a", 1), world.inputs.current[&model("a")]), (0, current(1)));
+    assert!(world.step(3, true).0.is_empty(), "it sleeps on");
+    world.inputs.wishes.insert(model("a"), wish(2, 0));
+    let (steps, _) = world.step(4, false);
+    assert!(matches!(steps[..], [Step::Start { .. }, Step::Load { .. }]), "{steps:?}");
+    world.make_ready();
+    world.settle(5);
+    assert_eq!((world.of("a", 2), world.inputs.current[&model("a")]), (0, current(2)), "then it sleeps, too");
+}
+
+#[test]
 fn what_nobody_wants_is_unrouted_and_drained() {
     let mut world = World::default();
     world.inputs.wishes.insert(model("m"), wish(1, 2));

@@ -60,8 +60,7 @@ impl Ahead {
     /// # Errors
     /// [`online::Error`] for a time to start beyond a week.
     pub fn new(terms: Terms) -> online::Result<Self> {
-        let ahead = (terms.cold / EVERY as f64).ceil().max(0.0) as u32 + 1;
-        let settings = Settings { horizons: vec![ahead], ..Settings::every(EVERY as f64) };
+        let settings = Settings { horizons: vec![horizon(terms)], ..Settings::every(EVERY as f64) };
         Ok(Self {
             terms,
             forecast: Forecast::new(settings)?,
@@ -76,6 +75,25 @@ impl Ahead {
             staffed: 0.0,
             urgent: false,
         })
+    }
+
+    /// Takes other terms from now on; what was learnt stays, but for the forecast where it has to look further ahead or less far.
+    ///
+    /// # Errors
+    /// [`online::Error`] for a time to start beyond a week; then nothing has changed.
+    pub fn set(&mut self, terms: Terms) -> online::Result<()> {
+        let fresh = Self::new(terms)?;
+        if horizon(terms) != horizon(self.terms) {
+            self.forecast = fresh.forecast;
+        }
+        self.stay.length = fresh.stay.length;
+        self.terms = terms;
+        Ok(())
+    }
+
+    /// Replicas that the forecast asks for, before bounds and rounding.
+    pub fn staffed(&self) -> f64 {
+        self.staffed
     }
 
     /// Learns 15 seconds, and staffs for what is forecast.
@@ -115,6 +133,11 @@ impl Ahead {
         let growing = (busy - f64::from(seen.there())).max(0.0) * self.terms.cold;
         (busy, (waiting + growing) / (WORK_OFF.0 * self.terms.cold).max(WORK_OFF.1))
     }
+}
+
+/// How many decisions a replica that is started now is ready after, and one more.
+fn horizon(terms: Terms) -> u32 {
+    (terms.cold / EVERY as f64).ceil().max(0.0) as u32 + 1
 }
 
 impl Snapshot for Ahead {

@@ -1,5 +1,8 @@
 //! What Knative's pod autoscaler does, on requests in flight.
 
+use online::{Error, Snapshot};
+use serde::{Deserialize, Serialize};
+
 use super::{Scaler, Seen, Terms, Window};
 
 /// Seconds between decisions, of the stable and of the panic window.
@@ -14,9 +17,10 @@ const DOWN: f64 = 2.0;
 
 /// The rule of Knative's documentation (its autoscaler's default settings): every 2 s, requests in flight over 60 s / target; over 6 s in a panic, when
 /// that needs twice the replicas that are ready; for a minute after it, none are taken away. O(1) a second.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Kpa {
     terms: Terms,
+    /// The share of a replica's lanes that should be busy.
     target: f64,
     /// What is wanted; what is there, until there was a decision.
     wanted: Option<u32>,
@@ -37,6 +41,26 @@ impl Kpa {
             panicked: None,
         }
     }
+
+    /// Takes other terms from now on.
+    pub fn set(&mut self, terms: Terms) {
+        self.terms = terms;
+    }
+}
+
+impl Snapshot for Kpa {
+    const KIND: &'static str = "kpa";
+    const VERSION: u16 = 1;
+
+    fn check(&self) -> online::Result<()> {
+        let numbers = [self.target, self.stable.sum, self.panic.sum];
+        let whole = self.stable.length == STABLE as usize && self.panic.length == PANIC as usize;
+        if whole && self.target > 0.0 && numbers.iter().all(|number| number.is_finite()) {
+            Ok(())
+        } else {
+            Err(Error::Snapshot("has numbers that can't be"))
+        }
+    }
 }
 
 impl Scaler for Kpa {
@@ -53,7 +77,7 @@ impl Scaler for Kpa {
         let (stable, panic) = (within(self.stable.mean() / target), within(self.panic.mean() / target));
         if panic / ready >= THRESHOLD {
             self.panicked = Some(at);
-        } else if self.panicked.is_some_and(|since| at - since > STABLE) {
+        } else if self.panicked.is_some_and(|since| at.saturating_sub(since) > STABLE) {
             self.panicked = None;
         }
         let next = match self.panicked {

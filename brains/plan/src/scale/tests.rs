@@ -87,3 +87,25 @@ fn who_could_not_count_learns_nothing_and_bounds_hold() {
     assert_eq!(Hpa::new(terms, 0.5).second(15, &seen(0.0, 2)), 2);
     assert_eq!(Kpa::new(terms, 0.5).second(2, &seen(9_999.0, 2)), 5);
 }
+
+#[test]
+fn other_terms_are_taken_in_and_what_was_learnt_stays() {
+    let (mut ahead, mut kpa, mut ready) = (Ahead::new(TERMS).unwrap(), Kpa::new(TERMS, 0.7), 1);
+    run(&mut ahead, 1, 1_200, 40.0, &mut ready);
+    run(&mut kpa, 1, 1_200, 40.0, &mut ready);
+    let narrow = Terms { bounds: (1, 3), ..TERMS };
+    let (mut narrowed, staffed) = (ahead.clone(), ahead.staffed());
+    narrowed.set(narrow).unwrap();
+    assert!((narrowed.staffed() - staffed).abs() < 1e-9 && staffed > 3.0, "{staffed}");
+    assert_eq!(narrowed.second(1_201, &seen(40.0, ready)), 3);
+    assert!(narrowed.set(Terms { cold: 1e9, ..TERMS }).is_err());
+    let mut slower = ahead.clone();
+    slower.set(Terms { cold: 60.0, ..TERMS }).unwrap();
+    assert!(run(&mut slower, 1_201, 120, 40.0, &mut ready).iter().all(|wanted| *wanted >= 5), "it begins to forecast anew");
+    let mut again = Kpa::load(&kpa.save()).unwrap();
+    for at in 1_201..1_300 {
+        assert_eq!(again.second(at, &seen(90.0, 6)), kpa.second(at, &seen(90.0, 6)));
+    }
+    kpa.set(narrow);
+    assert_eq!(kpa.second(1_300, &seen(900.0, 6)), 3);
+}

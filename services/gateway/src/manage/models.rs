@@ -7,7 +7,7 @@ use axum::{body::Body, extract::State, response::Response};
 use futures::StreamExt as _;
 use http::{HeaderValue, header};
 use rpc::{
-    orchestrator::{Desired, Status, StatusOf, Submit},
+    orchestrator::{Desired, Scaling, Status, StatusOf, Submit},
     registry::{Deploy, Receipt, Remove, Select, VersionRecord},
     trainer::CheckWebhook,
 };
@@ -209,6 +209,8 @@ struct Summary {
     versions: Vec<Version>,
     state: &'static str,
     waiting: Option<Value>,
+    /// What its load says about the number of replicas, where that has a say.
+    scaling: Option<Scaling>,
     restarts: u32,
     deployed: types::Timestamp,
     author: String,
@@ -220,8 +222,10 @@ fn summary(versions: &[VersionRecord], status: Option<&Status>) -> Option<Summar
     let record = versions.iter().find(|record| record.version == wanted).unwrap_or(newest);
     let ready = status.and_then(|status| status.ready);
     let waiting = status.and_then(|status| status.waiting.as_ref());
+    let asleep = status.is_some_and(|status| status.asleep && status.replicas == 0);
     let state = match (ready, waiting) {
         (Some(version), _) if version == wanted => "ready",
+        (None, None) if asleep => "asleep",
         (_, Some(waiting)) if waiting.stuck => "failed",
         _ => "starting",
     };
@@ -236,6 +240,7 @@ fn summary(versions: &[VersionRecord], status: Option<&Status>) -> Option<Summar
         versions: versions.iter().map(|record| record.version).collect(),
         state,
         waiting: waiting.map(|waiting| waiting.reason.problem()),
+        scaling: status.and_then(|status| status.scaling.clone()),
         restarts: status.map_or(0, |status| status.restarts),
         deployed: record.created,
         author: record.author.clone(),

@@ -97,6 +97,9 @@ pub async fn assess(ring: &Ring, permit: Permit, head: &Head, body: &mut dyn Bod
     let asked = priority(head.priority.as_deref())?;
     // Who is suspected comes after all others.
     let priority = if held.is_some() { Priority::Low } else { asked };
+    if let Some(meter) = &model.meter {
+        meter.came();
+    }
     ring.admission.peek(model.place, priority, head.deadline)?;
     let read = timeout_at(head.deadline, body.request(spec.limits.body.0)).await;
     let request = read.unwrap_or_else(|_| Err(slow(head.deadline - head.received)))?;

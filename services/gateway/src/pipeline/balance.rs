@@ -2,17 +2,19 @@
 //! is near.
 
 mod admit;
+mod hall;
 mod pools;
 
 use std::{sync::Arc, time::Duration};
 
 use ::balance::{Outcome, Patience, Pool};
 use tokio::time::{Instant, timeout_at};
-use types::{Code, Refusal, Version};
+use types::{Code, ModelName, Refusal, Version};
 
 use super::Route;
-use crate::{Ring, ring::Door};
+use crate::{Ring, load::Open, ring::Door};
 pub(crate) use admit::{Admission, Pass, Place};
+pub(crate) use hall::Hall;
 pub(crate) use pools::Pools;
 
 /// A claim on a replica, counted while it lasts; made only here.
@@ -24,6 +26,8 @@ pub struct Lease {
     outcome: Outcome,
     /// The request's place in flight, with its first lease.
     pass: Option<Pass>,
+    /// The request as its model's load, where that is counted; likewise.
+    open: Option<Open>,
 }
 
 impl Lease {
@@ -50,6 +54,11 @@ impl Lease {
         self.pass.take()
     }
 
+    /// The request as its model's load, where that is counted.
+    pub(crate) fn open(&mut self) -> Option<Open> {
+        self.open.take()
+    }
+
     /// Says how the attempt ended; who only drops the lease has cancelled it.
     pub(crate) fn ended(mut self, outcome: Outcome) {
         self.outcome = outcome;
@@ -69,11 +78,14 @@ impl Drop for Lease {
 /// # Errors
 /// `overloaded` when it can't be answered in time; `deadline_exceeded` or `model_not_ready` when no replica became ready.
 pub async fn balance(ring: &Ring, route: &Route) -> Result<Lease, Refusal> {
+    let open = route.model().meter.as_ref().map(|meter| meter.open());
+    // Who waits for a replica takes no room from those who could be answered.
+    hall::wait(ring, route).await?;
     let pass =
         ring.admission.enter(route.model().place, route.request().rows(), route.priority(), route.deadline()).await?;
     pool(route, route.version(), |pool, now| pool.budget().request(now));
     let mut lease = again(ring, route, &[]).await?;
-    lease.pass = Some(pass);
+    (lease.pass, lease.open) = (Some(pass), open);
     Ok(lease)
 }
 
@@ -106,18 +118,21 @@ pub(crate) async fn again(ring: &Ring, route: &Route, tried: &[u64]) -> Result<L
             }
         };
         if timeout_at(route.deadline(), changed).await.is_err() {
-            let why = waiting.unwrap_or_else(|| "no replica is ready".into());
-            return Err(Refusal::new(
-                Code::ModelNotReady,
-                format!("`{}` version {version} was not ready before the deadline: {why}", key.1),
-            )
-            .hint(format!("`mantlet models show {}` says why", key.1))
-            .retry_after(Duration::from_secs(1)));
+            return Err(not_ready(&key.1, version, waiting));
         }
         if !tried.is_empty() && model.replicas.iter().all(|door| tried.contains(&door.key)) {
             tried = &[];
         }
     }
+}
+
+/// No replica of a version became ready in time.
+fn not_ready(model: &ModelName, version: Version, waiting: Option<String>) -> Refusal {
+    let why = waiting.unwrap_or_else(|| "no replica is ready".into());
+    let what = format!("`{model}` version {version} was not ready before the deadline: {why}");
+    Refusal::new(Code::ModelNotReady, what)
+        .hint(format!("`mantlet models show {model}` says why"))
+        .retry_after(Duration::from_secs(1))
 }
 
 /// Claims a replica that was not tried yet, if there is one right now.
@@ -147,6 +162,7 @@ fn claim(model: &crate::ring::Model, version: Version, tried: &[u64]) -> Option<
         began,
         outcome: Outcome::Cancelled,
         pass: None,
+        open: None,
     })
 }
 

@@ -126,8 +126,14 @@ pub async fn forward(
     mut lease: Lease,
     noted: Option<&mut Attempts>,
 ) -> Result<Reply, Refusal> {
-    let pass = lease.pass();
+    let (pass, open) = (lease.pass(), lease.open());
     let (Answer { version, response, replica, latency }, attempts) = race(ring, &route, lease, noted).await?;
+    if let Some(open) = open {
+        // Of what was computed together, its own part.
+        let rows = route.request().rows().max(1);
+        let part = rows as f64 / response.batch.max(rows) as f64;
+        open.served(response.compute.as_secs_f64() * part);
+    }
     if let Some(pass) = pass {
         let InferResponse { compute, queued, batch, .. } = response;
         let outward = matches!(route.model().route.manifest.spec.source, Source::Upstream(_));

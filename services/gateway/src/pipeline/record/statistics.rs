@@ -1,7 +1,10 @@
 //! Counts of a model, as the protocol's statistics want them.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -15,6 +18,8 @@ pub(crate) struct Statistics {
     pub(crate) compute: Total,
     pub(crate) rows: AtomicU64,
     pub(crate) last: AtomicU64,
+    /// Requests that wait for a replica right now.
+    held: AtomicU64,
     /// Batches computed, in millionths: of each, a prediction's own share.
     batches: AtomicU64,
     /// How long answers took, failures too.
@@ -74,7 +79,27 @@ impl Total {
     }
 }
 
+/// A request that waits for a replica; counted until it is dropped.
+pub(crate) struct Held(Arc<Statistics>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.held.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Statistics {
+    /// A request begins to wait for a replica.
+    pub(crate) fn hold(self: &Arc<Self>) -> Held {
+        self.held.fetch_add(1, Ordering::Relaxed);
+        Held(self.clone())
+    }
+
+    /// Requests that wait for a replica.
+    pub(crate) fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
     pub(super) fn answered(&self, took: Duration, compute: Duration, (rows, batch): (u64, u64), at: Timestamp) {
         self.last.store(at.0, Ordering::Relaxed);
         self.success.add(took);

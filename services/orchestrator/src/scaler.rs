@@ -1,0 +1,311 @@
+//! How many replicas the load of one model needs, who says so, and why.
+//!
+//! The rule is Knative's, the forecast is [`Ahead`]; which of them acts is the manifest's word. Sleep stands above both: a model that
+//! may have none and is not asked has none, and begins with one. All of it is told what was seen, a second at a time, and reads no clock.
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use online::Snapshot as _;
+use plan::scale::{Ahead, Kpa, Scaler as _, Seen, Terms};
+use rpc::orchestrator::Scaling;
+use serde::{Deserialize, Serialize};
+use types::{
+    Manifest, Timestamp,
+    manifest::{Scale, ScaleMode},
+};
+
+/// The share of its lanes that the rule keeps busy: Knative's default.
+const TARGET: f64 = 0.7;
+/// Seconds in which a request is to be answered where the manifest promises nothing.
+const SLO: f64 = 1.0;
+/// Seconds that a start takes before one was seen.
+pub(crate) const COLD: f64 = 2.0;
+/// Starts are timed to this part of a second, so that each new one does not change all terms.
+const GRAIN: f64 = 0.5;
+/// Weight of a second with 30 answers or more in what one takes; fewer weigh less.
+const FRESH: f64 = 0.2;
+
+/// Names of the two as they are told.
+const RULE: &str = "rule";
+const FORECAST: &str = "forecast";
+
+/// What is so of a model in a second.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Second {
+    /// Requests a second; NaN where no gateway says anything.
+    pub(crate) requests: f64,
+    /// Requests in flight, on average.
+    pub(crate) in_flight: f64,
+    /// Requests that are there right now.
+    pub(crate) open: u32,
+    /// Requests that were answered, and the seconds of a replica that all of them took.
+    pub(crate) served: (u64, f64),
+    /// Replicas that answer, and those that start.
+    pub(crate) ready: u32,
+    pub(crate) starting: u32,
+}
+
+/// The scaler of one model.
+#[derive(Debug, Clone)]
+pub(crate) struct Scaler {
+    scale: Scale,
+    mode: ScaleMode,
+    terms: Terms,
+    rule: Kpa,
+    /// Where it is asked.
+    forecast: Option<Ahead>,
+    /// Mean seconds that a request takes; nothing before one was answered.
+    service: f64,
+    /// The last second that was told, and the last in which somebody asked.
+    at: u64,
+    asked: u64,
+    /// Whether it slept and its first replica is not ready.
+    waking: bool,
+    said: Said,
+}
+
+/// What was said last.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Said {
+    pub(crate) wanted: u32,
+    pub(crate) why: String,
+    /// Of the one that does not act.
+    pub(crate) twin: Option<u32>,
+    pub(crate) since: Timestamp,
+}
+
+/// A scaler as it is kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    at: u64,
+    asked: u64,
+    service: f64,
+    pub(crate) cold: f64,
+    pub(crate) said: Said,
+    rule: String,
+    #[serde(default)]
+    forecast: Option<String>,
+}
+
+/// What a manifest and the machine say of a model's replicas.
+pub(crate) fn terms(manifest: &Manifest, lanes: u32, cold: f64) -> Terms {
+    let (least, most) = manifest.scale_bounds();
+    let slo = manifest.spec.slo.p99.map_or(SLO, |span| span.0.as_secs_f64());
+    let cold = (cold / GRAIN).ceil() * GRAIN;
+    // Sleep is not theirs to decide.
+    Terms { lanes: lanes.max(1), slo, cold, bounds: (least.max(1), most) }
+}
+
+impl Scaler {
+    /// One that knows nothing yet, of a model that was just asked for, and has so many replicas.
+    pub(crate) fn new(manifest: &Manifest, terms: Terms, at: u64, (there, now): (u32, Timestamp)) -> Self {
+        let wanted = there.clamp(terms.bounds.0, terms.bounds.1);
+        let said = Said { wanted, why: "it begins with what is there".into(), twin: None, since: now };
+        let (scale, mode) = (manifest.spec.scale, manifest.scale_mode());
+        let mut new = Self {
+            scale,
+            mode,
+            terms,
+            rule: Kpa::new(terms, TARGET),
+            forecast: None,
+            service: 0.0,
+            at,
+            asked: at,
+            waking: false,
+            said,
+        };
+        new.set(manifest, terms);
+        new
+    }
+
+    /// One that goes on where it was kept; what can't be read of it begins anew.
+    pub(crate) fn resume(manifest: &Manifest, terms: Terms, at: u64, kept: &Kept) -> Self {
+        let mut scaler = Self::new(manifest, terms, at, (kept.said.wanted, kept.said.since));
+        scaler.at = kept.at;
+        scaler.asked = kept.asked;
+        scaler.service = if kept.service.is_finite() { kept.service.max(0.0) } else { 0.0 };
+        scaler.said.clone_from(&kept.said);
+        let bytes = |text: &String| BASE64_STANDARD.decode(text).unwrap_or_default();
+        if let Ok(rule) = Kpa::load(&bytes(&kept.rule)) {
+            scaler.rule = rule;
+        }
+        if let Some(Ok(forecast)) = kept.forecast.as_ref().map(|text| Ahead::load(&bytes(text))) {
+            scaler.forecast = Some(forecast);
+        }
+        scaler.set(manifest, terms);
+        scaler
+    }
+
+    /// As it is kept.
+    pub(crate) fn kept(&self, cold: f64) -> Kept {
+        Kept {
+            at: self.at,
+            asked: self.asked,
+            service: self.service,
+            cold,
+            said: self.said.clone(),
+            rule: BASE64_STANDARD.encode(self.rule.save()),
+            forecast: self.forecast.as_ref().map(|forecast| BASE64_STANDARD.encode(forecast.save())),
+        }
+    }
+
+    /// Takes in what the manifest says now.
+    pub(crate) fn set(&mut self, manifest: &Manifest, terms: Terms) {
+        (self.scale, self.mode, self.terms) = (manifest.spec.scale, manifest.scale_mode(), terms);
+        self.rule.set(terms);
+        let told = matches!(self.mode, ScaleMode::Shadow | ScaleMode::On);
+        self.forecast = self.forecast.take().filter(|_| told).or_else(|| Ahead::new(terms).ok().filter(|_| told));
+        if let Some(forecast) = &mut self.forecast
+            && let Err(error) = forecast.set(terms)
+        {
+            tracing::warn!(%error, "a time to start is too long for a forecast");
+        }
+    }
+
+    /// Whether the manifest or the machine say something else than before.
+    pub(crate) fn differs(&self, manifest: &Manifest, terms: Terms) -> bool {
+        self.scale != manifest.spec.scale || self.mode != manifest.scale_mode() || self.terms != terms
+    }
+
+    pub(crate) fn said(&self) -> &Said {
+        &self.said
+    }
+
+    pub(crate) fn sleeps(&self) -> bool {
+        self.said.wanted == 0
+    }
+
+    /// Somebody wants it anew: it has to show that it can be loaded, and is not put to sleep meanwhile.
+    pub(crate) fn touch(&mut self, now: Timestamp) {
+        self.asked = self.at;
+        if self.sleeps() {
+            self.waking = true;
+            self.say(1, "somebody has decided about it anew", now);
+        }
+    }
+
+    /// A request waits for a model that sleeps: one replica, at once, however many wait.
+    pub(crate) fn wake(&mut self, now: Timestamp) {
+        if self.sleeps() {
+            (self.waking, self.asked) = (true, self.at);
+            self.say(1, "it slept and is asked: one replica first", now);
+        }
+    }
+
+    /// As it is told.
+    pub(crate) fn scaling(&self, overruled: bool, cold: f64) -> Scaling {
+        let name = if self.mode == ScaleMode::On { RULE } else { FORECAST };
+        Scaling {
+            mode: self.mode,
+            wanted: self.said.wanted,
+            why: self.said.why.clone(),
+            twin: self.said.twin.map(|wanted| (name.to_owned(), wanted)),
+            overruled,
+            since: self.said.since,
+            cold_seconds: cold,
+        }
+    }
+
+    /// Takes in a second. `at` is in whole seconds; one that does not grow is taken for the next.
+    pub(crate) fn second(&mut self, at: u64, second: Second, now: Timestamp) {
+        self.at = at.max(self.at + 1);
+        if !second.requests.is_finite() {
+            self.why("no gateway says anything: it stays as it was");
+            return;
+        }
+        self.serve(second.served);
+        let busy = second.open > 0 || second.requests > 0.0 || second.in_flight > 0.0;
+        // What is wanted and not ready can't have been asked yet.
+        if busy || (second.ready == 0 && !self.sleeps()) {
+            self.asked = self.at;
+        }
+        self.waking &= second.ready == 0;
+        let (rule, forecast) = self.ask(second);
+        let (wanted, twin) = match (self.mode, forecast) {
+            (ScaleMode::On, Some(forecast)) => (forecast, Some(rule)),
+            (_, forecast) => (rule, forecast),
+        };
+        if self.scale.min == 0 && self.at - self.asked >= self.scale.idle.0.as_secs().max(1) {
+            self.twin(twin.map(|_| 0));
+            self.say(0, &format!("nobody has asked for {}", self.scale.idle), now);
+        } else if self.sleeps() && !busy {
+            self.twin(twin.map(|_| 0));
+        } else if self.sleeps() {
+            self.twin(twin.map(|_| 1));
+            self.wake(now);
+        } else if self.waking {
+            self.twin(twin.map(|_| 1));
+        } else {
+            self.twin(twin);
+            let why = self.explain(second, wanted);
+            self.say(wanted, &why, now);
+        }
+    }
+
+    /// Asks the rule, and the forecast where it is told.
+    fn ask(&mut self, second: Second) -> (u32, Option<u32>) {
+        let Second { requests, in_flight, ready, starting, .. } = second;
+        let mut seen = Seen { requests, in_flight, service: self.service, ready, starting };
+        if self.waking || self.sleeps() {
+            // Who waits for the first replica is no crowd: it is taken for there, and for as busy as it may be.
+            seen.in_flight = in_flight.min(TARGET * f64::from(self.terms.lanes));
+            (seen.ready, seen.starting) = (1, 0);
+        }
+        let at = self.at;
+        (self.rule.second(at, &seen), self.forecast.as_mut().map(|forecast| forecast.second(at, &seen)))
+    }
+
+    fn serve(&mut self, (count, seconds): (u64, f64)) {
+        if count == 0 {
+            return;
+        }
+        let mean = seconds / count as f64;
+        let fresh = FRESH * (count as f64 / 30.0).min(1.0);
+        self.service = if self.service > 0.0 { self.service + fresh * (mean - self.service) } else { mean };
+    }
+
+    fn explain(&self, second: Second, wanted: u32) -> String {
+        let Second { requests, in_flight, ready, .. } = second;
+        let load = format!("{requests:.1} requests/s of {:.3} s, {in_flight:.1} in flight at {ready}", self.service);
+        let (least, most) = self.terms.bounds;
+        let bound = match wanted {
+            _ if least == most => String::new(),
+            wanted if wanted == most => format!("; at most {most}"),
+            wanted if wanted == least => format!("; at least {least}"),
+            _ => String::new(),
+        };
+        let who = match (&self.forecast, self.mode) {
+            (Some(forecast), ScaleMode::On) => {
+                let staffed = forecast.staffed();
+                let needed = f64::from(wanted);
+                if staffed.ceil() > needed - 0.5 {
+                    format!("the forecast asks for {staffed:.1}")
+                } else if wanted > self.said.wanted || in_flight > f64::from(ready * self.terms.lanes) {
+                    format!("what comes and waits now asks for more than the forecast's {staffed:.1}")
+                } else {
+                    format!("the forecast asks for {staffed:.1}, and fewer go slowly")
+                }
+            }
+            _ => format!("the rule keeps {:.0} % of {} lane(s) busy", TARGET * 100.0, self.terms.lanes),
+        };
+        format!("{load}: {who}{bound}")
+    }
+
+    fn say(&mut self, wanted: u32, why: &str, now: Timestamp) {
+        if self.said.wanted != wanted {
+            self.said.wanted = wanted;
+            self.said.since = now;
+        }
+        self.why(why);
+    }
+
+    fn why(&mut self, why: &str) {
+        why.clone_into(&mut self.said.why);
+    }
+
+    fn twin(&mut self, twin: Option<u32>) {
+        self.said.twin = twin;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,208 @@
+//! A scaler under a clock of our own: who acts, who is told, sleep and waking, and going on where it was kept.
+
+use std::time::Duration;
+
+use types::quantity::Span;
+
+use super::*;
+
+fn manifest(scale: Scale) -> Manifest {
+    let mut manifest = Manifest::for_onnx("m".parse().unwrap(), "m.onnx");
+    manifest.spec.scale = scale;
+    manifest
+}
+
+fn scale(min: u32, max: u32, mode: ScaleMode) -> Scale {
+    Scale { min, max: Some(max), mode, idle: Span(Duration::from_secs(20)) }
+}
+
+/// A model whose replicas answer two seconds after they are wanted, one request of 0.1 s at a time.
+struct World {
+    scaler: Scaler,
+    at: u64,
+    ready: u32,
+    /// What was wanted in the last seconds.
+    wanted: [u32; 2],
+}
+
+impl World {
+    fn new(scale: Scale) -> Self {
+        let manifest = manifest(scale);
+        let scaler = Scaler::new(&manifest, terms(&manifest, 1, COLD), 0, (1, Timestamp(0)));
+        Self { scaler, at: 1_000, ready: 1, wanted: [1, 1] }
+    }
+
+    /// Goes on for so many seconds of so many requests; what was wanted in each.
+    fn run(&mut self, seconds: u64, requests: f64) -> Vec<u32> {
+        let second = |_| {
+            let in_flight = if self.ready == 0 { requests * 2.0 } else { requests * 0.1 };
+            self.tell(requests, in_flight)
+        };
+        (0..seconds).map(second).collect()
+    }
+
+    fn tell(&mut self, requests: f64, in_flight: f64) -> u32 {
+        self.at += 1;
+        let starting = self.wanted[1].saturating_sub(self.ready);
+        let served = (requests as u64, requests * 0.1);
+        let open = in_flight.ceil() as u32;
+        let second = Second { requests, in_flight, open, served, ready: self.ready, starting };
+        self.scaler.second(self.at, second, Timestamp(self.at * 1_000));
+        let wanted = self.scaler.said().wanted;
+        self.ready = wanted.min(self.wanted[0]);
+        self.wanted = [self.wanted[1], wanted];
+        wanted
+    }
+}
+
+#[test]
+fn the_load_brings_replicas_and_takes_them_away() {
+    for mode in [ScaleMode::Rule, ScaleMode::Shadow, ScaleMode::On] {
+        let mut world = World::new(scale(1, 4, mode));
+        let calm = world.run(120, 2.0);
+        assert_eq!(calm.last(), Some(&1), "{mode:?}: {calm:?}");
+        let busy = world.run(120, 25.0);
+        assert_eq!(busy.last(), Some(&4), "{mode:?}: {busy:?}");
+        assert!(world.scaler.said().why.contains("at most 4"), "{}", world.scaler.said().why);
+        let calm = world.run(900, 1.0);
+        assert_eq!(calm.last(), Some(&1), "{mode:?}: {calm:?}");
+        assert!(calm.windows(2).all(|pair| pair[1] <= pair[0]), "{mode:?}: {calm:?}");
+    }
+}
+
+#[test]
+fn the_rule_acts_as_if_it_were_alone_whoever_watches() {
+    let loads: Vec<f64> = (0..900).map(|n| f64::from((n * 7_919) % 31) + if n > 400 && n < 500 { 60.0 } else { 0.0 }).collect();
+    let run = |mode| {
+        let mut world = World::new(scale(1, 9, mode));
+        loads.iter().map(|load| world.tell(*load, load * 0.1)).collect::<Vec<_>>()
+    };
+    let mut alone = Kpa::new(terms(&manifest(scale(1, 9, ScaleMode::Rule)), 1, COLD), TARGET);
+    let (mut at, mut ready, mut wanted) = (1_000, 1_u32, [1, 1]);
+    let plain: Vec<u32> = loads
+        .iter()
+        .map(|load| {
+            at += 1;
+            let starting = u32::saturating_sub(wanted[1], ready);
+            let seen = Seen { requests: *load, in_flight: load * 0.1, service: 0.1, ready, starting };
+            let said = alone.second(at, &seen);
+            ready = said.min(wanted[0]);
+            wanted = [wanted[1], said];
+            said
+        })
+        .collect();
+    assert_eq!(run(ScaleMode::Rule), plain);
+    assert_eq!(run(ScaleMode::Shadow), plain);
+    assert_ne!(run(ScaleMode::On), plain);
+    let twin = |mode| {
+        let mut world = World::new(scale(1, 9, mode));
+        world.run(30, 5.0);
+        world.scaler.scaling(false, COLD).twin.map(|(name, _)| name)
+    };
+    let names = [ScaleMode::Rule, ScaleMode::Shadow, ScaleMode::On].map(twin);
+    assert_eq!(names, [None, Some("forecast".into()), Some("rule".into())]);
+}
+
+#[test]
+fn who_is_not_asked_sleeps_and_wakes_with_one_replica_however_many_wait() {
+    for mode in [ScaleMode::Rule, ScaleMode::On] {
+        let mut world = World::new(scale(0, 8, mode));
+        let awake = world.run(30, 3.0);
+        assert!(awake.iter().all(|wanted| *wanted >= 1), "{awake:?}");
+        let idle = world.run(400, 0.0);
+        let slept = idle.iter().position(|wanted| *wanted == 0).unwrap();
+        assert_eq!(slept, 19, "twenty seconds after the last request");
+        assert!(idle[slept..].iter().all(|wanted| *wanted == 0));
+        assert_eq!(world.scaler.said().why, "nobody has asked for 20s");
+        // Fifty wait until the first replica is there.
+        world.scaler.wake(Timestamp(world.at * 1_000));
+        assert_eq!(world.scaler.said().wanted, 1);
+        world.wanted[1] = 1;
+        let waking: Vec<u32> = (0..3).map(|_| world.tell(if world.ready == 0 { 20.0 } else { 0.0 }, 50.0)).collect();
+        assert_eq!(waking[0], 1, "{waking:?}");
+        assert!(world.ready >= 1);
+        let after = world.run(10, 3.0);
+        assert!(after.iter().all(|wanted| *wanted >= 1), "{after:?}");
+    }
+}
+
+#[test]
+fn a_second_that_says_of_a_request_wakes_as_well_and_a_slow_start_is_no_silence() {
+    let mut world = World::new(scale(0, 2, ScaleMode::On));
+    world.run(100, 0.0);
+    assert!(world.scaler.sleeps());
+    assert_eq!(world.tell(1.0, 0.5), 1);
+    // It takes longer to start than it may be idle.
+    for _ in 0..60 {
+        world.ready = 0;
+        world.wanted = [0, 1];
+        assert_eq!(world.tell(0.0, 0.0), 1);
+    }
+    world.ready = 1;
+    let idle = world.run(40, 0.0);
+    assert_eq!(idle.last(), Some(&0));
+    world.scaler.touch(Timestamp(0));
+    assert_eq!(world.scaler.said().wanted, 1, "who decides anew sees it start");
+}
+
+#[test]
+fn silence_of_every_gateway_is_no_silence_of_callers() {
+    let mut world = World::new(scale(0, 8, ScaleMode::On));
+    world.run(300, 30.0);
+    let before = world.scaler.said().wanted;
+    assert!(before > 1);
+    for _ in 0..600 {
+        assert_eq!(world.tell(f64::NAN, 0.0), before);
+    }
+    assert!(world.scaler.said().why.contains("no gateway"));
+}
+
+#[test]
+fn it_goes_on_where_it_was_kept() {
+    for mode in [ScaleMode::Rule, ScaleMode::Shadow, ScaleMode::On] {
+        let mut world = World::new(scale(0, 8, mode));
+        world.run(500, 20.0);
+        let text = serde_json::to_string(&world.scaler.kept(3.0)).unwrap();
+        let kept: Kept = serde_json::from_str(&text).unwrap();
+        let manifest = manifest(scale(0, 8, mode));
+        let scaler = Scaler::resume(&manifest, terms(&manifest, 1, COLD), 7, &kept);
+        let mut again = World { scaler, ..World::new(scale(0, 8, mode)) };
+        (again.at, again.ready, again.wanted) = (world.at, world.ready, world.wanted);
+        for load in [20.0, 60.0, 60.0, 0.0, 10.0].into_iter().cycle().take(600) {
+            assert_eq!(world.tell(load, load * 0.1), again.tell(load, load * 0.1), "{mode:?}");
+            assert_eq!(world.scaler.said(), again.scaler.said());
+        }
+        // What can't be read begins anew, with what was wanted.
+        let torn = Kept { rule: "%".into(), forecast: Some("AAAA".into()), service: f64::NAN, ..kept };
+        let torn = Scaler::resume(&manifest, terms(&manifest, 1, COLD), 7, &torn);
+        assert_eq!(torn.said().wanted, world_wanted(&text));
+    }
+}
+
+fn world_wanted(text: &str) -> u32 {
+    serde_json::from_str::<Kept>(text).unwrap().said.wanted
+}
+
+#[test]
+fn a_clock_that_goes_back_is_no_time_that_passes() {
+    let mut world = World::new(scale(0, 8, ScaleMode::On));
+    world.run(10, 5.0);
+    world.at = 3;
+    let wanted = world.run(100, 5.0);
+    assert!(wanted.iter().all(|wanted| *wanted >= 1), "{wanted:?}");
+    assert_eq!(world.run(20, 0.0).last(), Some(&0));
+}
+
+#[test]
+fn other_bounds_and_another_mode_are_taken_in() {
+    let mut world = World::new(scale(1, 8, ScaleMode::On));
+    world.run(300, 50.0);
+    assert!(world.scaler.said().wanted > 3);
+    let narrow = manifest(scale(1, 3, ScaleMode::Rule));
+    let narrowed = terms(&narrow, 1, COLD);
+    assert!(world.scaler.differs(&narrow, narrowed));
+    world.scaler.set(&narrow, narrowed);
+    assert!(!world.scaler.differs(&narrow, narrowed));
+    assert_eq!(world.run(4, 50.0).last(), Some(&3));
+    assert_eq!(world.scaler.said().twin, None);
+}

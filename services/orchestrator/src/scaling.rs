@@ -1,0 +1,241 @@
+//! Each second, how many replicas each model's load needs: asked, carried into the world, recorded and kept.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use ledger::Record;
+use plan::{ModelId, State};
+use rpc::orchestrator::Scaling;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use store::{Catalog, Collection, Expect, Write, read_all};
+use tokio::time::{MissedTickBehavior, interval};
+use types::{Manifest, Refusal, manifest::ScaleMode};
+
+use crate::{
+    SCALING, Shared, key,
+    loads::Asked,
+    scaler::{self, Kept, Scaler, Second},
+    world::World,
+};
+
+/// How often all are asked.
+const TICK: Duration = Duration::from_secs(1);
+/// Ticks after which what they have learnt is kept, though nothing has changed.
+const KEEP: u64 = 30;
+
+/// A scaler as it lies in the catalog.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Document {
+    model: ModelId,
+    #[serde(flatten)]
+    kept: Kept,
+}
+
+/// The scalers of all models whose load says how many replicas they have.
+pub(crate) struct Scalers {
+    shared: Arc<Shared>,
+    kept: BTreeMap<ModelId, Kept>,
+    scalers: BTreeMap<ModelId, One>,
+    ticks: u64,
+}
+
+struct One {
+    scaler: Scaler,
+    /// Of the wish it was told of.
+    generation: u64,
+    /// How many are wanted as far as the world knows.
+    told: u32,
+    /// Seconds that a start takes.
+    cold: f64,
+    /// Whether it has learnt something since it was kept.
+    fresh: bool,
+}
+
+/// What the world says of a model that is scaled.
+struct Subject {
+    model: ModelId,
+    manifest: Manifest,
+    generation: u64,
+    ready: u32,
+    starting: u32,
+    cold: f64,
+}
+
+/// Reads what was kept; of models that nobody wants it is left out.
+///
+/// # Errors
+/// When the catalog can't be read.
+pub(crate) async fn kept(catalog: &dyn Catalog, world: &mut World) -> Result<BTreeMap<ModelId, Kept>, Refusal> {
+    let mut all = BTreeMap::new();
+    for document in read_all(catalog, Collection::Desired, SCALING).await? {
+        // What another release wrote differently begins anew.
+        let Ok(Document { model, kept }) = document.read::<Document>() else { continue };
+        let Some((desired, _)) = world.wishes.get(&model) else { continue };
+        if desired.manifest.scale_mode() == ScaleMode::Off {
+            continue;
+        }
+        if kept.cold.is_finite() && kept.cold >= 0.0 {
+            world.cold.insert(model.clone(), kept.cold);
+        }
+        let terms = scaler::terms(&desired.manifest, 1, kept.cold);
+        let scaling = Scaler::resume(&desired.manifest, terms, 0, &kept).scaling(false, kept.cold);
+        world.scaling.insert(model.clone(), scaling);
+        all.insert(model, kept);
+    }
+    Ok(all)
+}
+
+impl Scalers {
+    pub(crate) fn new(shared: Arc<Shared>, kept: BTreeMap<ModelId, Kept>) -> Self {
+        Self { shared, kept, scalers: BTreeMap::new(), ticks: 0 }
+    }
+
+    /// Asks them each second, and at once where somebody waits for a model that sleeps; as long as it runs.
+    pub(crate) async fn run(mut self) {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => self.second(),
+                () = self.shared.asked.notified() => self.wake(),
+            }
+            self.tell().await;
+        }
+    }
+
+    /// Tells every scaler a second.
+    fn second(&mut self) {
+        let (now, lanes) = (self.shared.clock.now(), self.shared.lanes);
+        self.ticks += 1;
+        let asked = self.shared.heard.lock().look(now);
+        let subjects = subjects(&self.shared.world.lock());
+        let known: BTreeSet<&ModelId> = subjects.iter().map(|subject| &subject.model).collect();
+        self.scalers.retain(|model, _| known.contains(model));
+        for subject in subjects {
+            let Subject { model, manifest, generation, ready, starting, cold } = subject;
+            let (terms, at) = (scaler::terms(&manifest, lanes, cold), now.0 / 1_000);
+            let kept = self.kept.remove(&model);
+            let one = self.scalers.entry(model.clone()).or_insert_with(|| {
+                let new = || Scaler::new(&manifest, terms, at, ((ready + starting).max(manifest.replicas()), now));
+                let scaler = kept.map_or_else(new, |kept| Scaler::resume(&manifest, terms, at, &kept));
+                One { generation, told: scaler.said().wanted, cold, fresh: false, scaler }
+            });
+            one.cold = cold;
+            if one.scaler.differs(&manifest, terms) {
+                one.scaler.set(&manifest, terms);
+            }
+            if one.generation != generation {
+                one.generation = generation;
+                one.scaler.touch(now);
+            }
+            let Asked { requests, in_flight, open, served } = match &asked {
+                Some(asked) => asked.get(&model).copied().unwrap_or_default(),
+                None => Asked { requests: f64::NAN, ..Asked::default() },
+            };
+            one.scaler.second(at, Second { requests, in_flight, open, served, ready, starting }, now);
+            one.fresh |= requests > 0.0;
+        }
+    }
+
+    /// Wakes what sleeps and is asked.
+    fn wake(&mut self) {
+        let (now, heard) = (self.shared.clock.now(), self.shared.heard.lock());
+        for (model, one) in &mut self.scalers {
+            if one.scaler.sleeps() && heard.is_asked(model) {
+                one.scaler.wake(now);
+            }
+        }
+    }
+
+    /// Records what has changed, keeps what was learnt, and carries it into the world: a change no sooner than it is recorded.
+    async fn tell(&mut self) {
+        let all = self.ticks.is_multiple_of(KEEP);
+        let (mut writes, mut records) = (Vec::new(), Vec::new());
+        for (model, one) in &mut self.scalers {
+            let changed = one.told != one.scaler.said().wanted;
+            if !changed && !(all && one.fresh) {
+                continue;
+            }
+            let document = Document { model: model.clone(), kept: one.scaler.kept(one.cold) };
+            match Write::put(Collection::Desired, key(SCALING, (&model.namespace, &model.name)), Expect::Any, &document) {
+                Ok(write) => writes.push(write),
+                Err(error) => tracing::error!(%error, "what a scaler knows can't be written"),
+            }
+            if changed {
+                records.push(record(&self.shared, model, one).to_line());
+            }
+        }
+        let changed = !records.is_empty();
+        if !writes.is_empty() {
+            // What was not recorded does not happen: it is tried again in a second.
+            if let Err(error) = self.shared.catalog.commit(writes, records).await {
+                tracing::warn!(%error, "what scalers say can't be recorded");
+                return;
+            }
+        }
+        for one in self.scalers.values_mut() {
+            one.told = one.scaler.said().wanted;
+            one.fresh &= !all;
+        }
+        self.show();
+        if changed {
+            self.shared.changed.notify_one();
+        }
+    }
+
+    fn show(&self) {
+        let mut world = self.shared.world.lock();
+        world.scaling.retain(|model, _| self.scalers.contains_key(model) || self.kept.contains_key(model));
+        for (model, one) in &self.scalers {
+            // Somebody may have taken the wish back meanwhile.
+            if world.wishes.contains_key(model) {
+                world.scaling.insert(model.clone(), one.scaler.scaling(false, one.cold));
+            }
+        }
+    }
+}
+
+/// What the ledger is told of another number.
+fn record(shared: &Shared, model: &ModelId, one: &One) -> Record {
+    let Scaling { mode, wanted, why, twin, .. } = one.scaler.scaling(false, one.cold);
+    let twin = twin.map(|(name, wanted)| json!({ "name": name, "wanted": wanted }));
+    tracing::info!(model = %model.name, namespace = %model.namespace, from = one.told, to = wanted, why, "autoscaled");
+    let detail = json!({ "from": one.told, "to": wanted, "why": why, "mode": mode, "twin": twin });
+    shared.record("model.autoscale", (&model.namespace, &model.name), "orchestrator".into(), detail)
+}
+
+/// Every model whose load says how many replicas it has, as the world is now.
+fn subjects(world: &World) -> Vec<Subject> {
+    let scaled: Vec<_> = world.wishes.iter().filter(|(_, (desired, _))| desired.manifest.scale_mode() != ScaleMode::Off).collect();
+    if scaled.is_empty() {
+        return Vec::new();
+    }
+    let mut there: BTreeMap<(&ModelId, types::Version), (u32, u32)> = BTreeMap::new();
+    for held in world.servers.values().filter(|held| !held.server.draining) {
+        for (replica, state) in &held.server.replicas {
+            let (ready, starting) = there.entry((&replica.model, replica.version)).or_default();
+            match state {
+                State::Ready => *ready += 1,
+                State::Starting => *starting += 1,
+                State::Draining => {}
+            }
+        }
+    }
+    let subject = |(model, (desired, generation)): (&ModelId, &(rpc::orchestrator::Desired, u64))| {
+        let version = world.current.get(model).map_or(desired.version, |current| current.version);
+        let (ready, starting) = there.get(&(model, version)).copied().unwrap_or_default();
+        Subject {
+            model: model.clone(),
+            manifest: desired.manifest.clone(),
+            generation: *generation,
+            ready,
+            starting,
+            cold: world.cold.get(model).copied().unwrap_or(scaler::COLD),
+        }
+    };
+    scaled.into_iter().map(subject).collect()
+}
