@@ -19,6 +19,7 @@ mod policy;
 mod predict;
 mod publishers;
 mod rollouts;
+mod scaling;
 mod secrets;
 mod top;
 

@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use types::{Code, DataType, Manifest, ModelName, Refusal, Timestamp, Version, infer::ModelMetadata};
 
-use super::{feedback, rollouts};
+use super::{feedback, rollouts, scaling};
 use crate::{
     cli::{Format, ModelsVerb, Node, Rollback},
     client::Client,
@@ -49,10 +49,10 @@ async fn list(client: &Client, format: Format) -> Result<(), Refusal> {
             let at = output::date(Timestamp(model["deployed"].as_u64().unwrap_or(0)));
             let digest: String = text(&model["digest"]).chars().take(12).collect();
             let fields = ["name", "version", "state", "replicas"].map(|field| text(&model[field]));
-            fields.into_iter().chain([digest, at]).collect()
+            fields.into_iter().chain([scaling::short(&model["scaling"]), digest, at]).collect()
         };
         let rows: Vec<Vec<String>> = models.iter().map(row).collect();
-        table(&["NAME", "VERSION", "STATE", "REPLICAS", "BUNDLE", "DEPLOYED"], &rows)
+        table(&["NAME", "VERSION", "STATE", "REPLICAS", "SCALING", "BUNDLE", "DEPLOYED"], &rows)
     });
     Ok(())
 }
@@ -74,6 +74,9 @@ fn describe(shown: &Value) -> String {
         text(&model["replicas"]),
         text(&model["restarts"]),
     );
+    if let Some(said) = scaling::long(&model["scaling"]) {
+        out.push_str(&format!("scaling: {said}\n"));
+    }
     if let Some(problem) = model["waiting"].as_object() {
         let field = |name: &str| problem.get(name).map(text).unwrap_or_default();
         out.push_str(&format!("because: {} [{}]\n", field("detail"), field("code")));

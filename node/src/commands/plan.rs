@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use types::{ModelName, Refusal, Timestamp};
 
-use super::deploy;
+use super::{deploy, scaling};
 use crate::{
     cli::{Format, Replicas},
     client::Client,
@@ -76,6 +76,11 @@ fn describe(plan: &Value) -> String {
         let (model, reason) = (row[0].as_str().unwrap_or_default(), &row[1]["reason"]);
         let hint = reason["hint"].as_str().map(|hint| format!(" ({hint})")).unwrap_or_default();
         out.push_str(&format!("waiting: {model}: {}{hint}\n", reason["message"].as_str().unwrap_or_default()));
+    }
+    for row in list("scaling") {
+        if let Some(said) = scaling::long(&row[1]) {
+            out.push_str(&format!("scaling: {}: {said}\n", row[0].as_str().unwrap_or_default()));
+        }
     }
     if !recent.is_empty() {
         let rows = recent.iter().map(|taken| {

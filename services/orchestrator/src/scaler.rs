@@ -24,6 +24,9 @@ const GRAIN: f64 = 0.5;
 /// Weight of a second with 30 answers or more in what one takes; fewer weigh less.
 const FRESH: f64 = 0.2;
 
+/// Seconds for which what is said is still of those that waited for the first replica.
+const ECHO: u64 = 3;
+
 /// Names of the two as they are told.
 const RULE: &str = "rule";
 const FORECAST: &str = "forecast";
@@ -58,8 +61,9 @@ pub(crate) struct Scaler {
     /// The last second that was told, and the last in which somebody asked.
     at: u64,
     asked: u64,
-    /// Whether it slept and its first replica is not ready.
+    /// Whether it slept and its first replica is not ready; and the second in which that became ready last.
     waking: bool,
+    woke: Option<u64>,
     said: Said,
 }
 
@@ -111,6 +115,7 @@ impl Scaler {
             at,
             asked: at,
             waking: false,
+            woke: None,
             said,
         };
         new.set(manifest, terms);
@@ -218,7 +223,9 @@ impl Scaler {
         if busy || (second.ready == 0 && !self.sleeps()) {
             self.asked = self.at;
         }
-        self.waking &= second.ready == 0;
+        if self.waking && second.ready > 0 {
+            (self.waking, self.woke) = (false, Some(self.at));
+        }
         let (rule, forecast) = self.ask(second);
         let (wanted, twin) = match (self.mode, forecast) {
             (ScaleMode::On, Some(forecast)) => (forecast, Some(rule)),
@@ -246,9 +253,11 @@ impl Scaler {
         let Second { requests, in_flight, ready, starting, .. } = second;
         let mut seen = Seen { requests, in_flight, service: self.service, ready, starting };
         if self.waking || self.sleeps() {
-            // Who waits for the first replica is no crowd: it is taken for there, and for as busy as it may be.
-            seen.in_flight = in_flight.min(TARGET * f64::from(self.terms.lanes));
             (seen.ready, seen.starting) = (1, 0);
+        }
+        // Who waits for the first replica is no crowd: as many are counted as it may have, until what is said of the wait is over.
+        if self.waking || self.sleeps() || self.woke.is_some_and(|woke| self.at - woke < ECHO) {
+            seen.in_flight = in_flight.min(TARGET * f64::from(self.terms.lanes));
         }
         let at = self.at;
         (self.rule.second(at, &seen), self.forecast.as_mut().map(|forecast| forecast.second(at, &seen)))

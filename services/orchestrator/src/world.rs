@@ -344,7 +344,8 @@ impl World {
             wanted,
             waiting,
             generation,
-            asleep: self.is_asleep(&model.namespace, &model.name),
+            asleep: self.is_asleep(&model.namespace, &model.name)
+                && self.current.get(model).is_some_and(|current| current.version == desired.version),
             scaling: self.scaling_of(model),
             restarts: self.restarts.get(model).copied().unwrap_or(0),
         }

@@ -10,11 +10,13 @@ use orchestrator::{
 };
 use rpc::{
     Clock, Since,
-    orchestrator::{Desired, OrchestratorClient, StatusOf, Submit, orchestrator_router},
+    orchestrator::{
+        Desired, Load, Loads, OrchestratorClient, PlanOf, Scale, Scaling, StatusOf, Submit, orchestrator_router,
+    },
 };
-use store::sqlite::SqliteCatalog;
+use store::{Catalog as _, sqlite::SqliteCatalog};
 use tokio::sync::oneshot;
-use types::{Code, Digest, Manifest, Refusal, Version};
+use types::{Code, Digest, Manifest, Refusal, Version, manifest::ScaleMode};
 
 /// A machine on which no model server can start.
 struct Barren;
@@ -149,4 +151,72 @@ async fn wishes_outlive_the_process() {
     let of = StatusOf { namespace: "bank".parse().unwrap(), model: Some("fraud".parse().unwrap()) };
     let status = rpc::Orchestrator::status(&*orchestrator, of).await.unwrap();
     assert_eq!(status[0].desired, Some(Version(3)));
+}
+
+/// Says again and again that so many requests are in flight, until what the load asks for is as wanted.
+async fn heard(orchestrator: &dyn rpc::Orchestrator, in_flight: f64, wanted: impl Fn(&Scaling) -> bool) -> Scaling {
+    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+    let mut every = tokio::time::interval(std::time::Duration::from_millis(100));
+    loop {
+        every.tick().await;
+        let (namespace, model) = ("bank".parse().unwrap(), "fraud".parse().unwrap());
+        let load = Load { namespace, model, seconds: 0.1, requests: 5, in_flight, open: 5, served: (5, 0.5) };
+        let models = if in_flight > 0.0 { vec![load] } else { Vec::new() };
+        orchestrator.load(Loads { gateway: "g0".into(), models }).await.unwrap();
+        let of = StatusOf { namespace: "bank".parse().unwrap(), model: None };
+        let status = orchestrator.status(of).await.unwrap().remove(0);
+        if let Some(scaling) = status.scaling.clone().filter(|scaling| wanted(scaling)) {
+            assert_eq!(status.wanted, if scaling.overruled { 2 } else { scaling.wanted });
+            return scaling;
+        }
+        assert!(tokio::time::Instant::now() < until, "{status:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_load_is_heard_recorded_explained_and_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = Arc::new(SqliteCatalog::open(&dir.path().join("catalog.db")).await.unwrap());
+    let (orchestrator, stop) = over(catalog.clone()).await;
+    let remote = testkit::remote::open(orchestrator_router(orchestrator.clone()));
+    let client = OrchestratorClient(remote.channel.clone());
+    let mut wish = submit(1, None);
+    let scale = &mut wish.desired.as_mut().unwrap().manifest.spec.scale;
+    (scale.max, scale.mode) = (Some(4), ScaleMode::Shadow);
+    let client: &dyn rpc::Orchestrator = &client;
+    client.submit(wish).await.unwrap();
+    let scaling = heard(client, 9.0, |scaling| scaling.wanted == 4).await;
+    assert!(scaling.why.contains("in flight") && scaling.why.contains("at most 4"), "{scaling:?}");
+    assert_eq!((scaling.mode, scaling.twin.map(|(name, _)| name)), (ScaleMode::Shadow, Some("forecast".into())));
+    let plan = client.plan(PlanOf { namespace: "bank".parse().unwrap(), deploy: None }).await.unwrap();
+    assert_eq!(plan.scaling[0].1.wanted, 4);
+
+    // Each change stands in the ledger, with its reason and what the other would have wanted.
+    let records = catalog.outbox(0, 1_000).await.unwrap();
+    let records = records.iter().map(|(_, line)| serde_json::from_slice::<serde_json::Value>(line).unwrap());
+    let changes: Vec<_> = records.filter(|record| record["action"] == "model.autoscale").collect();
+    let last = changes.last().unwrap();
+    assert_eq!((&last["actor"], &last["subject"]), (&"orchestrator".into(), &"model:bank/fraud".into()));
+    let detail = &last["detail"];
+    assert_eq!((&detail["to"], &detail["mode"]), (&4.into(), &"shadow".into()), "{detail}");
+    assert!(detail["twin"]["wanted"].is_u64() && detail["why"].is_string(), "{detail}");
+    let linked = changes.windows(2).all(|pair| pair[0]["detail"]["to"] == pair[1]["detail"]["from"]);
+    assert!(linked && changes[0]["detail"]["from"] == 1, "{changes:?}");
+
+    // Whoever starts again wants as many; whoever sets a number is asked before the load.
+    drop(remote);
+    drop((orchestrator, stop));
+    catalog.close().await;
+    let (orchestrator, _stop) = made(&dir).await;
+    let of = StatusOf { namespace: "bank".parse().unwrap(), model: None };
+    assert_eq!(rpc::Orchestrator::status(&*orchestrator, of).await.unwrap()[0].wanted, 4);
+    let scale = Scale {
+        namespace: "bank".parse().unwrap(),
+        model: "fraud".parse().unwrap(),
+        replicas: Some(2),
+        author: "caller:bank/admin".into(),
+        reason: "test".into(),
+    };
+    rpc::Orchestrator::scale(&*orchestrator, scale).await.unwrap();
+    heard(&*orchestrator, 9.0, |scaling| scaling.overruled && scaling.wanted == 4).await;
 }

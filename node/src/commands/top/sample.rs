@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use rpc::Clock;
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::time::Instant;
 use types::{Code, ModelName, Refusal, Timestamp};
 
@@ -28,6 +29,8 @@ pub(super) struct Model {
     pub(super) version: u64,
     /// Ready replicas, and those wanted.
     pub(super) replicas: (u64, u64),
+    /// What its load says about their number; null where it has no say.
+    pub(super) scaling: Value,
     pub(super) counters: Counters,
 }
 
@@ -69,7 +72,7 @@ impl Looker {
         if let Some(first) = self.gateways.first() {
             for listed in first.get::<Vec<Listed>>("/v1/models").await? {
                 let (replicas, counters) = (listed.replicas(), Counters::default());
-                models.insert(listed.name, Model { version: listed.version, replicas, counters });
+                models.insert(listed.name, Model { version: listed.version, replicas, scaling: listed.scaling, counters });
             }
         }
         for gateway in &self.gateways {
@@ -116,6 +119,8 @@ struct Listed {
     name: ModelName,
     version: u64,
     replicas: String,
+    #[serde(default)]
+    scaling: Value,
 }
 
 impl Listed {

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use serde_json::Value;
 use types::{ModelName, Timestamp};
 
 use super::sample::{Counters, Sample, Totals};
-use crate::output;
+use crate::{commands::scaling, output};
 
 /// One refresh.
 #[derive(Debug, Serialize)]
@@ -29,6 +30,8 @@ struct Row {
     version: u64,
     #[serde(flatten)]
     figures: Figures,
+    /// What its load says about the number of its replicas; null where it has no say.
+    scaling: Value,
 }
 
 /// Figures of a model, or of all.
@@ -65,7 +68,7 @@ impl View {
             add(&mut all, &counted);
             replicas = (replicas.0 + model.replicas.0, replicas.1 + model.replicas.1);
             let figures = Figures::of(&counted, model.replicas, seconds);
-            models.push(Row { name: name.clone(), version: model.version, figures });
+            models.push(Row { name: name.clone(), version: model.version, figures, scaling: model.scaling.clone() });
         }
         models.sort_by(|a, b| b.figures.requests_per_second.total_cmp(&a.figures.requests_per_second));
         let node = now.totals.map(|totals| {
@@ -82,9 +85,15 @@ impl View {
     /// As people read it.
     pub(super) fn text(&self) -> String {
         let headings =
-            ["MODEL", "VERSION", "REQ/S", "ERR/S", "P50 MS", "P99 MS", "IN FLIGHT", "WAITING", "READY", "BATCH"];
-        let rows = self.models.iter().map(|row| cells(row.name.as_str(), &row.version.to_string(), &row.figures));
-        let rows: Vec<Vec<String>> = rows.chain([cells("all", "", &self.total)]).collect();
+            ["MODEL", "VERSION", "REQ/S", "ERR/S", "P50 MS", "P99 MS", "IN FLIGHT", "WAITING", "READY", "BATCH", "SCALING"];
+        let row = |row: &Row| {
+            let cells = cells(row.name.as_str(), &row.version.to_string(), &row.figures);
+            cells.into_iter().chain([scaling::short(&row.scaling)]).collect()
+        };
+        let total = cells("all", "", &self.total).into_iter().chain([String::new()]).collect();
+        let rows: Vec<Vec<String>> = self.models.iter().map(row).chain([total]).collect();
+        let why = self.models.iter().filter_map(|row| Some(format!("{}: {}\n", row.name, scaling::long(&row.scaling)?)));
+        let why: String = why.collect();
         let node = match &self.node {
             Some(node) => {
                 format!(
@@ -94,7 +103,7 @@ impl View {
             }
             None => "node: sums of all namespaces are for node-wide admins".to_owned(),
         };
-        format!("{}\n{node}; {}\n", output::table(&headings, &rows), output::date(self.at))
+        format!("{}\n{why}{node}; {}\n", output::table(&headings, &rows), output::date(self.at))
     }
 }
 
@@ -201,7 +210,7 @@ mod tests {
     }
 
     fn sample(instant: Instant, models: &[(&str, Counters)], totals: Option<Totals>) -> Sample {
-        let model = |counters: &Counters| Model { version: 2, replicas: (1, 2), counters: counters.clone() };
+        let model = |counters: &Counters| Model { version: 2, replicas: (1, 2), scaling: Value::Null, counters: counters.clone() };
         let models = models.iter().map(|(name, counters)| (name.parse().unwrap(), model(counters))).collect();
         Sample { at: Timestamp(0), instant, models, totals }
     }

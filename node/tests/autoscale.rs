@@ -1,0 +1,119 @@
+//! The load says how many replicas a model has: it brings them, takes them away, and lets the model sleep; no prediction fails.
+#![expect(clippy::unwrap_used, reason = "helpers of tests: failing loudly is their job")]
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use testkit::{Node, load::Load, node::PATIENCE, onnx, setup};
+use tokio::time::Instant;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_mantlet");
+/// What a client waits at the most.
+const CLIENT: Duration = Duration::from_secs(30);
+/// The rule looks back for a minute, and for another one where it was in a hurry.
+const WHILE: Duration = Duration::from_secs(180);
+
+/// A node whose replicas answer one request at a time.
+async fn node(arguments: &[&str]) -> Node {
+    let node = Node::new(BINARY);
+    let file = node.file("mantlet.toml", b"[model-server]\nsessions = 1\n");
+    let mut node = node.with(&["--config", file.to_str().unwrap()]).with(arguments);
+    node.up().await;
+    node
+}
+
+async fn deploy(node: &Node, scale: Value) {
+    let manifest = json!({
+        "apiVersion": "mantlet.dev/v1",
+        "kind": "Model",
+        "metadata": { "name": "add" },
+        "spec": { "source": { "onnx": "model.onnx" }, "scale": scale },
+    });
+    let (code, answer) = node.client().deploy(&onnx::add(10.0), &manifest).await.unwrap();
+    assert_eq!(code, 200, "{answer}");
+}
+
+/// Waits until the model is as wanted.
+async fn until(node: &Node, patience: Duration, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let end = Instant::now() + patience;
+    loop {
+        let shown = node.client().get("/v1/models/add").await.1;
+        let model = &shown["model"];
+        if wanted(model) {
+            return model.clone();
+        }
+        assert!(Instant::now() < end, "{what}: {shown}\n{}", node.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// How many model servers were started for the model so far, and which steps of them were told.
+fn starts(node: &Node) -> usize {
+    node.log().lines().filter(|line| line.contains("replica ready") && line.contains("default/add version")).count()
+}
+
+/// Asks so many at once; all are answered.
+async fn ask(node: &Node, clients: usize) {
+    let asked = (0..clients).map(|_| async { node.client().infer("add", &onnx::add_request()).await });
+    for (code, answer) in futures::future::join_all(asked).await {
+        assert_eq!((code, &answer["outputs"][0]["data"]), (200, &json!([11.0, 12.0, 13.0, 14.0])), "{answer}");
+    }
+}
+
+async fn to_and_fro(arguments: &[&str]) {
+    let node = node(arguments).await;
+    deploy(&node, json!({ "min": 0, "max": 4, "mode": "rule", "idle": "3s" })).await;
+    until(&node, PATIENCE, "the first", |model| model["replicas"] == "1/1").await;
+    // Many at once bring replicas.
+    let load = Load::start(&node.client(), "add", |_| 10.0, 64, CLIENT);
+    let model = until(&node, PATIENCE, "more", |model| model["replicas"] == "4/4").await;
+    let why = model["scaling"]["why"].as_str().unwrap().to_owned();
+    assert!(why.contains("in flight") && why.contains("at most 4"), "{why}");
+    load.more(200).await;
+    let (answered, failed) = load.end().await;
+    assert!(failed.is_empty(), "{} of {answered}: {:?}\n{}", failed.len(), failed.first(), node.log());
+    // One after the other needs no more than one.
+    let load = Load::start(&node.client(), "add", |_| 10.0, 1, CLIENT);
+    until(&node, WHILE, "fewer", |model| model["replicas"] == "1/1").await;
+    let (answered, failed) = load.end().await;
+    assert!(failed.is_empty(), "{} of {answered}: {:?}\n{}", failed.len(), failed.first(), node.log());
+    sleep_and_wake(&node).await;
+}
+
+/// Nobody asks: it sleeps, and says so; then many ask at once, and one replica is started for them.
+async fn sleep_and_wake(node: &Node) {
+    let model = until(node, PATIENCE, "none", |model| model["state"] == "asleep" && model["replicas"] == "0/0").await;
+    assert_eq!((&model["scaling"]["wanted"], &model["waiting"]), (&json!(0), &Value::Null), "{model}");
+    assert!(model["scaling"]["why"].as_str().unwrap().contains("nobody has asked"), "{model}");
+    let (code, _) = node.client().get("/v2/models/add/ready").await;
+    assert_eq!(code, 200, "who looks before it asks must not wait for ever");
+    assert_eq!(node.json(&["plan"])["rounds"], json!([]), "there is nothing to do");
+    let before = starts(node);
+    ask(node, 20).await;
+    let model = until(node, PATIENCE, "awake", |model| model["replicas"] == "1/1").await;
+    assert_eq!((starts(node) - before, &model["state"]), (1, &json!("ready")), "{model}\n{}", node.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_load_brings_replicas_and_takes_them_away_to_none_and_back() {
+    if setup::onnxruntime().is_none() {
+        return setup::skip("autoscale", "ONNX Runtime's library is not set up: cargo xtask setup");
+    }
+    to_and_fro(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_sleeps_and_wakes_behind_a_gateway_of_its_own_and_sleeps_on_through_a_restart() {
+    if setup::onnxruntime().is_none() {
+        return setup::skip("autoscale", "ONNX Runtime's library is not set up: cargo xtask setup");
+    }
+    let mut node = node(&["--split"]).await;
+    deploy(&node, json!({ "min": 0, "max": 2, "idle": "2s" })).await;
+    until(&node, PATIENCE, "the first", |model| model["replicas"] == "1/1").await;
+    sleep_and_wake(&node).await;
+    until(&node, PATIENCE, "none again", |model| model["state"] == "asleep").await;
+    assert!(node.stop());
+    node.up().await;
+    until(&node, PATIENCE, "none still", |model| model["state"] == "asleep" && model["replicas"] == "0/0").await;
+    ask(&node, 5).await;
+}
