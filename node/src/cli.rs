@@ -157,7 +157,7 @@ pub(crate) enum Verb {
     Scale {
         /// The model.
         name: ModelName,
-        /// How many; `manifest` leaves it to the manifest again.
+        /// How many; `manifest` leaves it to the manifest again, and to the load where that has a say.
         #[arg(value_parser = parse_replicas)]
         replicas: Replicas,
     },

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use types::{
-    Digest, Manifest, ModelName, Namespace, Timestamp, Version, infer::ModelMetadata, manifest::ScaleMode, quantity::Share,
+    Digest, Manifest, ModelName, Namespace, Timestamp, Version, infer::ModelMetadata, manifest::ScaleMode,
+    quantity::Share,
 };
 
 use crate::{Changes, Since, registry::Receipt};

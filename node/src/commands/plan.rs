@@ -40,7 +40,7 @@ pub(crate) async fn scale(
     let scaled: Value = client.json(request.json(&json!({ "replicas": replicas }))).await?;
     output::show(&scaled, format, |_| match replicas {
         Some(replicas) => format!("{replicas} replicas of `{name}` are wanted; `mantlet plan` says what happens\n"),
-        None => format!("as many replicas of `{name}` as its manifest says are wanted\n"),
+        None => format!("as many replicas of `{name}` as its manifest says, or leaves to the load, are wanted\n"),
     });
     Ok(())
 }

@@ -3,7 +3,13 @@
 //! Only models whose load has a say are counted ([`Meter`]). Telling is best effort: the orchestrator takes a gateway that says
 //! nothing for a few seconds for gone. Whoever waits for a model that sleeps is told of at once.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use rpc::orchestrator::{Load, Loads, ModelKey};
@@ -16,9 +22,11 @@ const TELL: Duration = Duration::from_secs(1);
 /// What is told in between comes no faster than this.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Counts what one model is asked. A lock of a few instructions, twice a request; exact, however few and however long they are.
+/// Counts what one model is asked: an atomic, and twice a lock of a few instructions, for each request; exact, however few and however
+/// long they are.
 #[derive(Debug)]
 pub(crate) struct Meter {
+    came: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -27,7 +35,6 @@ struct State {
     /// When it was looked at last, and since when it counts.
     at: Instant,
     since: Instant,
-    came: u64,
     open: u32,
     /// Requests in flight, times seconds.
     area: f64,
@@ -46,14 +53,14 @@ impl State {
 /// A request that waits or is answered; counted until it is dropped.
 pub(crate) struct Open {
     meter: Arc<Meter>,
+    /// Seconds of a replica that it took, once it was answered.
+    served: Option<f64>,
 }
 
 impl Open {
     /// It was answered, and took so many seconds of a replica.
-    pub(crate) fn served(&self, seconds: f64) {
-        let (count, sum) = &mut self.meter.state.lock().served;
-        *count += 1;
-        *sum += seconds;
+    pub(crate) fn served(mut self, seconds: f64) {
+        self.served = Some(seconds);
     }
 }
 
@@ -62,19 +69,24 @@ impl Drop for Open {
         let mut state = self.meter.state.lock();
         state.pass(Instant::now());
         state.open -= 1;
+        if let Some(seconds) = self.served {
+            let (count, sum) = &mut state.served;
+            *count += 1;
+            *sum += seconds;
+        }
     }
 }
 
 impl Meter {
     pub(crate) fn new() -> Arc<Self> {
         let now = Instant::now();
-        let state = State { at: now, since: now, came: 0, open: 0, area: 0.0, served: (0, 0.0), told: false };
-        Arc::new(Self { state: Mutex::new(state) })
+        let state = State { at: now, since: now, open: 0, area: 0.0, served: (0, 0.0), told: false };
+        Arc::new(Self { came: AtomicU64::new(0), state: Mutex::new(state) })
     }
 
     /// A request came; whether it is answered is another matter.
     pub(crate) fn came(&self) {
-        self.state.lock().came += 1;
+        self.came.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A request begins to wait.
@@ -83,7 +95,7 @@ impl Meter {
         state.pass(Instant::now());
         state.open += 1;
         drop(state);
-        Open { meter: self.clone() }
+        Open { meter: self.clone(), served: None }
     }
 
     /// What was counted since the last time; nothing for a model that was idle then and now.
@@ -91,13 +103,14 @@ impl Meter {
         let (state, now) = (&mut *self.state.lock(), Instant::now());
         state.pass(now);
         let seconds = now.saturating_duration_since(state.since).as_secs_f64();
-        let idle = state.came == 0 && state.open == 0 && state.area <= 0.0;
+        let requests = self.came.swap(0, Ordering::Relaxed);
+        let idle = requests == 0 && state.open == 0 && state.area <= 0.0;
         let told = std::mem::replace(&mut state.told, !idle);
         let load = Load {
             namespace: namespace.clone(),
             model: model.clone(),
             seconds,
-            requests: std::mem::take(&mut state.came),
+            requests,
             in_flight: if seconds > 0.0 { state.area / seconds } else { 0.0 },
             open: state.open,
             served: std::mem::take(&mut state.served),
@@ -164,7 +177,6 @@ mod tests {
         let second = meter.open();
         tokio::time::advance(Duration::from_millis(500)).await;
         first.served(0.25);
-        drop(first);
         let load = meter.take(&key()).unwrap();
         assert_eq!((load.requests, load.open, load.served), (2, 1, (1, 0.25)));
         assert!((load.in_flight - 1.5).abs() < 1e-9 && (load.seconds - 1.0).abs() < 1e-9, "{load:?}");

@@ -76,7 +76,12 @@ pub struct Executor {
 }
 
 impl Executor {
-    pub(crate) fn new(shared: Arc<Shared>, journal: Journal, backend: Arc<dyn Backend>, beside: (AskHeads, Scalers)) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        journal: Journal,
+        backend: Arc<dyn Backend>,
+        beside: (AskHeads, Scalers),
+    ) -> Self {
         let (high, low) = uuid::Uuid::now_v7().as_u64_pair();
         let at_a_time = std::thread::available_parallelism().map_or(2, usize::from).max(2);
         Self {
@@ -228,7 +233,13 @@ impl Executor {
     fn start(&mut self, spec: Spec) {
         let Spec { server, namespace, room, outward, .. } = spec.clone();
         let held = Server::empty(namespace, room, outward);
-        let held = Held { server: held, endpoint: None, digests: BTreeMap::new(), away: BTreeMap::new(), began: BTreeMap::new() };
+        let held = Held {
+            server: held,
+            endpoint: None,
+            digests: BTreeMap::new(),
+            away: BTreeMap::new(),
+            began: BTreeMap::new(),
+        };
         self.shared.world.lock().servers.insert(server.clone(), held);
         let ((drain, drained), (orders, ordered)) = (oneshot::channel(), mpsc::channel(ORDERS));
         self.reins.insert(server, Reins { orders, drain });

@@ -161,7 +161,8 @@ impl Scalers {
                 continue;
             }
             let document = Document { model: model.clone(), kept: one.scaler.kept(one.cold) };
-            match Write::put(Collection::Desired, key(SCALING, (&model.namespace, &model.name)), Expect::Any, &document) {
+            match Write::put(Collection::Desired, key(SCALING, (&model.namespace, &model.name)), Expect::Any, &document)
+            {
                 Ok(write) => writes.push(write),
                 Err(error) => tracing::error!(%error, "what a scaler knows can't be written"),
             }
@@ -210,7 +211,8 @@ fn record(shared: &Shared, model: &ModelId, one: &One) -> Record {
 
 /// Every model whose load says how many replicas it has, as the world is now.
 fn subjects(world: &World) -> Vec<Subject> {
-    let scaled: Vec<_> = world.wishes.iter().filter(|(_, (desired, _))| desired.manifest.scale_mode() != ScaleMode::Off).collect();
+    let scaled: Vec<_> =
+        world.wishes.iter().filter(|(_, (desired, _))| desired.manifest.scale_mode() != ScaleMode::Off).collect();
     if scaled.is_empty() {
         return Vec::new();
     }

@@ -101,7 +101,10 @@ fn other_terms_are_taken_in_and_what_was_learnt_stays() {
     assert!(narrowed.set(Terms { cold: 1e9, ..TERMS }).is_err());
     let mut slower = ahead.clone();
     slower.set(Terms { cold: 60.0, ..TERMS }).unwrap();
-    assert!(run(&mut slower, 1_201, 120, 40.0, &mut ready).iter().all(|wanted| *wanted >= 5), "it begins to forecast anew");
+    assert!(
+        run(&mut slower, 1_201, 120, 40.0, &mut ready).iter().all(|wanted| *wanted >= 5),
+        "it begins to forecast anew"
+    );
     let mut again = Kpa::load(&kpa.save()).unwrap();
     for at in 1_201..1_300 {
         assert_eq!(again.second(at, &seen(90.0, 6)), kpa.second(at, &seen(90.0, 6)));

@@ -72,7 +72,10 @@ impl Looker {
         if let Some(first) = self.gateways.first() {
             for listed in first.get::<Vec<Listed>>("/v1/models").await? {
                 let (replicas, counters) = (listed.replicas(), Counters::default());
-                models.insert(listed.name, Model { version: listed.version, replicas, scaling: listed.scaling, counters });
+                models.insert(
+                    listed.name,
+                    Model { version: listed.version, replicas, scaling: listed.scaling, counters },
+                );
             }
         }
         for gateway in &self.gateways {

@@ -84,15 +84,27 @@ impl View {
 
     /// As people read it.
     pub(super) fn text(&self) -> String {
-        let headings =
-            ["MODEL", "VERSION", "REQ/S", "ERR/S", "P50 MS", "P99 MS", "IN FLIGHT", "WAITING", "READY", "BATCH", "SCALING"];
+        let headings = [
+            "MODEL",
+            "VERSION",
+            "REQ/S",
+            "ERR/S",
+            "P50 MS",
+            "P99 MS",
+            "IN FLIGHT",
+            "WAITING",
+            "READY",
+            "BATCH",
+            "SCALING",
+        ];
         let row = |row: &Row| {
             let cells = cells(row.name.as_str(), &row.version.to_string(), &row.figures);
             cells.into_iter().chain([scaling::short(&row.scaling)]).collect()
         };
         let total = cells("all", "", &self.total).into_iter().chain([String::new()]).collect();
         let rows: Vec<Vec<String>> = self.models.iter().map(row).chain([total]).collect();
-        let why = self.models.iter().filter_map(|row| Some(format!("{}: {}\n", row.name, scaling::long(&row.scaling)?)));
+        let why =
+            self.models.iter().filter_map(|row| Some(format!("{}: {}\n", row.name, scaling::long(&row.scaling)?)));
         let why: String = why.collect();
         let node = match &self.node {
             Some(node) => {
@@ -210,7 +222,12 @@ mod tests {
     }
 
     fn sample(instant: Instant, models: &[(&str, Counters)], totals: Option<Totals>) -> Sample {
-        let model = |counters: &Counters| Model { version: 2, replicas: (1, 2), scaling: Value::Null, counters: counters.clone() };
+        let model = |counters: &Counters| Model {
+            version: 2,
+            replicas: (1, 2),
+            scaling: Value::Null,
+            counters: counters.clone(),
+        };
         let models = models.iter().map(|(name, counters)| (name.parse().unwrap(), model(counters))).collect();
         Sample { at: Timestamp(0), instant, models, totals }
     }

@@ -76,7 +76,8 @@ fn the_load_brings_replicas_and_takes_them_away() {
 
 #[test]
 fn the_rule_acts_as_if_it_were_alone_whoever_watches() {
-    let loads: Vec<f64> = (0..900).map(|n| f64::from((n * 7_919) % 31) + if n > 400 && n < 500 { 60.0 } else { 0.0 }).collect();
+    let loads: Vec<f64> =
+        (0..900).map(|n| f64::from((n * 7_919) % 31) + if n > 400 && n < 500 { 60.0 } else { 0.0 }).collect();
     let run = |mode| {
         let mut world = World::new(scale(1, 9, mode));
         loads.iter().map(|load| world.tell(*load, load * 0.1)).collect::<Vec<_>>()

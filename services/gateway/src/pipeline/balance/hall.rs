@@ -42,7 +42,8 @@ impl Hall {
 /// # Errors
 /// `overloaded` when too many wait already, `model_not_ready` at the deadline.
 pub(super) async fn wait(ring: &Ring, route: &Route) -> Result<(), Refusal> {
-    let is_there = |model: &crate::ring::Model| route.versions_of(model).into_iter().any(|version| model.has_replica(version));
+    let is_there =
+        |model: &crate::ring::Model| route.versions_of(model).into_iter().any(|version| model.has_replica(version));
     if is_there(route.model()) {
         return Ok(());
     }
