@@ -47,7 +47,7 @@ async fn until(node: &Node, patience: Duration, what: &str, wanted: impl Fn(&Val
     }
 }
 
-/// How many model servers were started for the model so far, and which steps of them were told.
+/// How many replicas of the model became ready so far.
 fn starts(node: &Node) -> usize {
     node.log().lines().filter(|line| line.contains("replica ready") && line.contains("default/add version")).count()
 }

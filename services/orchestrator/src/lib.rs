@@ -299,8 +299,8 @@ impl rpc::Orchestrator for Orchestrator {
             let is_scaled = |model: &plan::ModelId| {
                 world.wishes.get(model).is_some_and(|(desired, _)| desired.manifest.scale_mode() != ScaleMode::Off)
             };
-            let asked = loads.models.iter().filter(|load| load.open > 0);
-            let is_asleep = asked.map(|load| world.is_asleep(&load.namespace, &load.model)).any(|asleep| asleep);
+            let mut asked = loads.models.iter().filter(|load| load.open > 0);
+            let is_asleep = asked.any(|load| world.is_asleep(&load.namespace, &load.model));
             self.shared.heard.lock().note(loads, now, is_scaled);
             is_asleep
         };

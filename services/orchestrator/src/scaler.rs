@@ -274,7 +274,8 @@ impl Scaler {
 
     fn explain(&self, second: Second, wanted: u32) -> String {
         let Second { requests, in_flight, ready, .. } = second;
-        let load = format!("{requests:.1} requests/s of {:.3} s, {in_flight:.1} in flight at {ready}", self.service);
+        let load =
+            format!("{requests:.1} requests/s of {:.3} s, {in_flight:.1} in flight at {ready} ready", self.service);
         let (least, most) = self.terms.bounds;
         let bound = match wanted {
             _ if least == most => String::new(),

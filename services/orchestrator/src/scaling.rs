@@ -157,7 +157,8 @@ impl Scalers {
         let (mut writes, mut records) = (Vec::new(), Vec::new());
         for (model, one) in &mut self.scalers {
             let changed = one.told != one.scaler.said().wanted;
-            if !changed && !(all && one.fresh) {
+            let grown = all && one.fresh;
+            if !changed && !grown {
                 continue;
             }
             let document = Document { model: model.clone(), kept: one.scaler.kept(one.cold) };

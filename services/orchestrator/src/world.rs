@@ -185,9 +185,7 @@ impl World {
 
     /// Whether a model has no replica because nobody asks, and gets one for the next request.
     pub(crate) fn is_asleep(&self, namespace: &Namespace, model: &ModelName) -> bool {
-        let model = id(namespace, model);
-        let sleeps = self.scaling.get(&model).is_some_and(|scaling| scaling.wanted == 0);
-        sleeps && !self.scaled.contains_key(&model)
+        self.scaling_of(&id(namespace, model)).is_some_and(|scaling| scaling.wanted == 0 && !scaling.overruled)
     }
 
     /// What the loads of a namespace's models ask for.
@@ -197,7 +195,8 @@ impl World {
     }
 
     fn scaling_of(&self, model: &ModelId) -> Option<Scaling> {
-        let scaling = self.scaling.get(model)?.clone();
+        let (desired, _) = self.wishes.get(model)?;
+        let scaling = self.scaling.get(model).filter(|_| desired.manifest.scale_mode() != ScaleMode::Off)?.clone();
         Some(Scaling { overruled: self.scaled.contains_key(model), ..scaling })
     }
 

@@ -173,6 +173,28 @@ async fn heard(orchestrator: &dyn rpc::Orchestrator, in_flight: f64, wanted: imp
     }
 }
 
+#[tokio::test]
+async fn with_mode_off_the_load_has_no_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = Arc::new(SqliteCatalog::open(&dir.path().join("catalog.db")).await.unwrap());
+    let (orchestrator, _stop) = over(catalog.clone()).await;
+    let orchestrator: &dyn rpc::Orchestrator = &*orchestrator;
+    let on = |mode| {
+        let mut wish = submit(1, None);
+        let scale = &mut wish.desired.as_mut().unwrap().manifest.spec.scale;
+        (scale.max, scale.mode) = (Some(4), mode);
+        wish
+    };
+    orchestrator.submit(on(ScaleMode::On)).await.unwrap();
+    heard(orchestrator, 9.0, |scaling| scaling.wanted == 4).await;
+    orchestrator.submit(on(ScaleMode::Off)).await.unwrap();
+    let of = StatusOf { namespace: "bank".parse().unwrap(), model: None };
+    let status = orchestrator.status(of).await.unwrap().remove(0);
+    assert_eq!((status.wanted, status.asleep), (1, false), "at once");
+    let plan = orchestrator.plan(PlanOf { namespace: "bank".parse().unwrap(), deploy: None }).await.unwrap();
+    assert_eq!(plan.scaling, Vec::new());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_load_is_heard_recorded_explained_and_kept() {
     let dir = tempfile::tempdir().unwrap();
