@@ -286,8 +286,7 @@ impl Scaler {
         let who = match (&self.forecast, self.mode) {
             (Some(forecast), ScaleMode::On) => {
                 let staffed = forecast.staffed();
-                let needed = f64::from(wanted);
-                if staffed.ceil() > needed - 0.5 {
+                if wanted <= least || staffed.ceil() >= f64::from(wanted) {
                     format!("the forecast asks for {staffed:.1}")
                 } else if wanted > self.said.wanted || in_flight > f64::from(ready * self.terms.lanes) {
                     format!("what comes and waits now asks for more than the forecast's {staffed:.1}")
