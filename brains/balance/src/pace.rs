@@ -33,7 +33,8 @@ impl Pace {
         let log = (seconds.max(1e-9) / predicted).ln().clamp(-MOST, MOST);
         let kept = self.weight(now).min(READINGS - 1.0);
         self.weight = kept + 1.0;
-        self.log += (log - self.log) / self.weight;
+        // A mean is no further out than what it is of, but for rounding.
+        self.log = (self.log + (log - self.log) / self.weight).clamp(-MOST, MOST);
         self.seconds += (seconds - self.seconds) / self.weight;
         self.at = self.at.max(now);
     }
