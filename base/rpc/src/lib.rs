@@ -3,7 +3,8 @@
 //! [`registry`], [`orchestrator`], [`model_server`], [`trainer`], [`sentinel`] and [`supervisor`] hold one trait each, with its remote form beside
 //! it; [`store`] holds the remote forms of the stores.
 //! [`door`] opens and calls remote doors, [`oip`] turns inferences into the Open Inference Protocol's messages
-//! and back, [`child`] is how a process starts another, [`feed`] carries state that others follow, [`clock`] is the one place that reads the time.
+//! and back, [`report`] is what a replica says of itself beside an answer,
+//! [`child`] is how a process starts another, [`feed`] carries state that others follow, [`clock`] is the one place that reads the time.
 //!
 //! Does not know about: what a service does with a call.
 
@@ -17,6 +18,7 @@ pub mod model_server;
 pub mod oip;
 pub mod orchestrator;
 pub mod registry;
+pub mod report;
 pub mod sentinel;
 pub mod store;
 pub mod supervisor;

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use crate::{
     oip::{self, proto::ModelInferRequest},
     remote,
+    report::{Asked, REPORT, Report, WORK},
 };
 
 /// Loads one bundle.
@@ -133,6 +134,15 @@ pub trait ModelServer: Send + Sync {
 
     /// Answers one inference.
     async fn infer(&self, request: InferRequest) -> Result<InferResponse, Refusal>;
+
+    /// The same for who counts its work; says how the replica stands where that is more than who asks knows by itself.
+    async fn infer_counted(
+        &self,
+        request: InferRequest,
+        _asked: Asked,
+    ) -> Result<(InferResponse, Option<Report>), Refusal> {
+        Ok((self.infer(request).await?, None))
+    }
 }
 
 service! {
@@ -186,7 +196,7 @@ pub fn model_server_router(inner: Arc<dyn ModelServer>, renew: Renew) -> axum::R
         async move {
             let service = tower::service_fn(move |request: tonic::Request<ModelInferRequest>| {
                 let inner = inner.clone();
-                async move { answer(&*inner, request.into_inner()).await.map_err(|refusal| remote::status(&refusal)) }
+                async move { answer(&*inner, request).await.map_err(|refusal| remote::status(&refusal)) }
             });
             let codec = tonic_prost::ProstCodec::default();
             let mut grpc = tonic::server::Grpc::new(codec)
@@ -200,11 +210,15 @@ pub fn model_server_router(inner: Arc<dyn ModelServer>, renew: Renew) -> axum::R
 
 async fn answer(
     inner: &dyn ModelServer,
-    request: ModelInferRequest,
+    request: tonic::Request<ModelInferRequest>,
 ) -> Result<tonic::Response<oip::proto::ModelInferResponse>, Refusal> {
-    let request = oip::read_request(request)?;
+    let asked = request.metadata().get(WORK).and_then(|value| Asked::from_text(value.to_str().ok()?));
+    let request = oip::read_request(request.into_inner())?;
     let (model, version, id) = (request.model.clone(), request.version, request.id.clone());
-    let response = inner.infer(request).await?;
+    let (response, report) = match asked {
+        Some(asked) => inner.infer_counted(request, asked).await?,
+        None => (inner.infer(request).await?, None),
+    };
     let times = [(COMPUTE, Some(response.compute)), (QUEUED, response.queued)];
     let batch = response.batch;
     let mut answer =
@@ -215,6 +229,9 @@ async fn answer(
         }
     }
     answer.metadata_mut().insert(BATCH, batch.into());
+    if let Some(value) = report.and_then(|report| report.to_text().try_into().ok()) {
+        answer.metadata_mut().insert(REPORT, value);
+    }
     Ok(answer)
 }
 
@@ -238,6 +255,38 @@ impl ModelServerClient {
     pub async fn renew(&self, renewal: Renewal) -> Result<(), Refusal> {
         self.control.renew(renewal).await
     }
+
+    async fn ask(
+        &self,
+        request: InferRequest,
+        asked: Option<Asked>,
+    ) -> Result<(InferResponse, Option<Report>), Refusal> {
+        let rows = request.rows();
+        let message = oip::write_request(request);
+        let mut grpc = tonic::client::Grpc::new(self.channel.clone())
+            .max_decoding_message_size(remote::MESSAGE)
+            .max_encoding_message_size(remote::MESSAGE.max(message.encoded_len()));
+        grpc.ready()
+            .await
+            .map_err(|error| Refusal::new(Code::ReplicaLost, format!("the model server is away: {error}")))?;
+        let path = http::uri::PathAndQuery::from_static(INFER);
+        let codec = tonic_prost::ProstCodec::<ModelInferRequest, oip::proto::ModelInferResponse>::default();
+        let mut message = tonic::Request::new(message);
+        if let Some(value) = asked.and_then(|asked| asked.to_text().try_into().ok()) {
+            message.metadata_mut().insert(WORK, value);
+        }
+        let answer = grpc.unary(message, path, codec).await.map_err(|status| remote::refusal(&status))?;
+        let noted = |name| answer.metadata().get(name).and_then(|value| value.to_str().ok()?.parse().ok());
+        let (compute, queued) = (noted(COMPUTE).unwrap_or(0), noted(QUEUED).map(Duration::from_micros));
+        // The release before says nothing, and batches nothing.
+        let batch = noted(BATCH).unwrap_or(rows);
+        let report = answer.metadata().get(REPORT).and_then(|value| Report::from_text(value.to_str().ok()?));
+        let answer = answer.into_inner();
+        let snapshot = oip::read_snapshot(&answer);
+        let outputs = oip::read_outputs(answer)?;
+        let compute = Duration::from_micros(compute);
+        Ok((InferResponse { outputs, compute, queued, batch, snapshot }, report))
+    }
 }
 
 #[async_trait]
@@ -255,25 +304,14 @@ impl ModelServer for ModelServerClient {
     }
 
     async fn infer(&self, request: InferRequest) -> Result<InferResponse, Refusal> {
-        let rows = request.rows();
-        let message = oip::write_request(request);
-        let mut grpc = tonic::client::Grpc::new(self.channel.clone())
-            .max_decoding_message_size(remote::MESSAGE)
-            .max_encoding_message_size(remote::MESSAGE.max(message.encoded_len()));
-        grpc.ready()
-            .await
-            .map_err(|error| Refusal::new(Code::ReplicaLost, format!("the model server is away: {error}")))?;
-        let path = http::uri::PathAndQuery::from_static(INFER);
-        let codec = tonic_prost::ProstCodec::<ModelInferRequest, oip::proto::ModelInferResponse>::default();
-        let answer =
-            grpc.unary(tonic::Request::new(message), path, codec).await.map_err(|status| remote::refusal(&status))?;
-        let noted = |name| answer.metadata().get(name).and_then(|value| value.to_str().ok()?.parse().ok());
-        let (compute, queued) = (noted(COMPUTE).unwrap_or(0), noted(QUEUED).map(Duration::from_micros));
-        // The release before says nothing, and batches nothing.
-        let batch = noted(BATCH).unwrap_or(rows);
-        let answer = answer.into_inner();
-        let snapshot = oip::read_snapshot(&answer);
-        let outputs = oip::read_outputs(answer)?;
-        Ok(InferResponse { outputs, compute: Duration::from_micros(compute), queued, batch, snapshot })
+        self.ask(request, None).await.map(|(response, _)| response)
+    }
+
+    async fn infer_counted(
+        &self,
+        request: InferRequest,
+        asked: Asked,
+    ) -> Result<(InferResponse, Option<Report>), Refusal> {
+        self.ask(request, Some(asked)).await
     }
 }

@@ -12,7 +12,7 @@ use rand::Rng;
 use crate::{
     Outcome, Pool,
     policy::{Ask, Claim, End, Listening, Policy},
-    predict::{Predict, Ridge},
+    predict::{Mean, Predict, Ridge},
     work::Work,
 };
 
@@ -26,6 +26,31 @@ const MARGIN: f64 = 0.05;
 const RUN_LENGTH: f64 = 10_000.0;
 /// The wealth from which a predictor is credited for the first time: 1/α of 0.05.
 const CREDIT: f64 = 20.0;
+
+/// Blocks of each rule whose mean latencies are remembered for people.
+const SHOWN: f64 = 64.0;
+
+/// How the learnt rule stands beside the pool, for people; nothing is decided by it.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Standing {
+    /// Whether the learnt rule acts.
+    pub acts: bool,
+    /// Whether its predictor is worth being tried.
+    pub credited: bool,
+    /// Mean latency of the last blocks of the pool and of the learnt rule, in seconds; nothing before there was one of each.
+    pub latencies: Option<(f64, f64)>,
+    /// How often it was promoted so far.
+    pub promoted: u64,
+    /// How often it handed back.
+    pub handed_back: u64,
+}
+
+impl Standing {
+    /// The share of latency that the learnt rule saves; negative where it is slower.
+    pub fn better(&self) -> Option<f64> {
+        self.latencies.filter(|(pool, _)| *pool > 0.0).map(|(pool, learnt)| 1.0 - learnt / pool)
+    }
+}
 
 /// A [`Pool`] as the champion, and beside it [`Work`], which chooses among the replicas that the pool has open, while
 /// evidence speaks for it. Ejection, slow start, budgets and hedges stay the pool's.
@@ -51,6 +76,9 @@ pub struct Guarded {
     block: Current,
     claims: u64,
     handed_back: Option<u64>,
+    /// Times that it was promoted and handed back, and mean latencies of blocks by rule.
+    turns: (u64, u64),
+    shown: [Mean; 2],
 }
 
 /// The block that runs.
@@ -60,6 +88,7 @@ struct Current {
     lot: Lot,
     began: Duration,
     loss: f64,
+    seconds: f64,
     count: u32,
 }
 
@@ -93,9 +122,11 @@ impl Guarded {
             worse: EDetector::new(RUN_LENGTH)?,
             better: EProcess::default(),
             attempts: 1.0,
-            block: Current { number: 0, lot, began: now, loss: 0.0, count: 0 },
+            block: Current { number: 0, lot, began: now, loss: 0.0, seconds: 0.0, count: 0 },
             claims: 0,
             handed_back: None,
+            turns: (0, 0),
+            shown: [Mean::default(); 2],
         })
     }
 
@@ -118,6 +149,13 @@ impl Guarded {
         Ok(made)
     }
 
+    /// Takes over a pool that has chosen alone so far, with all that it knows; claims made before end here too.
+    pub fn adopt(&mut self, pool: Pool<u64>, now: Duration) {
+        let keys: Vec<u64> = pool.keys().copied().collect();
+        self.work.set(&keys, now);
+        self.pool = pool;
+    }
+
     /// The champion, with what it alone decides: budgets, and when a second replica is asked.
     pub fn pool(&mut self) -> &mut Pool<u64> {
         &mut self.pool
@@ -136,6 +174,14 @@ impl Guarded {
     /// The number of requests after which it last handed back, if it ever did.
     pub fn handed_back(&self) -> Option<u64> {
         self.handed_back
+    }
+
+    /// How the learnt rule stands.
+    pub fn standing(&self) -> Standing {
+        let [pool, learnt] = &self.shown;
+        let latencies = (pool.count > 0.0 && learnt.count > 0.0).then_some((pool.value, learnt.value));
+        let (promoted, handed_back) = self.turns;
+        Standing { acts: self.acts(), credited: self.credited, latencies, promoted, handed_back }
     }
 
     /// Whether the challenger chooses now.
@@ -182,6 +228,7 @@ impl Guarded {
 
     /// The champion acts again, and everything has to be shown anew.
     fn hand_back(&mut self, now: Duration) {
+        self.turns.1 += u64::from(self.acts());
         self.credited = false;
         self.better = EProcess::default();
         self.worse.reset();
@@ -197,19 +244,25 @@ impl Guarded {
         let latency = now.saturating_sub(began).as_secs_f64();
         if began >= self.block.began {
             self.block.loss += latency / (latency + 4.0 * mean);
+            self.block.seconds += latency;
             self.block.count += 1;
         }
         let lasted = now.saturating_sub(self.block.began).as_secs_f64();
         if self.block.count < BLOCK.0 || lasted < BLOCK.1 * mean {
             return Ok(());
         }
-        let Current { lot, began, loss, count, .. } = self.block;
+        let Current { lot, began, loss, seconds, count, .. } = self.block;
         let (acted, at) = (self.acts(), now.as_secs_f64());
+        // Before it is credited the pool chooses in every block.
+        let learnt = self.challenges();
+        self.shown[usize::from(learnt)].observe(seconds / f64::from(count), SHOWN);
         let loss = (loss / f64::from(count)).clamp(0.0, 1.0);
         self.guard.split(&Block { lot, requested: began.as_secs_f64(), loss, slice: None }, at)?;
         if acted && !self.acts() {
             self.handed_back = Some(self.claims);
+            self.turns.1 += 1;
         }
+        self.turns.0 += u64::from(!acted && self.acts());
         self.turn(now);
         Ok(())
     }
@@ -220,7 +273,7 @@ impl Guarded {
         let draw = spread(number);
         let share = if self.acts() { SHARE.1 } else { SHARE.0 };
         let lot = self.guard.lot(share, draw).unwrap_or(self.block.lot);
-        self.block = Current { number, lot, began: now, loss: 0.0, count: 0 };
+        self.block = Current { number, lot, began: now, loss: 0.0, seconds: 0.0, count: 0 };
     }
 }
 

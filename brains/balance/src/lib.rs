@@ -26,5 +26,6 @@ pub mod report;
 pub mod work;
 
 pub use gate::Gate;
-pub use guarded::Guarded;
+pub use guarded::{Guarded, Standing};
+pub use online::guard::Mode;
 pub use pool::{Outcome, Patience, Pool};

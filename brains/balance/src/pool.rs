@@ -133,6 +133,11 @@ impl<K: Clone + PartialEq> Pool<K> {
         self.view.at = None;
     }
 
+    /// The replicas, in the pool's order.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &K> {
+        self.replicas.iter().map(|replica| &replica.key)
+    }
+
     /// How many replicas there are.
     pub fn len(&self) -> usize {
         self.replicas.len()

@@ -22,7 +22,7 @@ use types::{
     infer::{InferRequest, InferResponse, ModelMetadata},
 };
 
-use crate::inference;
+use crate::{inference, stand::Mark};
 
 /// Bytes of inputs that are joined, at most: beyond, copying and the model's own memory outweigh what a batch saves.
 const JOINED: usize = 8 << 20;
@@ -72,6 +72,8 @@ struct Waiting {
     rows: u64,
     bytes: usize,
     request: InferRequest,
+    /// Where it is counted, if it is.
+    mark: Option<Mark>,
     answer: oneshot::Sender<Result<InferResponse, Refusal>>,
 }
 
@@ -142,13 +144,14 @@ impl Queue {
     }
 
     /// The answer: on the spot, or by a worker. Dropped before that, the request leaves the queue.
-    pub(crate) async fn infer(&self, request: InferRequest) -> Result<InferResponse, Refusal> {
+    pub(crate) async fn infer(&self, request: InferRequest, mark: Option<&Mark>) -> Result<InferResponse, Refusal> {
         // A statement of its own: the lock must not last as long as the run.
         let claimed = self.state.lock().claim(request.rows());
         if let Some(session) = claimed {
+            mark.inspect(|mark| mark.began());
             return self.infer_here(session, &request);
         }
-        let (ticket, answer) = self.enter(request)?;
+        let (ticket, answer) = self.enter(request, mark.cloned())?;
         let mut place = Place { queue: self, ticket: Some(ticket) };
         let outcome = answer.await;
         place.ticket = None;
@@ -175,6 +178,7 @@ impl Queue {
     fn enter(
         &self,
         request: InferRequest,
+        mark: Option<Mark>,
     ) -> Result<(u64, oneshot::Receiver<Result<InferResponse, Refusal>>), Refusal> {
         let (answer, receiver) = oneshot::channel();
         let (rows, bytes) = (request.rows(), request.inputs.iter().map(|input| input.data().len()).sum());
@@ -186,7 +190,7 @@ impl Queue {
         let ticket = state.ticket;
         state.ticket += 1;
         state.rows = state.rows.saturating_add(rows);
-        state.waiting.push_back(Waiting { ticket, since, rows, bytes, request, answer });
+        state.waiting.push_back(Waiting { ticket, since, rows, bytes, request, mark, answer });
         let wake = state.idle > 0;
         drop(state);
         if wake {
@@ -252,6 +256,7 @@ impl Queue {
     /// Runs and answers a batch; returns its rows and how long it took, if it went well.
     fn run(&self, session: &mut Session, batch: Vec<Waiting>) -> Option<(u64, Duration)> {
         let started = Instant::now();
+        batch.iter().filter_map(|waiting| waiting.mark.as_ref()).for_each(Mark::began);
         let requests: Vec<&InferRequest> = batch.iter().map(|waiting| &waiting.request).collect();
         let outcome = self.infer_now(session, &requests);
         let took = started.elapsed();

@@ -22,6 +22,7 @@ use types::{ModelName, Version};
 use crate::{
     batcher::{Pool, Queue},
     load::{Form, Loaded},
+    stand::Stand,
     streaming::Streaming,
     trial::Golden,
     upstream::Upstream,
@@ -53,6 +54,8 @@ pub(crate) struct Slot {
     probing: AtomicBool,
     probed: Mutex<Instant>,
     misses: AtomicU32,
+    /// What is counted of requests to it.
+    pub(crate) stand: Arc<Stand>,
 }
 
 #[derive(Clone)]
@@ -77,6 +80,7 @@ impl Slot {
             probing: AtomicBool::new(false),
             probed: Mutex::new(Instant::now()),
             misses: AtomicU32::new(0),
+            stand: Arc::default(),
         }
     }
 
@@ -85,10 +89,10 @@ impl Slot {
         Self { upstream: Some(Arc::new(upstream)), ..Self::cold(load) }
     }
 
-    /// A streaming model.
-    pub(crate) fn streaming(load: Load, streaming: Streaming) -> Self {
+    /// A streaming model; what was counted before its state changed goes on.
+    pub(crate) fn streaming(load: Load, streaming: Streaming, stand: Arc<Stand>) -> Self {
         let bytes = AtomicU64::new(streaming.model().memory() as u64);
-        Self { streaming: Some(streaming), bytes, ..Self::cold(load) }
+        Self { streaming: Some(streaming), bytes, stand, ..Self::cold(load) }
     }
 
     /// A model that was just loaded.

@@ -11,7 +11,10 @@ use std::{
 
 use async_trait::async_trait;
 use ort::{environment::Environment, logging::LogLevel};
-use rpc::model_server::{Away, Load, ModelServer, ServerStatus, State, Unload};
+use rpc::{
+    model_server::{Away, Load, ModelServer, ServerStatus, State, Unload},
+    report::{Asked, Report},
+};
 use tokio::time::Instant;
 use types::{
     Code, Refusal,
@@ -23,6 +26,7 @@ use crate::{
     cache::{Cache, Gauge, Slot},
     load::{self, Loaded},
     runtime,
+    stand::{Here, Mark},
     streaming::Streaming,
 };
 
@@ -164,7 +168,8 @@ impl Inner {
             Sessions::Exactly(number) => number,
             Sessions::Fastest { cores } => cores,
         };
-        let slot = Arc::new(Slot::streaming(load, Streaming::new(model, threads)));
+        let before = self.cache.get(&load.model, Some(load.version)).map(|slot| slot.stand.clone());
+        let slot = Arc::new(Slot::streaming(load, Streaming::new(model, threads), before.unwrap_or_default()));
         match state {
             State::First => self.replace(slot).await?,
             State::Newer => self.cache.swap(slot),
@@ -234,6 +239,47 @@ impl Inner {
         slot.queue().ok_or_else(|| Refusal::new(Code::ModelNotReady, "the model was unloaded"))
     }
 
+    /// Answers an inference, counted where who asks wants that.
+    async fn answer(
+        self: &Arc<Self>,
+        request: InferRequest,
+        asked: Option<Asked>,
+    ) -> Result<(InferResponse, Option<Report>), Refusal> {
+        let in_flight = InFlight::enter(&self.in_flight)?;
+        let slot = self.cache.get(&request.model, request.version).ok_or_else(|| {
+            Refusal::new(Code::ModelNotReady, format!("the model server does not hold `{}`", request.model))
+        })?;
+        let user = slot.enter();
+        let here = asked.map(|asked| slot.stand.enter(asked));
+        let outcome = self.run(&slot, request, here.as_ref().map(Here::mark)).await;
+        drop((in_flight, user));
+        let report = here.and_then(Here::done);
+        self.answered.fetch_add(1, Ordering::Relaxed);
+        Ok((outcome?, report))
+    }
+
+    async fn run(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        request: InferRequest,
+        mark: Option<&Mark>,
+    ) -> Result<InferResponse, Refusal> {
+        if let Some(upstream) = &slot.upstream {
+            mark.inspect(|mark| mark.began());
+            return upstream.infer(&request).await;
+        }
+        if let Some(streaming) = &slot.streaming {
+            mark.inspect(|mark| mark.began());
+            return streaming.infer(request).await;
+        }
+        let queue = match slot.queue() {
+            Some(queue) => queue,
+            // Who goes away while it is loaded leaves the loading to those who come after.
+            None => off_the_request(self.clone().wake(slot.clone())).await?,
+        };
+        queue.infer(request, mark).await
+    }
+
     async fn make_room(&self, need: u64) -> Result<(), Refusal> {
         match self.cache.make_room(need) {
             Ok(gone) if gone.is_empty() => Ok(()),
@@ -253,7 +299,7 @@ impl Inner {
             tokio::spawn(async move {
                 let _user = slot.enter();
                 let Some(queue) = slot.queue() else { return slot.probed(true) };
-                let answer = queue.infer(golden.request()).await;
+                let answer = queue.infer(golden.request(), None).await;
                 let well = answer.as_ref().is_ok_and(|answer| golden.is_answer(&answer.outputs));
                 if !well {
                     let Load { model, version, .. } = &slot.load;
@@ -329,32 +375,15 @@ impl ModelServer for Engine {
     }
 
     async fn infer(&self, request: InferRequest) -> Result<InferResponse, Refusal> {
-        let in_flight = InFlight::enter(&self.0.in_flight)?;
-        let slot = self.0.cache.get(&request.model, request.version).ok_or_else(|| {
-            Refusal::new(Code::ModelNotReady, format!("the model server does not hold `{}`", request.model))
-        })?;
-        let user = slot.enter();
-        if let Some(upstream) = &slot.upstream {
-            let response = upstream.infer(&request).await;
-            drop((in_flight, user));
-            self.0.answered.fetch_add(1, Ordering::Relaxed);
-            return response;
-        }
-        if let Some(streaming) = &slot.streaming {
-            let response = streaming.infer(request).await;
-            drop((in_flight, user));
-            self.0.answered.fetch_add(1, Ordering::Relaxed);
-            return response;
-        }
-        let queue = match slot.queue() {
-            Some(queue) => queue,
-            // Who goes away while it is loaded leaves the loading to those who come after.
-            None => off_the_request(self.0.clone().wake(slot.clone())).await?,
-        };
-        let response = queue.infer(request).await;
-        drop((in_flight, user));
-        self.0.answered.fetch_add(1, Ordering::Relaxed);
-        response
+        self.0.answer(request, None).await.map(|(response, _)| response)
+    }
+
+    async fn infer_counted(
+        &self,
+        request: InferRequest,
+        asked: Asked,
+    ) -> Result<(InferResponse, Option<Report>), Refusal> {
+        self.0.answer(request, Some(asked)).await
     }
 }
 

@@ -57,7 +57,7 @@ fn taken(queue: &Queue) -> Vec<Waiting> {
 fn the_front_of_the_queue_is_taken_as_far_as_it_can_be_joined() {
     let pool = pool(Some(eager()));
     let queue = pool.queue();
-    let enter = |name: &str, rows: usize| queue.enter(request(name, &vec![0.0; 4 * rows])).unwrap().1;
+    let enter = |name: &str, rows: usize| queue.enter(request(name, &vec![0.0; 4 * rows]), None).unwrap().1;
     let _answers = [("x", 1), ("x", 2), ("x", 3), ("x", 4), ("z", 1), ("x", 1), ("x", 20), ("x", 1)]
         .map(|(name, rows)| enter(name, rows));
     let taken = || rows(&taken(queue));
@@ -72,7 +72,7 @@ fn the_front_of_the_queue_is_taken_as_far_as_it_can_be_joined() {
 #[test]
 fn where_nothing_may_be_joined_every_request_runs_alone() {
     let pool = pool(None);
-    let _answers = [1, 2].map(|rows| pool.queue().enter(request("x", &vec![0.0; 4 * rows])).unwrap().1);
+    let _answers = [1, 2].map(|rows| pool.queue().enter(request("x", &vec![0.0; 4 * rows]), None).unwrap().1);
     assert_eq!(rows(&taken(pool.queue())), [1]);
     assert_eq!(rows(&taken(pool.queue())), [2]);
 }
@@ -81,10 +81,10 @@ fn where_nothing_may_be_joined_every_request_runs_alone() {
 fn who_goes_away_leaves_the_queue() {
     let pool = pool(Some(eager()));
     let queue = pool.queue();
-    let mut stays = pin!(queue.infer(request("x", &[1.0; 4])));
+    let mut stays = pin!(queue.infer(request("x", &[1.0; 4]), None));
     assert!(poll(stays.as_mut()).is_pending());
     {
-        let mut goes = pin!(queue.infer(request("x", &[2.0; 8])));
+        let mut goes = pin!(queue.infer(request("x", &[2.0; 8]), None));
         assert!(poll(goes.as_mut()).is_pending());
         assert_eq!((queue.waiting(), queue.state.lock().rows), (2, 3));
     }
@@ -99,12 +99,12 @@ fn who_goes_away_leaves_the_queue() {
 fn a_closed_queue_sends_all_away_and_takes_nobody() {
     let pool = pool(Some(eager()));
     let queue = pool.queue().clone();
-    let mut waits = pin!(queue.infer(request("x", &[1.0; 4])));
+    let mut waits = pin!(queue.infer(request("x", &[1.0; 4]), None));
     assert!(poll(waits.as_mut()).is_pending());
     drop(pool);
     let Poll::Ready(Err(refusal)) = poll(waits) else { panic!("no answer") };
     assert_eq!(refusal.code, Code::ModelNotReady);
-    assert_eq!(queue.enter(request("x", &[1.0; 4])).unwrap_err().code, Code::ModelNotReady);
+    assert_eq!(queue.enter(request("x", &[1.0; 4]), None).unwrap_err().code, Code::ModelNotReady);
     assert!(queue.next(None).is_none(), "workers end");
 }
 
@@ -130,7 +130,8 @@ fn run(
     requests: Vec<InferRequest>,
 ) -> Vec<Result<InferResponse, Refusal>> {
     let pool = Pool::start(Vec::new(), metadata.clone(), Some(eager())).unwrap();
-    let mut answers: Vec<_> = requests.into_iter().map(|request| pool.queue().enter(request).unwrap().1).collect();
+    let mut answers: Vec<_> =
+        requests.into_iter().map(|request| pool.queue().enter(request, None).unwrap().1).collect();
     let batch = taken(pool.queue());
     assert_eq!(batch.len(), answers.len());
     pool.queue().run(session, batch);
