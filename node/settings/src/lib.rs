@@ -80,6 +80,12 @@ pub const KEYS: &[Key] = &[
     key("gateway", "upload", "2GiB", "bytes of one uploaded model"),
     key("gateway", "connections", "4096", "connections at a time"),
     key("gateway", "idle", "10s", "silence after which a client that still owes bytes is cut"),
+    key(
+        "gateway",
+        "balancer",
+        "shadow",
+        "who chooses replicas: on, the learnt rule while it is shown to be better than the pool; shadow, the pool, and the rule only learns; off, the pool alone",
+    ),
     key("gateway", "events", "16384", "events waiting to be stored, at most; more are dropped and counted"),
     key("gateway", "keep", "7d", "how long events are kept, at most; a model's own `capture.keep` may be shorter"),
     key("gateway", "keep-bytes", "1GiB", "bytes of events that are kept, at most; the oldest go first"),
@@ -203,6 +209,8 @@ pub struct Settings {
     pub names: Vec<String>,
     /// What gateways take.
     pub limits: gateway::Limits,
+    /// What the learnt rule may do that chooses replicas.
+    pub balancer: gateway::Balancer,
     /// ONNX Runtime's library, where it is not to be searched for.
     pub onnxruntime: Option<PathBuf>,
     /// Inferences at a time per replica, at most 256; 0 for what is fastest.
@@ -386,6 +394,17 @@ impl Resolved {
         })
     }
 
+    /// What the learnt rule may do that chooses replicas.
+    fn balancer(&self) -> Result<gateway::Balancer, Refusal> {
+        let mode: String = self.get("gateway", "balancer")?;
+        match mode.as_str() {
+            "off" => Ok(gateway::Balancer::Off),
+            "shadow" => Ok(gateway::Balancer::Shadow),
+            "on" => Ok(gateway::Balancer::On),
+            _ => Err(invalid(format!("gateway.balancer is `{mode}`"), "write on, shadow or off".into())),
+        }
+    }
+
     /// Processes that share the learning of a job, at most.
     fn workers(&self) -> Result<usize, Refusal> {
         let most = types::manifest::Train::MOST_WORKERS;
@@ -476,6 +495,7 @@ impl Resolved {
             log_json: format == "json",
             listen: self.listen()?,
             names: names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+            balancer: self.balancer()?,
             limits: gateway::Limits {
                 deadline: span("deadline")?,
                 longest_deadline: span("longest-deadline")?,

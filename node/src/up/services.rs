@@ -266,6 +266,7 @@ impl Gateway {
             issuer: settings.issuer.clone(),
             badge: self.badge,
             traces: settings.traces.clone(),
+            balancer: settings.balancer,
             limits: settings.limits,
             clock: shared.clock.clone(),
             metrics: Arc::new(move || metrics.render() + &crate::allocator::counted()),

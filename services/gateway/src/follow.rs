@@ -5,12 +5,14 @@ use std::{collections::HashSet, hash::Hash, sync::Arc, time::Duration};
 use rpc::{Changes, Since, registry::Used};
 use types::Refusal;
 
-use crate::Ring;
+use crate::{Ring, pipeline::balance::turns::Turns};
 
 /// How long to wait after a follower's call failed.
 const AGAIN: Duration = Duration::from_millis(200);
 /// How often it is told which tokens were used.
 const TELL: Duration = Duration::from_secs(5);
+/// How often it is looked which rule chooses replicas.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Follows until `stop` resolves. `ready` is told once both were read for the first time.
 pub async fn run(ring: Arc<Ring>, ready: tokio::sync::oneshot::Sender<()>, stop: impl Future<Output = ()>) {
@@ -62,10 +64,17 @@ pub async fn run(ring: Arc<Ring>, ready: tokio::sync::oneshot::Sender<()>, stop:
                 pause(tell_uses(&ring).await).await;
             }
         };
-        tokio::join!(people, rules, bounds, routes, held, uses)
+        let turns = async {
+            let mut turns = Turns::default();
+            loop {
+                tokio::time::sleep(LOOK).await;
+                pause(turns.tell(&ring).await).await;
+            }
+        };
+        tokio::join!(people, rules, bounds, routes, held, uses, turns)
     };
     tokio::select! {
-        ((), (), (), (), (), ()) = follow => {}
+        ((), (), (), (), (), (), ()) = follow => {}
         () = stop => {}
     }
 }

@@ -31,6 +31,7 @@ mod router;
 mod sense;
 mod trace;
 
+pub use ::balance::Mode as Balancer;
 pub use metric::{BUCKETS, LOST, RECORDING};
 pub use ring::{Limits, Parts, Ring, Security};
 pub use router::router;

@@ -11,7 +11,10 @@ use types::Code;
 pub(crate) use exemplars::Exemplar;
 use exemplars::Exemplars;
 
-use crate::pipeline::record::COPIED;
+use crate::pipeline::{
+    balance::turns::{ACTS, SAVED},
+    record::COPIED,
+};
 
 /// The ring's steps, in order.
 pub(crate) const STEPS: [&str; 7] = ["identify", "authorize", "assess", "route", "balance", "forward", "record"];
@@ -64,6 +67,11 @@ impl Metrics {
         metrics::describe_counter!(
             COPIED,
             "copies of predictions for a version that is compared, by what became of them: left out under load (dropped)"
+        );
+        metrics::describe_gauge!(ACTS, "1 while the learnt rule chooses a version's replicas, 0 while the pool does");
+        metrics::describe_gauge!(
+            SAVED,
+            "share of latency that the learnt rule saves beside the pool, below 0 where it costs"
         );
         metrics::describe_counter!(SPANS_LOST, "spans lost because the collector was away, busy or refused them");
         metrics::describe_counter!(LABELS, "labels of predictions that were stored");

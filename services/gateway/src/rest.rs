@@ -274,8 +274,22 @@ fn statistic(ring: &Ring, name: &ModelName, model: &Model) -> Value {
             "waiting": u64::from(waiting) + statistics.held(),
             "batches": statistics.batches(),
             "latency": statistics.latency.get(),
+            "balancer": balancer(model),
         },
     })
+}
+
+/// Which rule chooses the replicas of the version that answers, and what that is worth.
+fn balancer(model: &Model) -> Value {
+    let mode = match model.pools.mode() {
+        crate::Balancer::Off => "off",
+        crate::Balancer::Shadow => "shadow",
+        crate::Balancer::On => "on",
+    };
+    let standings = model.pools.standings();
+    let standing = standings.iter().find(|(version, _)| *version == model.route.current).map(|(_, standing)| standing);
+    let rule = if standing.is_some_and(|standing| standing.acts) { "learnt" } else { "pool" };
+    json!({ "mode": mode, "rule": rule, "saved": standing.and_then(|standing| standing.better()) })
 }
 
 pub(crate) async fn statistics(State(ring): State<Arc<Ring>>, sender: Sender, Path(params): Params) -> Response {

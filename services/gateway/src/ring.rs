@@ -117,6 +117,8 @@ pub struct Parts {
     pub badge: Badge,
     /// Where spans go; they are not made where it is nowhere.
     pub traces: Option<Traces>,
+    /// What the learnt rule may do that chooses replicas.
+    pub balancer: ::balance::Mode,
     /// Limits.
     pub limits: Limits,
     /// The clock.
@@ -146,6 +148,7 @@ pub struct Ring {
     pub(crate) keys: Option<KeySet>,
     pub(crate) authorizer: Authorizer,
     pub(crate) limits: Limits,
+    balancer: ::balance::Mode,
     pub(crate) clock: Clock,
     pub(crate) limiter: Limiter,
     pub(crate) admission: Arc<Admission>,
@@ -226,6 +229,7 @@ impl Ring {
             issuer,
             badge,
             traces,
+            balancer,
             limits,
             clock,
             metrics,
@@ -262,6 +266,7 @@ impl Ring {
             keys: issuer.map(|(_, keys)| keys),
             authorizer,
             limits,
+            balancer,
             limiter: Limiter::default(),
             admission: Admission::new(),
             hall: Hall::new(),
@@ -329,7 +334,7 @@ impl Ring {
                         None => {
                             let neighbour = models.iter().find(|((namespace, _), _)| *namespace == key.0);
                             let namespace = neighbour.map_or_else(|| self.number(), |(_, model)| model.place.0);
-                            (Arc::default(), Arc::new(Pools::new()), (namespace, self.number()))
+                            (Arc::default(), Arc::new(Pools::new(self.balancer)), (namespace, self.number()))
                         }
                     };
                     pools.set(&replicas);
@@ -350,6 +355,17 @@ impl Ring {
     /// Every model that is routed.
     pub(crate) fn routed(&self) -> Vec<ModelKey> {
         self.models.read().keys().cloned().collect()
+    }
+
+    /// How the learnt rule stands that chooses replicas, wherever there is something to choose.
+    pub(crate) fn standings(&self) -> HashMap<(ModelKey, Version), ::balance::Standing> {
+        let models = self.models.read();
+        let several = models.iter().filter(|(_, model)| model.replicas.len() > 1);
+        let each = several.flat_map(|(key, model)| {
+            let standings = model.pools.standings().into_iter();
+            standings.map(move |(version, standing)| ((key.clone(), version), standing))
+        });
+        each.collect()
     }
 
     /// A number that nothing else has here.

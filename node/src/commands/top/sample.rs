@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rpc::Clock;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::Instant;
 use types::{Code, ModelName, Refusal, Timestamp};
@@ -23,6 +23,17 @@ pub(super) struct Counters {
     pub(super) waiting: u64,
 }
 
+/// Who chooses the replicas of a model.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+pub(super) struct Balancer {
+    /// `off`, `shadow` or `on`.
+    pub(super) mode: String,
+    /// `pool` or `learnt`.
+    pub(super) rule: String,
+    /// Share of latency that the learnt rule saves, where both were tried.
+    pub(super) saved: Option<f64>,
+}
+
 /// A model as it is.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Model {
@@ -32,6 +43,8 @@ pub(super) struct Model {
     /// What its load says about their number; null where it has no say.
     pub(super) scaling: Value,
     pub(super) counters: Counters,
+    /// Of several gateways, one where the learnt rule acts, if there is one.
+    pub(super) balancer: Option<Balancer>,
 }
 
 /// Predictions of every namespace since the gateways started.
@@ -72,10 +85,9 @@ impl Looker {
         if let Some(first) = self.gateways.first() {
             for listed in first.get::<Vec<Listed>>("/v1/models").await? {
                 let (replicas, counters) = (listed.replicas(), Counters::default());
-                models.insert(
-                    listed.name,
-                    Model { version: listed.version, replicas, scaling: listed.scaling, counters },
-                );
+                let scaling = listed.scaling;
+                let model = Model { version: listed.version, replicas, scaling, counters, balancer: None };
+                models.insert(listed.name, model);
             }
         }
         for gateway in &self.gateways {
@@ -83,6 +95,10 @@ impl Looker {
             for statistics in model_stats {
                 if let Some(model) = models.get_mut(&statistics.name) {
                     statistics.add_to(&mut model.counters);
+                    let balancer = statistics.mantlet.balancer;
+                    if model.balancer.is_none() || balancer.as_ref().is_some_and(|one| one.rule == "learnt") {
+                        model.balancer = balancer;
+                    }
                 }
             }
         }
@@ -164,6 +180,7 @@ struct Own {
     waiting: u64,
     batches: f64,
     latency: Vec<(f64, u64)>,
+    balancer: Option<Balancer>,
 }
 
 impl Statistics {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 use types::{ModelName, Timestamp};
 
-use super::sample::{Counters, Sample, Totals};
+use super::sample::{Balancer, Counters, Sample, Totals};
 use crate::{commands::scaling, output};
 
 /// One refresh.
@@ -32,6 +32,8 @@ struct Row {
     figures: Figures,
     /// What its load says about the number of its replicas; null where it has no say.
     scaling: Value,
+    /// Who chooses its replicas.
+    balancer: Option<Balancer>,
 }
 
 /// Figures of a model, or of all.
@@ -68,7 +70,8 @@ impl View {
             add(&mut all, &counted);
             replicas = (replicas.0 + model.replicas.0, replicas.1 + model.replicas.1);
             let figures = Figures::of(&counted, model.replicas, seconds);
-            models.push(Row { name: name.clone(), version: model.version, figures, scaling: model.scaling.clone() });
+            let (name, balancer, scaling) = (name.clone(), model.balancer.clone(), model.scaling.clone());
+            models.push(Row { name, version: model.version, figures, scaling, balancer });
         }
         models.sort_by(|a, b| b.figures.requests_per_second.total_cmp(&a.figures.requests_per_second));
         let node = now.totals.map(|totals| {
@@ -95,13 +98,15 @@ impl View {
             "WAITING",
             "READY",
             "BATCH",
+            "CHOICE",
             "SCALING",
         ];
         let row = |row: &Row| {
-            let cells = cells(row.name.as_str(), &row.version.to_string(), &row.figures);
+            let choice = choice(row.balancer.as_ref());
+            let cells = cells(row.name.as_str(), &row.version.to_string(), &row.figures, &choice);
             cells.into_iter().chain([scaling::short(&row.scaling)]).collect()
         };
-        let total = cells("all", "", &self.total).into_iter().chain([String::new()]).collect();
+        let total = cells("all", "", &self.total, "").into_iter().chain([String::new()]).collect();
         let rows: Vec<Vec<String>> = self.models.iter().map(row).chain([total]).collect();
         let why =
             self.models.iter().filter_map(|row| Some(format!("{}: {}\n", row.name, scaling::long(&row.scaling)?)));
@@ -119,7 +124,14 @@ impl View {
     }
 }
 
-fn cells(name: &str, version: &str, figures: &Figures) -> Vec<String> {
+/// Which rule acts and what the learnt one may do; by how much the latter is quicker, where both were tried.
+fn choice(balancer: Option<&Balancer>) -> String {
+    let Some(Balancer { mode, rule, saved }) = balancer else { return "-".to_owned() };
+    let saved = saved.map_or_else(String::new, |saved| format!(" {:+.1}%", saved * 100.0));
+    format!("{rule}/{mode}{saved}")
+}
+
+fn cells(name: &str, version: &str, figures: &Figures, choice: &str) -> Vec<String> {
     let or_dash = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"));
     vec![
         name.to_owned(),
@@ -132,6 +144,7 @@ fn cells(name: &str, version: &str, figures: &Figures) -> Vec<String> {
         figures.waiting.to_string(),
         format!("{}/{}", figures.replicas_ready, figures.replicas_wanted),
         or_dash(figures.batch),
+        choice.to_owned(),
     ]
 }
 
@@ -222,11 +235,13 @@ mod tests {
     }
 
     fn sample(instant: Instant, models: &[(&str, Counters)], totals: Option<Totals>) -> Sample {
+        let balancer = || Balancer { mode: "on".into(), rule: "learnt".into(), saved: Some(0.125) };
         let model = |counters: &Counters| Model {
             version: 2,
             replicas: (1, 2),
             scaling: Value::Null,
             counters: counters.clone(),
+            balancer: Some(balancer()),
         };
         let models = models.iter().map(|(name, counters)| (name.parse().unwrap(), model(counters))).collect();
         Sample { at: Timestamp(0), instant, models, totals }
@@ -252,6 +267,7 @@ mod tests {
         assert_eq!(view.node.as_ref().unwrap().answers_per_second, 10.0);
         let text = view.text();
         assert!(text.contains("all ") && text.contains("1/2") && text.contains("10.0 answered/s"), "{text}");
+        assert!(text.contains("learnt/on +12.5%"), "{text}");
     }
 
     #[test]

@@ -2,18 +2,32 @@
 //! is near.
 
 mod admit;
+mod chooser;
 mod hall;
 mod pools;
+pub(crate) mod turns;
 
 use std::{sync::Arc, time::Duration};
 
-use ::balance::{Outcome, Patience, Pool};
+use ::balance::{
+    Outcome, Patience, Pool,
+    policy::{Ask, Claim},
+};
+use rpc::report::{Asked, Report};
 use tokio::time::{Instant, timeout_at};
-use types::{Code, ModelName, Refusal, Version};
+use types::{
+    Code, ModelName, Refusal, Version,
+    infer::{InferRequest, InferResponse},
+};
 
 use super::Route;
-use crate::{Ring, load::Open, ring::Door};
+use crate::{
+    Ring,
+    load::Open,
+    ring::{Door, Model},
+};
 pub(crate) use admit::{Admission, Pass, Place};
+use chooser::Ended;
 pub(crate) use hall::Hall;
 pub(crate) use pools::Pools;
 
@@ -22,8 +36,12 @@ pub struct Lease {
     door: Arc<Door>,
     pools: Arc<Pools>,
     version: Version,
+    claim: Claim,
+    ask: Ask,
     began: Instant,
     outcome: Outcome,
+    /// How long the replica worked on it, and what it said of itself.
+    told: (Option<Duration>, Option<Report>),
     /// The request's place in flight, with its first lease.
     pass: Option<Pass>,
     /// The request as its model's load, where that is counted; likewise.
@@ -59,6 +77,19 @@ impl Lease {
         self.open.take()
     }
 
+    /// What the replica is told of the request, where its work is counted.
+    pub(crate) fn asked(&self) -> Option<Asked> {
+        // Plain pools number nothing.
+        let predicted = Duration::try_from_secs_f64(self.claim.predicted).unwrap_or_default();
+        (self.claim.id > 0).then(|| Asked { sender: self.pools.sender(), predicted })
+    }
+
+    /// Takes in what the answer tells of the replica.
+    pub(crate) fn answered(mut self, response: &InferResponse, report: Option<Report>) {
+        self.told = (work(response, u64::from(self.ask.rows), self.began.elapsed()), report);
+        self.ended(Outcome::Answered);
+    }
+
     /// Says how the attempt ended; who only drops the lease has cancelled it.
     pub(crate) fn ended(mut self, outcome: Outcome) {
         self.outcome = outcome;
@@ -67,10 +98,25 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let (now, outcome) = (Instant::now(), self.outcome);
-        let (began, key) = (self.pools.since(self.began), self.door.key);
-        self.pools.with(self.version, now, |pool, _, now| pool.ended(&key, began, now, outcome));
+        let (claim, ask, began, (work, report)) = (self.claim, self.ask, self.pools.since(self.began), self.told);
+        let end = Ended { claim, ask, began, outcome: self.outcome, work, report };
+        self.pools.with(self.version, Instant::now(), |chooser, _, now| chooser.ended(&end, now));
     }
+}
+
+/// How long the replica worked on a request of so many rows: its share of the batch that it was in, and whatever went by that was
+/// neither waiting nor the batch. A process that is held up can't say so itself. Nothing where the replica does not say how
+/// long it waited.
+fn work(response: &InferResponse, rows: u64, latency: Duration) -> Option<Duration> {
+    let beside = latency.saturating_sub(response.queued? + response.compute);
+    let rows = rows.max(1);
+    Some(beside + response.compute.mul_f64(rows as f64 / response.batch.max(rows) as f64))
+}
+
+/// What is known of a request before anybody works on it.
+fn ask(request: &InferRequest) -> Ask {
+    let bytes: usize = request.inputs.iter().map(|input| input.data().len()).sum();
+    Ask { size: bytes as f64, rows: u32::try_from(request.rows()).unwrap_or(u32::MAX) }
 }
 
 /// Claims a replica of the routed version.
@@ -96,11 +142,13 @@ const LOOK: Duration = Duration::from_millis(25);
 pub(crate) async fn again(ring: &Ring, route: &Route, tried: &[u64]) -> Result<Lease, Refusal> {
     let key = route.key();
     let mut changes = None;
+    let claims =
+        Claims { ask: ask(route.request()), attempt: if tried.is_empty() { Attempt::First } else { Attempt::Further } };
     let mut tried = tried;
     loop {
         let model = ring.model(&key)?;
         let [first, version] = route.versions_of(&model);
-        if let Some(lease) = claim_first(&model, [first, version], tried) {
+        if let Some(lease) = claims.first_of(&model, [first, version], tried) {
             return Ok(lease);
         }
         // Whatever changes from here on is seen; what changed before is looked at once more.
@@ -138,37 +186,54 @@ fn not_ready(model: &ModelName, version: Version, waiting: Option<String>) -> Re
 /// Claims a replica that was not tried yet, if there is one right now.
 pub(crate) fn other(ring: &Ring, route: &Route, tried: &[u64]) -> Option<Lease> {
     let model = ring.model(&route.key()).ok()?;
-    claim_first(&model, route.versions_of(&model), tried)
+    let claims = Claims { ask: ask(route.request()), attempt: Attempt::Further };
+    claims.first_of(&model, route.versions_of(&model), tried)
 }
 
-/// A replica of the first of these versions that has one.
-fn claim_first(model: &crate::ring::Model, [first, second]: [Version; 2], tried: &[u64]) -> Option<Lease> {
-    claim(model, first, tried).or_else(|| (first != second).then(|| claim(model, second, tried)).flatten())
+/// Which attempt at a request it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    /// The learnt rule may choose.
+    First,
+    /// Who has tried one gets the best of the rest, by the pool.
+    Further,
 }
 
-fn claim(model: &crate::ring::Model, version: Version, tried: &[u64]) -> Option<Lease> {
-    let began = Instant::now();
-    let key = model.pools.with(version, began, |pool, rng, now| pool.claim(tried, now, rng))??;
-    let Some(door) = model.replicas.iter().find(|door| door.key == key) else {
-        // The pool is newer than these doors; whoever claims looks again.
-        let (since, now) = (model.pools.since(began), Instant::now());
-        model.pools.with(version, now, |pool, _, now| pool.ended(&key, since, now, Outcome::Cancelled));
-        return None;
-    };
-    Some(Lease {
-        door: door.clone(),
-        pools: model.pools.clone(),
-        version,
-        began,
-        outcome: Outcome::Cancelled,
-        pass: None,
-        open: None,
-    })
+/// What is claimed for.
+struct Claims {
+    ask: Ask,
+    attempt: Attempt,
+}
+
+impl Claims {
+    /// A replica of the first of these versions that has one.
+    fn first_of(&self, model: &Model, [first, second]: [Version; 2], tried: &[u64]) -> Option<Lease> {
+        let other = || (first != second).then(|| self.of(model, second, tried)).flatten();
+        self.of(model, first, tried).or_else(other)
+    }
+
+    fn of(&self, model: &Model, version: Version, tried: &[u64]) -> Option<Lease> {
+        let (began, ask) = (Instant::now(), self.ask);
+        let claim = model.pools.with(version, began, |chooser, rng, now| match self.attempt {
+            Attempt::First => chooser.claim(&ask, now, rng),
+            Attempt::Further => chooser.again(&ask, tried, now, rng),
+        })??;
+        let Some(door) = model.replicas.iter().find(|door| door.key == claim.key) else {
+            // The pool is newer than these doors; whoever claims looks again.
+            let (began, outcome) = (model.pools.since(began), Outcome::Cancelled);
+            let end = Ended { claim, ask, began, outcome, work: None, report: None };
+            model.pools.with(version, Instant::now(), |chooser, _, now| chooser.ended(&end, now));
+            return None;
+        };
+        let (door, pools) = (door.clone(), model.pools.clone());
+        let (outcome, told, pass) = (Outcome::Cancelled, (None, None), None);
+        Some(Lease { door, pools, version, claim, ask, began, outcome, told, pass, open: None })
+    }
 }
 
 /// Works on a version's pool, unless it has gone.
 fn pool<T>(route: &Route, version: Version, work: impl FnOnce(&mut Pool<u64>, Duration) -> T) -> Option<T> {
-    route.model().pools.with(version, Instant::now(), |pool, _, now| work(pool, now))
+    route.model().pools.pool(version, Instant::now(), work)
 }
 
 /// How long to wait for the answer of a claimed replica of this version before another one is asked.

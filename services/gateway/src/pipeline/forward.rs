@@ -291,10 +291,15 @@ enum Ended {
 async fn attempt(route: &Route, lease: Lease) -> Ended {
     let version = lease.version();
     let request = InferRequest { version: Some(version), ..route.request().clone() };
-    match lease.door().client.infer(request).await {
-        Ok(response) => {
+    let client = &lease.door().client;
+    let outcome = match lease.asked() {
+        Some(asked) => client.infer_counted(request, asked).await,
+        None => client.infer(request).await.map(|response| (response, None)),
+    };
+    match outcome {
+        Ok((response, report)) => {
             let (replica, latency) = (lease.replica().to_owned(), lease.began().elapsed());
-            lease.ended(Outcome::Answered);
+            lease.answered(&response, report);
             Ended::Answered(Answer { version, response, replica, latency })
         }
         // A model server that has let go of the version is as good as gone.
