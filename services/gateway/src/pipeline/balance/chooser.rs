@@ -15,13 +15,13 @@ const PACE: (f64, f64) = (3.0, 24.0);
 /// Whoever chooses. With the setting `off`, and as long as there is nothing to choose, that is a plain pool: nothing is
 /// learnt, nothing is told to replicas.
 pub(super) enum Chooser {
-    Plain(Pool<u64>),
+    Plain(Box<Pool<u64>>),
     Guarded(Box<Guarded>),
 }
 
 impl Chooser {
     pub(super) fn new(now: Duration) -> Self {
-        Self::Plain(Pool::new(now))
+        Self::Plain(Box::new(Pool::new(now)))
     }
 
     /// Takes in which replicas there are now. With the second one there is something to learn.
@@ -32,7 +32,7 @@ impl Chooser {
             // Its own settings are what it can be made with; if they were not, the pool would go on.
             && let Ok(mut guarded) = Guarded::new(mode, now)
         {
-            guarded.adopt(mem::replace(pool, Pool::new(now)), now);
+            guarded.adopt(mem::replace(&mut **pool, Pool::new(now)), now);
             *self = Self::Guarded(Box::new(guarded));
         }
         match self {

@@ -1,7 +1,7 @@
 //! Off is a plain pool; with the second replica the learnt rule comes beside it, and nothing that was known is lost.
 
 use proptest::prelude::*;
-use rand::{RngExt as _, SeedableRng as _};
+use rand::SeedableRng as _;
 
 use super::*;
 
