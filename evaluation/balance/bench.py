@@ -1,6 +1,7 @@
 """Measures who chooses replicas best, in simulation, and holds the figures against what is promised.
 
 Run: python bench.py --out target/bench/balance.json [--data DIR] [--quick] [--docs DIR]
+     python bench.py --live --mantlet BINARY --onnxruntime LIBRARY --out target/bench/balance.json
 
 README.md says what is measured.
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent))
 
+import live  # noqa: E402 (its folder is this one)
 import rig  # noqa: E402, F401 (it makes the folder of the next known)
 from environments import ROOT, say  # noqa: E402
 from rig import figure, print_ratios, ratio  # noqa: E402
@@ -119,8 +121,10 @@ def page(figures: list[dict], ratios: list[dict]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--mantlet", help="not used")
-    parser.add_argument("--onnxruntime", help="not used")
+    parser.add_argument("--live", action="store_true", help="a running node in place of the simulation; its own file beside --out")
+    parser.add_argument("--mantlet", help="the node's binary, for --live")
+    parser.add_argument("--onnxruntime", help="ONNX Runtime's library, for --live")
+    parser.add_argument("--generator", help="the generator's binary, for --live; built when left out")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("MANTLET_DATA", ROOT.parent / "shared/data")))
     parser.add_argument("--quick", action="store_true", help="one seed, few requests")
@@ -130,10 +134,14 @@ def main() -> None:
     options.out = options.out.resolve()
     options.out.parent.mkdir(parents=True, exist_ok=True)
     load = os.getloadavg()[0]
-    figures = run(options)
-    ratios = goals(figures)
+    if options.live:
+        options.out = options.out.with_name("balance-live.json")
+        figures, ratios = live.run(options)
+    else:
+        figures = run(options)
+        ratios = goals(figures)
     print_ratios(ratios)
-    if options.docs:
+    if options.docs and not options.live:
         options.docs.mkdir(parents=True, exist_ok=True)
         (options.docs / "balance.md").write_text(page(figures, ratios))
     machine = {"cores": os.cpu_count(), "platform": platform.platform(), "load_at_start": load}

@@ -30,12 +30,12 @@ struct Options {
     /// A file with the caller's token.
     #[arg(long)]
     token: String,
-    /// A file with the request's JSON.
-    #[arg(long)]
-    body: String,
-    /// A file with the numbers of the right answer's first output.
-    #[arg(long)]
-    expected: String,
+    /// A file with the request's JSON; of several, each request is one that is drawn.
+    #[arg(long, required = true)]
+    body: Vec<String>,
+    /// A file with the numbers of the right answer's first output; one for each body.
+    #[arg(long, required = true)]
+    expected: Vec<String>,
     /// Requests a second.
     #[arg(long)]
     rate: f64,
@@ -83,10 +83,14 @@ fn main() -> Result<()> {
 
 async fn run(options: &Options) -> Result<Value> {
     let read = |path: &str| fs::read(path).with_context(|| path.to_owned());
-    let mut body: Value = serde_json::from_slice(&read(&options.body)?)?;
-    body["parameters"]["timeout"] = json!(options.deadline * 1_000);
-    let body = serde_json::to_vec(&body)?;
-    let expected: Rc<Vec<f64>> = Rc::new(serde_json::from_slice(&read(&options.expected)?)?);
+    anyhow::ensure!(options.body.len() == options.expected.len(), "each body has one right answer");
+    let questions = options.body.iter().zip(&options.expected).map(|(body, expected)| {
+        let mut body: Value = serde_json::from_slice(&read(body)?)?;
+        body["parameters"]["timeout"] = json!(options.deadline * 1_000);
+        let expected: Vec<f64> = serde_json::from_slice(&read(expected)?)?;
+        Ok((serde_json::to_vec(&body)?, Rc::new(expected)))
+    });
+    let questions: Vec<_> = questions.collect::<Result<_>>()?;
     let token = String::from_utf8(read(&options.token)?)?;
     let client = reqwest::Client::builder()
         .no_proxy()
@@ -106,14 +110,14 @@ async fn run(options: &Options) -> Result<Value> {
         lag: Duration::ZERO,
         missed: BTreeMap::new(),
     }));
-    let request = || {
+    let request = |question: usize| {
         client
             .post(&options.url)
             .bearer_auth(token.trim())
             .header("content-type", "application/json")
-            .body(body.clone())
+            .body(questions[question].0.clone())
     };
-    let warm: Vec<_> = (0..WARM).map(|_| tokio::task::spawn_local(ask(request()))).collect();
+    let warm: Vec<_> = (0..WARM).map(|_| tokio::task::spawn_local(ask(request(0)))).collect();
     for warm in warm {
         // What is wrong with these is wrong with the others, and counted there.
         let _ = warm.await?;
@@ -138,8 +142,10 @@ async fn run(options: &Options) -> Result<Value> {
             let mut outcome = outcome.borrow_mut();
             outcome.lag = outcome.lag.max(at.elapsed());
         }
-        let request = request();
-        let (outcome, expected, pool) = (outcome.clone(), expected.clone(), pool.clone());
+        // One body leaves the arrivals of a seed as they are.
+        let question = if questions.len() > 1 { rng.random_range(0..questions.len()) } else { 0 };
+        let request = request(question);
+        let (outcome, expected, pool) = (outcome.clone(), questions[question].1.clone(), pool.clone());
         let deadline = Duration::from_millis(options.deadline);
         asked.push(tokio::task::spawn_local(async move {
             // It fails only when it is closed, which nobody does.

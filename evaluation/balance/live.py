@@ -1,0 +1,191 @@
+"""A running node with four replicas of one model, one of them throttled: the same load with the learnt rule off and on.
+
+`bench.py --live` runs it. Not a script.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent))
+
+from rig import READY_SECONDS, Node, figure, ratio, result, session  # noqa: E402
+from environments import build, say  # noqa: E402 (rig.py makes its folder known)
+from process import Unmeasured  # noqa: E402
+
+CASE = "live one slow 4r"
+REPLICAS = 4
+# The throttled one runs for so many seconds of every period: a fifth of the time.
+RUNS, PERIOD = 0.002, 0.010
+# What a row takes by itself, and how many rows requests have: the work is told by the size.
+ROW_MS = 0.5
+ROWS = (1, 2, 4, 8, 16)
+# Requests a second, as a share of what one core could do; replicas share the machine with the gateway and the generator.
+LOAD = 0.5
+DEADLINE_MS = 5_000
+# What the page calls them, and the node's setting.
+SUBJECTS = {"p2c": "off", "ours": "on"}
+
+
+class Throttle:
+    """Stops and continues a process in turn, so that it has a share of its time; whole again afterwards."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid, self._over = pid, threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Throttle:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        # It may have gone; then there is nothing to do.
+        with suppress(ProcessLookupError):
+            try:
+                while not self._over.is_set():
+                    os.kill(self.pid, signal.SIGSTOP)
+                    time.sleep(PERIOD - RUNS)
+                    os.kill(self.pid, signal.SIGCONT)
+                    time.sleep(RUNS)
+            finally:
+                os.kill(self.pid, signal.SIGCONT)
+
+
+def servers(node: Node) -> list[int]:
+    """The node's own model servers."""
+    found = []
+    for pid in node.process.family():
+        with suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            found += [pid] if b"model-server" in words else []
+    return sorted(found)
+
+
+def deploy(node: Node, model: Path) -> None:
+    """The model with its replicas, each with a process of its own."""
+    status, said = node.ask("PUT", "/v1/uploads", model.read_bytes())
+    spec = {"source": {"onnx": "model.onnx"}, "scale": {"min": REPLICAS, "max": REPLICAS}}
+    manifest = {"apiVersion": "mantlet.dev/v1", "kind": "Model", "metadata": {"name": "model"}, "spec": spec}
+    body = {"upload": json.loads(said).get("id", ""), "manifest": manifest}
+    status, said = node.ask("POST", "/v1/deploys", body)
+    if status != 200:
+        raise Unmeasured(f"the node answered {status}: {said[:300]!r}")
+    end = time.monotonic() + READY_SECONDS
+    while len(servers(node)) < REPLICAS or replicas(node) != f"{REPLICAS}/{REPLICAS}":
+        if time.monotonic() > end:
+            raise Unmeasured(f"not all replicas are ready after {READY_SECONDS} s: see {node.folder / 'node.log'}")
+        time.sleep(0.1)
+
+
+def replicas(node: Node) -> str:
+    _, said = node.ask("GET", "/v1/models")
+    return next((model["replicas"] for model in json.loads(said) if model["name"] == "model"), "")
+
+
+def ask(node: Node, model: Path) -> tuple[str, ...]:
+    """Notes the questions, who asks and what the right answers are; options of the generator for all but the first."""
+    rng, more = np.random.default_rng(7), ()
+    (node.folder / "default.token").write_text(node.caller("bench"))
+    alone = session(model)
+    for place, rows in enumerate(ROWS):
+        x = rng.uniform(-1, 1, (rows, 64)).astype(np.float32)
+        tensor = {"name": "x", "shape": list(x.shape), "datatype": "FP32", "data": x.ravel().tolist()}
+        name = "default" if place == 0 else f"rows-{rows}"
+        (node.folder / f"{name}.json").write_text(json.dumps({"inputs": [tensor]}))
+        (node.folder / f"{name}.expected").write_text(json.dumps(alone.run(None, {"x": x})[0].ravel().tolist()))
+        if place:
+            more += ("--body", str(node.folder / f"{name}.json"), "--expected", str(node.folder / f"{name}.expected"))
+    return more
+
+
+def choice(node: Node) -> dict:
+    """Which rule chooses, as the node says."""
+    _, said = node.ask("GET", "/v2/models/model/stats")
+    return json.loads(said)["model_stats"][0]["mantlet"]["balancer"]
+
+
+def measure(node: Node, options: argparse.Namespace, rate: float, more: tuple[str, ...]) -> dict[str, list]:
+    """Load until the learnt rule acts, or long enough; then rounds that count."""
+    load = lambda seconds, seed: result(  # noqa: E731
+        node.load(options.generator, rate, seconds, DEADLINE_MS, more=(*more, "--seed", str(seed)))
+    )
+    for number in range(options.warm):
+        load(options.seconds / 2, 100 + number)
+        # The pool has nothing to be promoted; it gets the same load beforehand, half of it at the least.
+        if 2 * number >= options.warm and choice(node)["rule"] == "learnt":
+            break
+    print(f"  chosen by: {choice(node)}")
+    rounds = [load(options.seconds, 1 + number) for number in range(options.rounds)]
+    print(f"  then by: {choice(node)}")
+    for said in rounds:
+        print(f"  {json.dumps({key: value for key, value in said.items() if key != 'missed_by_second'})}")
+    return {metric: [said[f"answered_{metric}"] for said in rounds] for metric in ("p50_ms", "p99_ms")} | {
+        "failed": [said["wrong"] + sum(said["failed"].values()) + sum(said["refused"].values()) for said in rounds]
+    }
+
+
+def turn(model: Path, mode: str, options: argparse.Namespace, rate: float) -> dict[str, list]:
+    """A node of its own in this mode, measured."""
+    settings = {"MANTLET_GATEWAY__BALANCER": mode, "MANTLET_MODEL_SERVER__SESSIONS": "1"}
+    node = Node(options.mantlet, options.onnxruntime, options.work / f"node-{mode}", settings=settings)
+    try:
+        deploy(node, model)
+        more = ask(node, model)
+        with Throttle(servers(node)[0]):
+            return measure(node, options, rate, more)
+    finally:
+        node.stop()
+
+
+def run(options: argparse.Namespace) -> tuple[list[dict], list[dict]]:
+    """Figures, and goals held against them."""
+    options.seconds, options.rounds, options.warm = (6, 1, 2) if options.quick else (40, 3, 12)
+    options.work = options.out.parent / "balance-live"
+    shutil.rmtree(options.work, ignore_errors=True)
+    options.work.mkdir(parents=True)
+    options.generator = options.generator or build(HERE.parent / "generator", options.out.parent / "generator")
+    model, took = sines(options.work)
+    # Quick is also for binaries that were not built for speed.
+    rate = LOAD * 1_000 / (took * sum(ROWS) / len(ROWS)) * (0.2 if options.quick else 1.0)
+    say(f"a row takes {took:.2f} ms, {rate:.0f} requests a second")
+    figures, medians = [], {}
+    for subject, mode in SUBJECTS.items():
+        say(f"gateway.balancer = {mode}")
+        said = turn(model, mode, options, rate)
+        for metric in ("p50_ms", "p99_ms"):
+            middle = float(np.median(said[metric]))
+            medians[subject, metric] = middle
+            figures.append({**figure(CASE, subject, metric, middle, "ms"), "rounds": said[metric]})
+        figures.append(figure(CASE, subject, "failed", sum(said["failed"]), "1"))
+    better = medians["ours", "p99_ms"] / medians["p2c", "p99_ms"]
+    failed = sum(f["value"] for f in figures if f["metric"] == "failed")
+    return figures, [
+        ratio(CASE, "p99: on / off", better, 1.0, least=False),
+        ratio(CASE, "wrong, refused or failed", failed, 0, least=False),
+    ]
+
+
+def sines(folder: Path) -> tuple[Path, float]:
+    """A model whose rows take about so long each, and how long they take."""
+    spec = spec_from_file_location("overload", HERE.parent / "overload/bench.py")
+    overload = module_from_spec(spec)
+    spec.loader.exec_module(overload)
+    path, _, took = overload.make(folder, ROW_MS)
+    return path, took
