@@ -33,6 +33,8 @@ const LEAST_VARIANCE: f64 = 0.01;
 const EXPLORE: (f64, f64) = (0.004, 2.0);
 /// Readings of paces after which the usual one is found anew.
 const USUAL: u32 = 16;
+/// How long others are reckoned with that nothing is heard of.
+const GONE: Duration = Duration::from_secs(10);
 /// How long a message takes to a replica, as far as it is not yet in what that said of itself.
 const ON_ITS_WAY: Duration = Duration::from_micros(500);
 
@@ -102,6 +104,8 @@ pub struct Work {
     fresh: u32,
     /// Whether others send to these replicas too, and what they have at one on average.
     others: bool,
+    /// When a replica was last heard.
+    heard: Duration,
     elsewhere: f64,
     explore: f64,
     explored: u64,
@@ -120,6 +124,7 @@ impl Work {
             variance: Mean::default(),
             fresh: 0,
             others: false,
+            heard: Duration::ZERO,
             elsewhere: 0.0,
             explore: 0.0,
             explored: 0,
@@ -143,6 +148,11 @@ impl Work {
                 });
             }
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn keys(&self) -> Vec<u64> {
+        self.replicas.iter().map(|replica| replica.key).collect()
     }
 
     /// How it hears from replicas beside their answers; not at all as long as nobody else sends to them.
@@ -232,6 +242,7 @@ impl Work {
         outcome: Outcome,
         now: Duration,
     ) -> Option<f64> {
+        self.miss(now);
         let replica = self.replicas.iter_mut().find(|replica| replica.key == key)?;
         let place = replica.sent.iter().position(|sent| sent.id == id)?;
         let sent = replica.sent.remove(place)?;
@@ -275,6 +286,7 @@ impl Work {
             return;
         }
         self.others |= report.in_flight as usize > replica.sent.len();
+        self.heard = self.heard.max(at);
         let there = replica.sent.iter().take_while(|sent| sent.began + ON_ITS_WAY <= at);
         let own: f64 = there.map(|sent| supposed(sent.predicted)).sum();
         let running = self.left.of(report.running, report.running_for / replica.slowness);
@@ -285,6 +297,14 @@ impl Work {
         if self.others && report.pace.at > replica.pace.at {
             replica.pace = report.pace;
             self.look(key, at);
+        }
+    }
+
+    /// Others that nothing has been heard of for long are gone: what waits is this gateway's own again.
+    fn miss(&mut self, now: Duration) {
+        if self.others && now.saturating_sub(self.heard) > GONE {
+            (self.others, self.elsewhere) = (false, 0.0);
+            self.replicas.iter_mut().for_each(|replica| replica.others = None);
         }
     }
 

@@ -121,3 +121,39 @@ fn nobody_acts_who_is_no_better() {
     serve(&mut guarded, 5_000, 5);
     assert!(!guarded.acts());
 }
+
+#[test]
+fn others_that_are_not_heard_of_any_more_are_gone() {
+    let mut guarded = Guarded::new(Mode::On, Duration::ZERO).unwrap();
+    serve(&mut guarded, 100, 5);
+    assert_eq!(guarded.listening(), Listening::default());
+    let (at, mut rng) = (Duration::from_secs(1_000), ChaCha8Rng::seed_from_u64(1));
+    guarded.heard(1, &crate::report::Report { in_flight: 3, ..Default::default() }, at);
+    assert!(guarded.listening().every.is_some());
+    for (seconds, others) in [(9, true), (11, false)] {
+        let (ask, now) = (Ask { size: 1.0, rows: 1 }, at + Duration::from_secs(seconds));
+        let claim = guarded.claim(&ask, now, &mut rng).unwrap();
+        let end = End { claim, ask, began: now, outcome: Outcome::Answered, compute: None, report: None };
+        guarded.ended(&end, now);
+        assert_eq!(guarded.listening().every.is_some(), others);
+    }
+}
+
+#[test]
+fn a_pool_that_chose_alone_goes_on_with_what_it_knows() {
+    let (mut pool, mut rng) = (Pool::new(Duration::ZERO), ChaCha8Rng::seed_from_u64(1));
+    Pool::set(&mut pool, &[9], Duration::ZERO);
+    let before = Policy::claim(&mut pool, &Ask::default(), Duration::ZERO, &mut rng).unwrap();
+    let mut guarded = Guarded::new(Mode::On, Duration::ZERO).unwrap();
+    guarded.adopt(pool, Duration::ZERO);
+    guarded.set(&[3, 9], Duration::ZERO);
+    assert_eq!(guarded.pool().in_flight(), 1);
+    let (ask, outcome) = (Ask::default(), Outcome::Answered);
+    let end = End { claim: before, ask, began: Duration::ZERO, outcome, compute: None, report: None };
+    guarded.ended(&end, Duration::from_millis(1));
+    assert_eq!(guarded.pool().in_flight(), 0);
+    // Both have the replicas in the same order: what one knows of a place is of the same replica.
+    let keys: Vec<u64> = guarded.pool().keys().copied().collect();
+    assert_eq!((keys, guarded.work().keys()), (vec![9, 3], vec![9, 3]));
+    assert_eq!(guarded.standing(), Standing::default());
+}
