@@ -268,3 +268,20 @@ pub(crate) async fn retry(route: &Route, version: Version) -> Result<(), Refusal
         tokio::time::sleep_until(wait).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_a_share_of_the_batch_and_what_nobody_accounts_for() {
+        const MS: Duration = Duration::from_millis(1);
+        let response =
+            |queued, batch| InferResponse { outputs: Vec::new(), compute: 8 * MS, queued, batch, snapshot: None };
+        assert_eq!(work(&response(None, 1), 1, 20 * MS), None, "one that does not say how long it waited");
+        assert_eq!(work(&response(Some(10 * MS), 1), 1, 20 * MS), Some(10 * MS), "2 ms beside waiting and work");
+        assert_eq!(work(&response(Some(10 * MS), 8), 2, 20 * MS), Some(4 * MS), "a quarter of the batch");
+        // What makes no sense makes no more than the batch.
+        assert_eq!(work(&response(Some(90 * MS), 0), 0, 20 * MS), Some(8 * MS));
+    }
+}
