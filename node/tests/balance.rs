@@ -67,7 +67,7 @@ async fn no_prediction_fails_with_the_learnt_rule_on_when_a_replica_is_killed() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn gateways_that_share_replicas_hear_from_them() {
+async fn no_prediction_fails_when_gateways_share_replicas() {
     if setup::onnxruntime().is_none() {
         return setup::skip("balance", "ONNX Runtime's library is not set up: cargo xtask setup");
     }

@@ -8,6 +8,7 @@ use model_server::{Engine, Sessions};
 use rpc::{
     ModelServer,
     model_server::{Load, ModelServerClient, Unload, model_server_router},
+    report::Asked,
 };
 use testkit::{onnx, setup};
 use types::{Code, DataType, Digest, Tensor, Version, infer::InferRequest};
@@ -77,6 +78,7 @@ async fn suite(server: &dyn ModelServer) {
         assert_eq!(answer.unwrap().outputs[0].iter_floats().next(), Some(10.0 + n as f64));
     }
 
+    counted(server).await;
     let status = server.status().await.unwrap();
     assert_eq!((status.ready, status.in_flight, status.queued), (true, 0, 0));
     let unload = |version| Unload { model: "add".parse().unwrap(), version: Version(version) };
@@ -84,6 +86,21 @@ async fn suite(server: &dyn ModelServer) {
     assert_eq!(server.status().await.unwrap().loaded, 1, "another version's unload changes nothing");
     server.unload(unload(1)).await.unwrap();
     assert_eq!(code(server.infer(request(&[1.0; 4])).await), Code::ModelNotReady);
+}
+
+/// Who asks alone hears nothing of the replica; who shares it does, and all are answered.
+async fn counted(server: &dyn ModelServer) {
+    let ask = async |sender| {
+        let asked = Asked { sender, predicted: std::time::Duration::from_micros(50) };
+        let (answer, report) = server.infer_counted(request(&[1.0; 4]), asked).await.unwrap();
+        assert_eq!(answer.outputs[0].iter_floats().next(), Some(11.0));
+        report
+    };
+    assert_eq!((ask(7).await, ask(7).await), (None, None));
+    let report = ask(8).await.unwrap();
+    assert_eq!((report.in_flight, report.waiting), (0, std::time::Duration::ZERO));
+    assert!(report.readings > 2.0 && report.mean > std::time::Duration::ZERO, "{report:?}");
+    assert!(ask(7).await.is_some());
 }
 
 /// Polls all at once, in order of their answers' places.
