@@ -19,7 +19,7 @@ pub struct Scale {
     /// At most this many, whoever asks for more; any number by default. Where it is more than `min`, the load says how many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<u32>,
-    /// Who says how many between `min` and `max`; `on` by default.
+    /// Who says how many between `min` and `max`; `shadow` by default.
     #[serde(default, skip_serializing_if = "is_default")]
     pub mode: ScaleMode,
     /// With `min: 0`: how long nobody has asked before the model sleeps; 5m by default, 1s at least.
@@ -36,9 +36,9 @@ pub enum ScaleMode {
     /// Knative's rule, on requests in flight.
     Rule,
     /// The rule; what the forecast would have said is told beside it.
+    #[default]
     Shadow,
     /// The forecast, with a queueing model and a fast rule; what the rule would have said is told beside it.
-    #[default]
     On,
 }
 

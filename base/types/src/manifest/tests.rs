@@ -163,10 +163,10 @@ fn the_load_says_how_many_replicas_only_where_more_than_one_number_is_allowed() 
     let told = |scale: &str| (of(scale).scale_mode(), of(scale).scale_bounds(), of(scale).replicas());
     assert_eq!(told(""), (ScaleMode::Off, (1, 1), 1));
     assert_eq!(told("min: 3"), (ScaleMode::Off, (3, 3), 3));
-    assert_eq!(told("max: 4"), (ScaleMode::On, (1, 4), 1));
-    assert_eq!(told("max: 4, mode: shadow"), (ScaleMode::Shadow, (1, 4), 1));
+    assert_eq!(told("max: 4"), (ScaleMode::Shadow, (1, 4), 1));
+    assert_eq!(told("max: 4, mode: on"), (ScaleMode::On, (1, 4), 1));
     assert_eq!(told("max: 4, mode: off"), (ScaleMode::Off, (1, 4), 1));
-    assert_eq!(told("min: 0"), (ScaleMode::On, (0, 1), 1), "it starts with one, and sleeps when nobody asks");
+    assert_eq!(told("min: 0"), (ScaleMode::Shadow, (0, 1), 1), "it starts with one, and sleeps when nobody asks");
     assert_eq!(told("min: 0, max: 4, mode: rule"), (ScaleMode::Rule, (0, 4), 1));
     let upstream = "{apiVersion: mantlet.dev/v1, kind: Model, metadata: {name: m}, spec: {source: {upstream: 'https://a'}, scale: {max: 4}}}";
     assert_eq!(Manifest::from_yaml(upstream).unwrap().scale_mode(), ScaleMode::Off);
