@@ -227,12 +227,12 @@ impl Arbiter {
             Worth::Unknown => None,
         };
         // While what was learnt does not act, its plain twin does; while there is too little to compare with, neither.
-        let pardoned = |standing: &Standing| standing.pardoned.is_some_and(|until| now < until) && !reading.certain;
         let plain = reading.rule.max(reading.twin);
         if !self.subjects.contains_key(subject) {
             self.make_room(now);
         }
         let standing = self.subjects.entry(subject.clone()).or_insert_with(|| Standing::new(now));
+        let pardoned = standing.is_pardoned(now) && !reading.certain;
         let word = |rule: f64, learnt: Option<f64>| Word {
             agent: reading.agent,
             window: sighting.window,
@@ -244,13 +244,11 @@ impl Arbiter {
             what: reading.what.clone(),
         };
         let said = match mode {
-            _ if pardoned(standing) => word(0.0, None),
+            _ if pardoned => word(0.0, None),
             Mode::Shadow => word(plain, None),
             _ => word(reading.rule, alone),
         };
-        if !pardoned(standing)
-            && let Some(alone) = alone.filter(|alone| *alone > 0.0 || plain > 0.0)
-        {
+        if !pardoned && let Some(alone) = alone.filter(|alone| *alone > 0.0 || plain > 0.0) {
             standing.learnt.take(Word { certain: false, ..word(0.0, Some(alone)) });
             if plain > 0.0 {
                 standing.rules.take(word(plain, None));
@@ -276,7 +274,7 @@ impl Arbiter {
         let (Worth::Known(evidence, _), Some(standing)) = (worth, self.subjects.get_mut(subject)) else {
             return Vec::new();
         };
-        if standing.pardoned.is_some_and(|until| now < until) {
+        if standing.is_pardoned(now) {
             return Vec::new();
         }
         standing.belief.judged(evidence, now);
@@ -509,7 +507,7 @@ impl Arbiter {
             let away = standing.belief.last().map_or(0.0, |last| now.since(last).as_secs_f64());
             standing.belief.known(now).log_odds - away / 600.0
         };
-        let stays = |standing: &Standing| standing.rung > Rung::Observe || standing.pardoned.is_some_and(|u| now < u);
+        let stays = |standing: &Standing| standing.rung > Rung::Observe || standing.is_pardoned(now);
         let mut all: Vec<f64> = self.subjects.values().map(worth).collect();
         let (_, least, _) = all.select_nth_unstable_by(SUBJECTS / 8, f64::total_cmp);
         let least = *least;

@@ -64,9 +64,7 @@ impl Judges {
     }
 
     fn look(&self, namespace: Option<&Namespace>, agent: Option<AgentName>, score: f64) -> Worth {
-        // A sum counts in nats.
-        let slope = 0.5;
-        let of = |namespace| self.by.get(&(namespace, agent)).and_then(|judge| worth(judge, score, slope));
+        let of = |namespace| self.by.get(&(namespace, agent)).and_then(|judge| worth(judge, score));
         let own = of(namespace.cloned());
         let shared = || of(None);
         own.or_else(shared).unwrap_or(Worth::Unknown)
@@ -154,14 +152,14 @@ fn positive(sum: f64) -> f64 {
     (sum + TYPICAL).max(0.0)
 }
 
-fn worth(judge: &Calibrator, score: f64, slope: f64) -> Option<Worth> {
+fn worth(judge: &Calibrator, score: f64) -> Option<Worth> {
     let evidence = |p: f64| (0.5 * p.max(1e-9).powf(-0.5)).ln();
     match judge.judge(score).ok()? {
         Verdict::Observe => None,
         Verdict::Ordinary { p } => Some(Worth::Known(evidence(p), false)),
         Verdict::Alarm { p } => {
             let above = judge.threshold().map_or(0.0, |threshold| score - threshold).max(0.0);
-            Some(Worth::Known(evidence(p) + slope * above, true))
+            Some(Worth::Known(evidence(p) + above / 2.0, true))
         }
     }
 }

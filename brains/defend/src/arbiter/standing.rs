@@ -65,6 +65,11 @@ impl Standing {
         self.said = self.learnt.speaks(now).map(|(agent, learnt)| Said { agent, learnt, rule: rule(agent) }).collect();
     }
 
+    /// Whether somebody spoke for it, and that still holds.
+    pub(super) fn is_pardoned(&self, now: Timestamp) -> bool {
+        self.pardoned.is_some_and(|until| now < until)
+    }
+
     /// Forgets what anybody said.
     pub(super) fn forget(&mut self) {
         (self.belief, self.learnt, self.rules) = Default::default();

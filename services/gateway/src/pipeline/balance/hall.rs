@@ -1,6 +1,6 @@
 //! Where requests wait for a model's first replica: before the gate, so that they hold none of the machine's room meanwhile.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
@@ -16,12 +16,12 @@ const WAITING: usize = 4_096;
 
 /// The places of those who wait.
 pub(crate) struct Hall {
-    places: Arc<Semaphore>,
+    places: Semaphore,
 }
 
 impl Hall {
     pub(crate) fn new() -> Self {
-        Self { places: Arc::new(Semaphore::new(WAITING)) }
+        Self { places: Semaphore::new(WAITING) }
     }
 
     /// A place, given back when dropped.
