@@ -166,6 +166,7 @@ class Place:
         return outcomes, self.town
 
     def cases(self, hostile):
+        import floods  # noqa: PLC0415
         import liars  # noqa: PLC0415
         import slow  # noqa: PLC0415
 
@@ -191,8 +192,8 @@ class Place:
                 yield f"injection-{kind}", lambda asks=asks, kind=kind: hostile.injection(self, f"injection-{kind}", asks, True, seconds, 400)
                 yield f"injection-nameless-{kind}", lambda asks=asks, kind=kind: hostile.injection(self, f"injection-nameless-{kind}", asks, False, seconds, 400)
         yield "scan", lambda: hostile.scan(self, seconds)
-        yield "flood", lambda: hostile.flood(self, victims[0], 1, 4, 10.0, "flood")
-        yield "sponge", lambda: hostile.flood(self, victims[0], 5_000, 1, 10.0, "sponge")
+        for kind in floods.KINDS:
+            yield kind, lambda kind=kind: floods.flood(self, victims[0], kind)
         for mode in slow.MODES:
             yield mode, lambda mode=mode: slow.slow(self, victims[0], mode)
         for share in (0.05, 0.2, 0.4):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -197,39 +196,6 @@ def scan(place, seconds: float) -> Outcome:
     words = "admin login backup .env .git/config wp-login.php phpinfo.php server-status actuator/env api/v1/users console manager/html".split()
     asks = [("GET", f"/{word}", b"") for word in words] + [("GET", f"/v2/models/{name}", b"") for name in ("prod", "gpt", "fraud", "churn", "test")]
     return injection(place, "scan-requests", asks * 20, True, seconds, 200)
-
-
-def flood(place, victim, rows: int, threads: int, seconds: float, case: str) -> Outcome:
-    """One caller asks as fast as it can, several at a time."""
-    outcome = Outcome(case, [])
-    tokens, outcome.subjects = place.accounts.new(case)
-    began, lock = time.monotonic(), threading.Lock()
-    body = np.tile(victim.attacker[0][:1], (rows, 1))
-    state = {"answered": 0, "contained": None}
-
-    def run() -> None:
-        wire = Wire(place.url, place.ca)
-        while time.monotonic() - began < seconds and state["contained"] is None:
-            try:
-                answer = wire.infer(victim.name, body, tokens[0])
-            except OSError:
-                continue
-            with lock:
-                outcome.requests += 1
-                if answer.is_restricted and state["contained"] is None:
-                    state["contained"] = (state["answered"], time.monotonic() - began)
-                state["answered"] += answer.status == 200
-        wire.close()
-
-    workers = [threading.Thread(target=run) for _ in range(threads)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    outcome.runs = 1
-    outcome.contained = [state["contained"]] if state["contained"] else []
-    outcome.gain, outcome.gain_unit = float(state["answered"]), "requests"
-    return outcome
 
 
 def signed(folder: Path, model: bytes) -> tuple[str, str]:

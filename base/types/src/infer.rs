@@ -43,6 +43,14 @@ pub struct InferResponse {
     pub snapshot: Option<u64>,
 }
 
+impl InferResponse {
+    /// Of what was computed together, the part of so many of its rows.
+    pub fn compute_of(&self, rows: u64) -> Duration {
+        let rows = rows.max(1);
+        self.compute.mul_f64(rows as f64 / self.batch.max(rows) as f64)
+    }
+}
+
 /// What a model declares of one input or output.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct TensorSpec {

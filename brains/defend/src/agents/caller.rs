@@ -13,6 +13,10 @@
 //! The plain twin: five times as much of something as the greatest usual window, and more than a floor that no honest batch needs; of
 //! computing time that is a rule, since it is taken from others.
 //!
+//! **Bursts.** A flood need not wait for its window's end: of requests and of computing time it is also known how much was asked within
+//! about a second. A third of a core or two thousand requests, five times what is usual for the caller, or for others where it
+//! is new, is a rule; it is worth a throttle and no more, which ends it.
+//!
 //! Unit: a caller's window. Blind spot: who attacks no faster than it used to work, and at what it may use.
 //!
 //! O(1) a sighting; some 200 bytes a caller, 65,536 callers, of which those go first that were away longest.
@@ -48,9 +52,16 @@ const MEASURES: [(&str, f64); 5] = [
     ("requests", 30_000.0),
     ("rows", 200_000.0),
     ("bytes", 640e6),
-    ("milliseconds of computing", 20_000.0),
+    ("milliseconds of computing", 30_000.0),
     ("faults", 100.0),
 ];
+
+/// What is measured of bursts: its name, and how much of it in a second is a flood.
+const BURSTS: [(&str, f64); 2] = [("requests", 2_000.0), ("milliseconds of computing", 333.0)];
+/// The memory of a burst, in milliseconds.
+const SECOND: f64 = 1_000.0;
+/// What a burst says, at least and at most: enough to slow a caller down, and never to answer it less.
+const BURST: (f64, f64) = (7.0, 7.7);
 
 /// By how many times the greatest usual window is exceeded in a flood.
 const TIMES: f64 = 5.0;
@@ -62,7 +73,7 @@ const COST: usize = 3;
 pub struct Caller {
     callers: HashMap<Subject, Habit>,
     /// What is usual in a namespace.
-    namespaces: HashMap<Option<Namespace>, Usual>,
+    namespaces: HashMap<Option<Namespace>, (Usual, Usually)>,
 }
 
 /// What is usual: of each measure the mean and the mean square distance of its logarithm.
@@ -74,9 +85,30 @@ struct Usual {
     most: [f64; MEASURES.len()],
 }
 
+/// How much was asked within about a second: exponentially forgotten counts.
+#[derive(Debug, Clone, Copy)]
+struct Burst {
+    level: [f64; BURSTS.len()],
+    /// The greatest level in this window.
+    most: [f64; BURSTS.len()],
+    at: Timestamp,
+    /// What was counted of the window then.
+    counted: Counts,
+}
+
+/// What is usual of bursts: of each measure the mean and the mean square distance of the logarithm of a window's greatest.
+#[derive(Debug, Clone, Copy, Default)]
+struct Usually {
+    windows: f64,
+    mean: [f64; BURSTS.len()],
+    square: [f64; BURSTS.len()],
+}
+
 #[derive(Debug, Clone)]
 struct Habit {
     usual: Usual,
+    burst: Burst,
+    usually: Usually,
     /// The window that is not over, by model: what was counted so far.
     window: u64,
     now: Vec<(Option<types::ModelName>, Counts)>,
@@ -154,9 +186,69 @@ impl Usual {
     }
 }
 
+impl Burst {
+    fn new(at: Timestamp) -> Self {
+        Self { level: [0.0; BURSTS.len()], most: [0.0; BURSTS.len()], at, counted: Counts::default() }
+    }
+
+    /// Takes in what has been counted of the window by now.
+    fn take(&mut self, counts: &Counts, now: Timestamp) {
+        let of = |counts: &Counts| [counts.requests as f64, counts.cost_us as f64 / 1e3];
+        let keep = (-(now.since(self.at).as_secs_f64() * 1e3) / SECOND).exp();
+        let (seen, known) = (of(counts), of(&self.counted));
+        for (place, (seen, known)) in seen.into_iter().zip(known).enumerate() {
+            let (Some(level), Some(most)) = (self.level.get_mut(place), self.most.get_mut(place)) else { continue };
+            *level = *level * keep + (seen - known).max(0.0);
+            *most = most.max(*level);
+        }
+        (self.at, self.counted) = (now, *counts);
+    }
+
+    /// Another window begins.
+    fn turn(&mut self) {
+        (self.most, self.counted) = (self.level, Counts::default());
+    }
+}
+
+impl Usually {
+    fn learn(&mut self, most: &[f64; BURSTS.len()]) {
+        self.windows += 1.0;
+        let rate = (1.0 / self.windows).max(RATE);
+        for ((most, mean), square) in most.iter().zip(&mut self.mean).zip(&mut self.square) {
+            let off = most.ln_1p() - *mean;
+            let bound = PULL * square.sqrt().max(SPREAD);
+            let off = if self.windows <= OWN { off } else { off.clamp(-bound, bound) };
+            *square = (1.0 - rate) * (*square + rate * off * off);
+            *mean += rate * off;
+        }
+    }
+
+    /// By how many times a burst exceeds what is usual, two spreads above the middle, where it is more than a floor; and of what.
+    fn times(&self, level: &[f64; BURSTS.len()]) -> (f64, usize) {
+        let mut greatest = (0.0, 0);
+        for (place, (level, (_, floor))) in level.iter().zip(&BURSTS).enumerate() {
+            let at = |of: &[f64; BURSTS.len()]| of.get(place).copied().unwrap_or(0.0);
+            let usual = (at(&self.mean) + 2.0 * at(&self.square).sqrt().max(SPREAD)).exp_m1();
+            let times = level / usual.max(1.0);
+            if level >= floor && times > greatest.0 {
+                greatest = (times, place);
+            }
+        }
+        greatest
+    }
+}
+
 impl Habit {
     fn counts(&self) -> Counts {
         self.now.iter().fold(Counts::default(), |sum, (_, counts)| sum.with(*counts))
+    }
+
+    /// What its burst says, and what it is of: held against its own where that is known, or against others'.
+    fn burst(&self, others: Option<&Usually>) -> (f64, usize) {
+        let against = if self.usually.windows > OWN { Some(&self.usually) } else { others };
+        let (times, place) = against.map_or((0.0, 0), |usually| usually.times(&self.burst.level));
+        let says = BURST.0 + (times / TIMES).ln();
+        (if times >= TIMES { says.min(BURST.1) } else { 0.0 }, place)
     }
 }
 
@@ -190,8 +282,11 @@ impl Agent for Caller {
         self.make_room();
         let namespace = sighting.subject.namespace().cloned();
         let others = self.namespaces.get(&namespace).copied();
+        let (others, theirs) = (others.map(|(usual, _)| usual), others.map(|(_, usually)| usually));
         let habit = self.callers.entry(sighting.subject.clone()).or_insert_with(|| Habit {
             usual: Usual::default(),
+            burst: Burst::new(sighting.at),
+            usually: Usually::default(),
             window: sighting.window,
             now: Vec::new(),
             walk: 0.0,
@@ -202,7 +297,11 @@ impl Agent for Caller {
             let counts = habit.counts();
             habit.walk = walked(habit.walk, &counts);
             habit.usual.learn(&counts);
-            self.namespaces.entry(namespace).or_default().learn(&counts);
+            habit.usually.learn(&habit.burst.most);
+            let (usual, usually) = self.namespaces.entry(namespace).or_default();
+            usual.learn(&counts);
+            usually.learn(&habit.burst.most);
+            habit.burst.turn();
             habit.now.clear();
             habit.window = sighting.window;
         }
@@ -213,12 +312,18 @@ impl Agent for Caller {
             None => {}
         }
         let counts = habit.counts();
+        habit.burst.take(&counts, sighting.at);
+        let (burst, burst_place) = habit.burst(theirs.as_ref());
         let minutes = sighting.length_ms as f64 / 60_000.0;
         let (distance, place) = habit.usual.distance(&counts, others.as_ref(), minutes);
         let (times, rule_place) = habit.usual.times(&counts, others.as_ref(), minutes);
         let walk = walked(habit.walk, &counts);
         let flood = if times >= TIMES { (4.5 + times.ln()).min(WALK) } else { 0.0 };
-        let what = if walk >= flood && walk > MISS {
+        let what = if burst > flood.max(walk) {
+            let name = BURSTS.get(burst_place).map_or("requests", |(name, _)| name);
+            let value = habit.burst.level.get(burst_place).copied().unwrap_or(0.0);
+            format!("{value:.0} {name} within a second")
+        } else if walk >= flood && walk > MISS {
             format!("{} places asked for that are not there, or not for it", counts.places)
         } else {
             let place = if flood > 0.0 { rule_place } else { place };
@@ -232,8 +337,9 @@ impl Agent for Caller {
         // One miss is nobody's alarm.
         let walked = if walk > MISS { walk } else { 0.0 };
         // Who takes a third of a core, five times what others take, takes it from them.
-        let rule = if rule_place == COST { walked.max(flood) } else { walked };
-        Some(Reading { agent: AgentName::Caller, score: distance.max(walk), rule, twin: flood, certain: false, what })
+        let rule = if rule_place == COST { walked.max(flood) } else { walked }.max(burst);
+        let twin = flood.max(burst);
+        Some(Reading { agent: AgentName::Caller, score: distance.max(walk), rule, twin, certain: false, what })
     }
 }
 
@@ -291,6 +397,48 @@ mod tests {
         let reading = agent.look(&sighting("app", 100, asks(60_000))).unwrap();
         assert!(reading.twin > 5.0 && reading.score > 2.0 * greatest.max(1.0), "{reading:?} {greatest}");
         assert!(reading.what.contains("60000 requests"), "{}", reading.what);
+    }
+
+    #[test]
+    fn a_burst_is_slowed_down_within_a_second_and_a_batch_is_not() {
+        let mut agent = Caller::default();
+        for window in 1..20 {
+            agent.look(&sighting("app", window, asks(300)));
+        }
+        // What others take is known; a new caller sends a batch at fifty requests a second, and another floods.
+        let seen = |agent: &mut Caller, caller: &str, requests: u64, ms: u64| {
+            agent.look(&Sighting { at: Timestamp(20 * 60_000 + ms), ..sighting(caller, 20, asks(requests)) }).unwrap()
+        };
+        let batch = (1..=300).map(|n| seen(&mut agent, "batch", n * 10, n * 200).rule).fold(0.0, f64::max);
+        assert_eq!(batch, 0.0);
+        let rules: Vec<_> = (1..=5).map(|n| seen(&mut agent, "eve", n * 2_000, n * 200)).collect();
+        let (rule, what) = (rules[4].rule, &rules[4].what);
+        assert!((7.0..=7.7).contains(&rule) && what.contains("requests within a second"), "{rules:?}");
+        // Few requests that are expensive are one as well.
+        let sponge = |n: u64| Counts { requests: n, rows: n * 5_000, cost_us: n * 30_000, ..Counts::default() };
+        let rules: Vec<f64> = (1..=5)
+            .map(|n| Sighting { at: Timestamp(20 * 60_000 + n * 200), ..sighting("mud", 20, sponge(n * 7)) })
+            .map(|sighting| agent.look(&sighting).unwrap().rule)
+            .collect();
+        assert!(rules[0] == 0.0 && rules[4] >= 7.0, "{rules:?}");
+    }
+
+    #[test]
+    fn who_was_always_heavy_is_no_burst() {
+        let mut agent = Caller::default();
+        let mut rules = Vec::new();
+        for second in 0..1_800 {
+            let (window, within) = (1 + second / 60, second % 60 + 1);
+            let counts = Counts {
+                requests: 4_000 * within,
+                rows: 4_000 * within,
+                cost_us: 900_000 * within,
+                ..Counts::default()
+            };
+            let seen = Sighting { at: Timestamp(1_000 * second), ..sighting("heavy", window, counts) };
+            rules.push(agent.look(&seen).unwrap().rule);
+        }
+        assert!(rules.iter().all(|rule| *rule < 7.0), "{:?}", rules.iter().copied().fold(0.0, f64::max));
     }
 
     #[test]

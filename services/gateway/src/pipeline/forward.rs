@@ -129,10 +129,7 @@ pub async fn forward(
     let (pass, open) = (lease.pass(), lease.open());
     let (Answer { version, response, replica, latency }, attempts) = race(ring, &route, lease, noted).await?;
     if let Some(open) = open {
-        // Of what was computed together, its own part.
-        let rows = route.request().rows().max(1);
-        let part = rows as f64 / response.batch.max(rows) as f64;
-        open.served(response.compute.as_secs_f64() * part);
+        open.served(response.compute_of(route.request().rows()).as_secs_f64());
     }
     if let Some(pass) = pass {
         let InferResponse { compute, queued, batch, .. } = response;

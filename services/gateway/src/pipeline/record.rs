@@ -85,6 +85,10 @@ impl Drop for Watch<'_> {
     }
 }
 
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
@@ -241,7 +245,7 @@ impl Record {
             model: self.model.clone(),
             refused: outcome.as_ref().err().map(|refusal| refusal.code),
             rows: self.event.rows,
-            cost_us: reply.map_or(0, |reply| u64::try_from(reply.response().compute.as_micros()).unwrap_or(u64::MAX)),
+            cost_us: reply.map_or(0, |reply| micros(reply.response().compute_of(self.event.rows))),
             inputs: reply.map(|reply| reply.request().inputs.clone()).unwrap_or_default(),
             outputs: reply.map(|reply| reply.response().outputs.clone()).unwrap_or_default(),
         };
