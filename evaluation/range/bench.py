@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("--targets", type=int, default=5, help="targets of an evasion")
     parser.add_argument("--budget", type=int, default=3_000, help="rows that an evasion may ask")
     parser.add_argument("--rows", type=int, default=1_500, help="rows that an extraction may ask")
+    parser.add_argument("--seconds", type=float, help="how long an attack may take: 40, quick 15")
     options = parser.parse_args()
     if "MANTLET_RANGE" not in os.environ:
         in_venv(options)
@@ -171,7 +172,8 @@ class Place:
         import slow  # noqa: PLC0415
 
         options, victims = self.options, self.victims
-        seconds, quick = (15.0, True) if options.quick else (40.0, False)
+        quick = options.quick
+        seconds = options.seconds or (15.0 if quick else 40.0)
         for victim in victims:
             for name in ("knockoff-random", "knockoff-adaptive", "copycat", "active", "uniform", "jacobian"):
                 yield f"extraction-{name}", lambda name=name, victim=victim: hostile.extraction(self, victim, name, 1, options.rows, seconds)

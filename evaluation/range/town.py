@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import Counter
@@ -16,7 +17,7 @@ WORKERS = 10
 
 
 class Town:
-    """Everybody ordinary. `speed` is by how much time is faster than the clock."""
+    """Everybody ordinary, again and again until it is stopped. `speed` is by how much time is faster than the clock."""
 
     def __init__(self, url: str, ca: str, victims: list, token, speed: float, seed: int) -> None:
         self.url, self.ca, self.speed = url, ca, speed
@@ -55,8 +56,9 @@ class Town:
             thread.start()
 
     def _feed(self) -> None:
-        for event in self.schedule:
-            wait = self.began + event[0] - time.monotonic()
+        days = ((day, event) for day in itertools.count() for event in self.schedule)
+        for day, event in days:
+            wait = self.began + day * self.seconds + event[0] - time.monotonic()
             if self.stopping.wait(max(wait, 0)):
                 break
             self._work.put(event)

@@ -178,7 +178,7 @@ fn refit(manifest: &Value, examples: &[Value]) -> (f64, Model) {
         assert_eq!(state.predict(&row), Ok(Answer::Probabilities(served)), "{example}");
         let Ok(Answer::Probabilities(said)) = model.predict(&row) else { panic!("a classification") };
         right += usize::from((said[1] > said[0]) == (class == 1));
-        model.learn(&row, Truth::Class(class)).unwrap();
+        model.learn(&row, Truth::Class(class), 1.0).unwrap();
         states.insert(example["offset"].as_u64().unwrap() + 1, model.clone());
     }
     (right as f64 / examples.len() as f64, model)
@@ -527,7 +527,7 @@ async fn a_better_challenger_takes_over_through_a_kill_and_a_person_takes_it_bac
                 let of = |(place, said): (usize, &f64)| (said - f64::from(u8::from(place == class))).powi(2);
                 *loss += said.iter().enumerate().map(of).sum::<f64>() / 2.0;
             }
-            model.learn(&row, Truth::Class(class)).unwrap();
+            model.learn(&row, Truth::Class(class), 1.0).unwrap();
         }
         labels += u64::from((from..to).contains(&offset));
     }

@@ -4,6 +4,7 @@
 //! held against the model, but against the others who labelled the same class at the same time.
 
 mod blocks;
+mod influence;
 
 use std::collections::BTreeMap;
 
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, Snapshot, error::within};
 use blocks::Block;
+pub use influence::Influence;
 
 /// The most contributors that are told apart, and the most classes; those beyond share a place.
 const CONTRIBUTORS: usize = 65_536;

@@ -69,11 +69,11 @@ enum Learner {
 }
 
 impl Learner {
-    /// Learns a row; what is right is of its kind.
-    fn learn(&mut self, row: &[f64], truth: Truth) -> online::Result<()> {
+    /// Learns a row, as if it had come `weight` times; what is right is of its kind.
+    fn learn(&mut self, row: &[f64], truth: Truth, weight: f64) -> online::Result<()> {
         match (self, truth) {
-            (Self::Classifier(model), Truth::Class(class)) => model.learn(row, class, 1.0),
-            (Self::Regressor(model), Truth::Number(number)) => model.learn(row, number, 1.0),
+            (Self::Classifier(model), Truth::Class(class)) => model.learn(row, class, weight),
+            (Self::Regressor(model), Truth::Number(number)) => model.learn(row, number, weight),
             _ => Ok(()),
         }
     }
@@ -272,13 +272,13 @@ impl Model {
         Ok(outputs.into_iter().filter(asked).collect())
     }
 
-    /// Learns that this was right for that row. What causes an error has not changed it.
+    /// Learns that this was right for that row, as if it had come `weight` times. What causes an error has not changed it.
     ///
     /// # Errors
     /// `input_mismatch` for a row or a truth that is not as declared.
-    pub fn learn(&mut self, row: &[Cell], truth: Truth) -> Result<(), Refusal> {
+    pub fn learn(&mut self, row: &[Cell], truth: Truth, weight: f64) -> Result<(), Refusal> {
         let row = self.read(row, truth)?;
-        self.state.learner.learn(&row, truth).map_err(input)?;
+        self.state.learner.learn(&row, truth, weight).map_err(input)?;
         self.state.learnt += 1;
         Ok(())
     }

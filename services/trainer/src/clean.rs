@@ -292,7 +292,7 @@ mod tests {
             let mut model = Model::new(&manifest()).unwrap();
             for turn in 0..2_000_usize {
                 let cells = [Cell::Number((turn % 2) as f64), Cell::Number(0.0), Cell::Word("a".into())];
-                model.learn(&cells, Truth::Class(if turned { 1 - turn % 2 } else { turn % 2 })).unwrap();
+                model.learn(&cells, Truth::Class(if turned { 1 - turn % 2 } else { turn % 2 }), 1.0).unwrap();
             }
             model
         };

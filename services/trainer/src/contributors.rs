@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use online::peers::{Peers, Settings};
+use online::peers::{Influence, Peers, Settings};
 use rpc::trainer::Contributor;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -12,6 +12,8 @@ use crate::joined::{Example, Said};
 
 /// Contributors that are told, at most.
 const TOLD: usize = 50;
+/// How near its alarm a contributor is whose labels are held to a bound however long it is known.
+const DOUBT: f64 = 0.001;
 
 /// The contributors of a model.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -21,6 +23,9 @@ pub(crate) struct Contributors {
     peers: Option<Peers>,
     /// Names of those that are remembered.
     names: BTreeMap<u64, String>,
+    /// How much each may teach.
+    #[serde(default)]
+    influence: Influence,
 }
 
 /// A contributor's number.
@@ -39,6 +44,7 @@ impl Contributors {
             _ => return Vec::new(),
         };
         let contributor = number(&example.contributor);
+        self.influence.observe(contributor);
         let Some(peers) = self.peers() else { return Vec::new() };
         let class = u32::try_from(class).unwrap_or(u32::MAX);
         let suspected = peers.observe(contributor, class, answer != class as usize);
@@ -61,6 +67,13 @@ impl Contributors {
     /// Whether a contributor's labels are held back.
     pub(crate) fn is_suspect(&self, name: &str) -> bool {
         self.peers.as_ref().is_some_and(|peers| peers.is_suspect(number(name)))
+    }
+
+    /// What a label of a contributor weighs.
+    pub(crate) fn influence(&self, name: &str) -> f64 {
+        let contributor = number(name);
+        let standing = self.peers.as_ref().and_then(|peers| peers.standing(contributor));
+        self.influence.weight(contributor, standing.is_some_and(|standing| standing.level >= DOUBT))
     }
 
     /// Whether a contributor is known.

@@ -165,6 +165,7 @@ fn example(label: &Feedback, found: &Found, manifest: Option<&Manifest>) -> Resu
         truth: truth.into(),
         copies: copies.iter().filter_map(copied).collect(),
         features,
+        weight: 1.0,
         snapshot: prediction.snapshot,
         at: prediction.at,
         received: label.received,

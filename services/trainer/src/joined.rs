@@ -49,6 +49,9 @@ pub(crate) struct Example {
     /// What versions answered that were asked the same, to be compared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) copies: Vec<Copied>,
+    /// How much it teaches: less where its contributor brings much and is not known yet.
+    #[serde(default = "whole", skip_serializing_if = "is_whole")]
+    pub(crate) weight: f64,
     /// How far the state that answered had learnt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) snapshot: Option<u64>,
@@ -62,6 +65,15 @@ pub(crate) struct Example {
 pub(crate) struct Copied {
     pub(crate) version: Version,
     pub(crate) answer: Said,
+}
+
+fn whole() -> f64 {
+    1.0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_whole(weight: &f64) -> bool {
+    *weight >= 1.0
 }
 
 impl Example {

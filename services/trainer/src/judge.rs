@@ -119,6 +119,11 @@ impl Judged {
         self.contributors.is_suspect(contributor)
     }
 
+    /// What a label of a contributor weighs.
+    pub(crate) fn influence(&self, contributor: &str) -> f64 {
+        self.contributors.influence(contributor)
+    }
+
     /// Contributors for people: suspects first, then those who disagree most.
     pub(crate) fn standings(&self) -> Vec<Contributor> {
         self.contributors.report()

@@ -308,12 +308,14 @@ impl Work {
         Ok((entries, next))
     }
 
-    /// A label of a contributor whose labels are held back teaches nobody, nor does a row that lacks what rows always had.
+    /// A label of a contributor whose labels are held back teaches nobody, nor does a row that lacks what rows always had; one of
+    /// somebody who brings much and is not known yet teaches less.
     fn held_back(&self, entry: Entry) -> Entry {
-        let Entry::Example(example) = entry else { return entry };
+        let Entry::Example(mut example) = entry else { return entry };
         let suspect = {
             let models = self.known.models.lock();
             let judged = models.get(&(example.namespace.clone(), example.model.clone()));
+            example.weight = judged.map_or(1.0, |judged| judged.influence(&example.contributor));
             judged.is_some_and(|judged| judged.is_suspect(&example.contributor))
         };
         let (reason, why) = if suspect {

@@ -58,7 +58,7 @@ fn it_begins_by_knowing_nothing_and_learns() {
     for turn in 0..2_000 {
         let (country, class) = if turn % 2 == 0 { ("DE", 0) } else { ("FR", 1) };
         let row = model.rows(&inputs(&[turn as f32], &[country], &[[0.0, 1.0]])).unwrap().remove(0);
-        model.learn(&row, Truth::Class(class)).unwrap();
+        model.learn(&row, Truth::Class(class), 1.0).unwrap();
     }
     let (label, probabilities) = asked(&model, "FR");
     assert!(label == "fraud" && probabilities[1] > 0.9, "{label} {probabilities:?}");
@@ -75,7 +75,7 @@ fn a_regression_answers_with_a_value() {
     let mut model = Model::new(&manifest).unwrap();
     let row = model.rows(&inputs(&[1.0], &["DE"], &[[0.0, 1.0]])).unwrap().remove(0);
     assert_eq!(model.predict(&row), Ok(Answer::Value(0.0)));
-    (0..500).for_each(|_| model.learn(&row, Truth::Number(7.0)).unwrap());
+    (0..500).for_each(|_| model.learn(&row, Truth::Number(7.0), 1.0).unwrap());
     let outputs = model.answer(&inputs(&[1.0], &["DE"], &[[0.0, 1.0]]), &[]).unwrap();
     assert_eq!((outputs[0].name(), outputs[0].shape()), ("value", &[1_i64][..]));
     assert!((outputs[0].iter_floats().next().unwrap() - 7.0).abs() < 0.1);
@@ -98,7 +98,7 @@ fn what_is_wrong_changes_nothing() {
         (word, Truth::Class(0)),
         (row[..2].to_vec(), Truth::Class(0)),
     ] {
-        assert_eq!(model.learn(&row, truth).unwrap_err().code, Code::InputMismatch);
+        assert_eq!(model.learn(&row, truth, 1.0).unwrap_err().code, Code::InputMismatch);
     }
     assert_eq!(model.save(), before);
     let mut lacking = inputs(&[1.0], &["DE"], &[[0.0, 1.0]]);
@@ -186,9 +186,9 @@ proptest! {
             let row = one.rows(&inputs).unwrap().remove(0);
             let written: Row = serde_json::from_str(&serde_json::to_string(&row).unwrap()).unwrap();
             let truth = Truth::Class(usize::from(class));
-            let learnt = one.learn(&row, truth);
+            let learnt = one.learn(&row, truth, 1.0);
             if let Some(other) = &mut other {
-                prop_assert_eq!(learnt, other.learn(&written, truth), "from the log as from the wire");
+                prop_assert_eq!(learnt, other.learn(&written, truth, 1.0), "from the log as from the wire");
             }
         }
         prop_assert_eq!(one.save(), other.unwrap().save());

@@ -190,7 +190,7 @@ impl Fit {
         for (place, lesson) in lessons.enumerate() {
             let Ok(row) = model.read(lesson.asked, lesson.truth) else { continue };
             if place < warm {
-                model.state.learner.learn(&row, lesson.truth)?;
+                model.state.learner.learn(&row, lesson.truth, 1.0)?;
                 model.state.learnt += 1;
             } else if place >= count - held {
                 fit.held.push(&row, lesson.truth);
@@ -353,7 +353,7 @@ impl Fit {
     fn finish(mut self, told: Vec<Told>) -> Result<Fitted, Alone> {
         let classifies = matches!(self.model.state.learner, Learner::Classifier(_));
         for (row, truth) in self.held.iter() {
-            self.model.state.learner.learn(row, said(truth, classifies))?;
+            self.model.state.learner.learn(row, said(truth, classifies), 1.0)?;
         }
         let taken: usize = told.iter().filter(|told| told.left_out.is_none()).map(|told| told.examples).sum();
         self.model.state.learnt += (taken + self.held.len()) as u64;
@@ -574,7 +574,7 @@ impl Worker {
             if place % LOOK == 0 {
                 look();
             }
-            self.state.learner.learn(row, said(truth, classifies))?;
+            self.state.learner.learn(row, said(truth, classifies), 1.0)?;
         }
         Ok(self.state.save())
     }

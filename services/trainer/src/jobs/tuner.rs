@@ -50,6 +50,7 @@ struct Example {
     at: Timestamp,
     row: Row,
     truth: Truth,
+    weight: f64,
 }
 
 impl Example {
@@ -129,7 +130,14 @@ impl Search {
                 let Some((example, row, truth)) = lesson(entry, key) else { continue };
                 cells += row.len();
                 let key = (example.prediction, example.row);
-                examples.push_back(Example { sequence: entry.sequence, key, at: example.at, row, truth });
+                examples.push_back(Example {
+                    sequence: entry.sequence,
+                    key,
+                    at: example.at,
+                    row,
+                    truth,
+                    weight: example.weight,
+                });
                 while examples.len() > EXAMPLES || cells > CELLS {
                     let Some(oldest) = examples.pop_front() else { break };
                     cells -= oldest.row.len();
@@ -241,7 +249,7 @@ impl Search {
         let lost = |example: &Example| {
             let answer = model.predict(&example.row).ok();
             // A row that can't be learnt teaches nobody.
-            let _ = model.learn(&example.row, example.truth);
+            let _ = model.learn(&example.row, example.truth, example.weight);
             answer.and_then(|answer| streaming::loss(&answer, example.truth, scale)).unwrap_or(1.0)
         };
         examples.iter().map(lost).collect()
@@ -348,6 +356,7 @@ mod tests {
                 at: Timestamp(n),
                 row: vec![Cell::Number(x), Cell::Number(y)],
                 truth,
+                weight: 1.0,
             }
         };
         let examples = (0..rows).map(example).collect();

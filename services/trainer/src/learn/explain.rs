@@ -100,7 +100,7 @@ impl Again {
                     }
                     let answer = learner.predict(&row).ok()?;
                     // What can't be learnt teaches nothing, here as there.
-                    let _ = learner.learn(&row, truth);
+                    let _ = learner.learn(&row, truth, example.weight);
                     Some(answer)
                 });
                 let said = [said.next()??, said.next()??];

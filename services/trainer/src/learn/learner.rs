@@ -157,7 +157,7 @@ impl Learner {
             self.judged.take(&judged, Some(&self.manifest));
             self.judged_to = sequence + 1;
         }
-        if self.model.learn(row, truth).is_ok() {
+        if self.model.learn(row, truth, example.weight).is_ok() {
             self.unserved.get_or_insert_with(Instant::now);
             if self.recent.len() == RECENT {
                 self.recent.pop_front();
@@ -419,7 +419,7 @@ mod tests {
         for turn in 0..rounds {
             let class = turn % 2;
             let row = vec![streaming::Cell::Number(class as f64)];
-            model.learn(&row, Truth::Class(if turned { 1 - class } else { class })).unwrap();
+            model.learn(&row, Truth::Class(if turned { 1 - class } else { class }), 1.0).unwrap();
         }
         model
     }
