@@ -87,6 +87,7 @@ fn other_folder(known: &[Example], made: &[Example], asked: &[Example], figures:
     for (source, rows) in sources {
         both(source, "ours", &ours, &rows, figures)?;
         both(source, "ours shipped", &shipped, &rows, figures)?;
+        report(source, "ours, at once", &judged(&rows, |example| at_once(&ours, example)), figures)?;
         report(source, "rules", &judged(&rows, |example| rules_hit(&rules, example)), figures)?;
         mutations(source, &ours, &rows, figures)?;
     }
@@ -103,6 +104,7 @@ fn folds(known: &[Example], made: &[Example], figures: &mut Figures) -> Result<(
         let case = format!("{source}, source left out");
         both(&case, "ours", &ours, &left, figures)?;
         both(&case, "ours shipped", &Intruder::shipped(), &left, figures)?;
+        report(&case, "ours, at once", &judged(&left, |example| at_once(&ours, example)), figures)?;
         report(&case, "rules", &judged(&left, |example| rules_hit(&rules, example)), figures)?;
         mutations(&case, &ours, &left, figures)?;
     }
@@ -177,6 +179,18 @@ fn rules_hit(rules: &Rules, example: &Example) -> bool {
     match &example.what {
         What::Text(text, _) => of(text.as_bytes()),
         What::Request(asked) => asked.with(|request| request.pieces().iter().any(|piece| of(&piece.text))),
+    }
+}
+
+/// Whether any part is so clearly hostile that it would be refused at once.
+fn at_once(intruder: &Intruder, example: &Example) -> bool {
+    let of = |texts: &[&[u8]]| intruder.reflex(texts.iter().copied(), 0).is_some();
+    match &example.what {
+        What::Text(text, _) => of(&[text.as_bytes()]),
+        What::Request(asked) => asked.with(|request| {
+            let pieces = request.pieces();
+            of(&pieces.iter().map(|piece| piece.text.as_slice()).collect::<Vec<_>>())
+        }),
     }
 }
 

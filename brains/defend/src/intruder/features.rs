@@ -16,6 +16,11 @@ const WINDOW: usize = 128;
 /// From one window to the next: what is cut by one is whole in another, up to 32 bytes.
 const STEP: usize = 96;
 
+/// A weight is a whole number of these where texts are scored.
+pub(super) const QUANTUM: f32 = 1.0 / 64.0;
+/// One weight for each place, in quanta: 128 KiB, which stay in a core's own cache.
+pub(super) type Weights = [i8; PLACES];
+
 /// Groups of features: those of a group share what they say, so that a long text says no more than a short one.
 const GROUPS: usize = 4;
 
@@ -33,6 +38,7 @@ pub(super) struct Features {
 
 impl Features {
     /// Shows each place of one window, by group. O(n).
+    #[inline(always)]
     fn visit(&mut self, window: &[u8], text: &Normal, points: &Points, part: Part, mut show: impl FnMut(usize, u32)) {
         self.shape.fill(window);
         grams::<2, 4>(window, 1, |place| show(0, place));
@@ -58,15 +64,22 @@ impl Features {
     }
 
     /// What weights say of a window.
-    pub(super) fn score(&mut self, weights: &[f32], window: &[u8], text: &Normal, points: &Points, part: Part) -> f32 {
-        let mut sums = [(0.0_f32, 0_usize); GROUPS];
+    pub(super) fn score(
+        &mut self,
+        weights: &Weights,
+        window: &[u8],
+        text: &Normal,
+        points: &Points,
+        part: Part,
+    ) -> f32 {
+        let mut sums = [(0_i32, 0_u32); GROUPS];
         self.visit(window, text, points, part, |group, place| {
             if let (Some((sum, count)), Some(weight)) = (sums.get_mut(group), weights.get(place as usize)) {
-                *sum += weight;
+                *sum += i32::from(*weight);
                 *count += 1;
             }
         });
-        sums.into_iter().map(|(sum, count)| sum * value(count)).sum()
+        sums.into_iter().map(|(sum, count)| sum as f32 * QUANTUM * value(count as usize)).sum()
     }
 
     /// Each place of a window with its value.
@@ -90,27 +103,26 @@ fn value(count: usize) -> f32 {
     2.0 / (count.max(4) as f32).sqrt()
 }
 
+#[inline(always)]
 fn place(kind: u32, what: u32) -> u32 {
     let mixed = (what ^ kind.wrapping_mul(0x85eb_ca6b)).wrapping_mul(0x9e37_79b1);
     (mixed ^ mixed >> 15).wrapping_mul(0xc2b2_ae35) >> (32 - BITS)
 }
 
-/// Pieces of `FROM` to `TO` bytes; digits are alike. One that follows itself is not counted again.
+/// Pieces of `FROM` to `TO` bytes; digits are alike. One that follows itself is not counted again: a run of one byte is one piece.
+#[inline(always)]
 fn grams<const FROM: usize, const TO: usize>(text: &[u8], kind: u32, mut show: impl FnMut(u32)) {
-    let mut last = [u32::MAX; 8];
     let mut bytes = 0_u64;
+    let mut run = 0;
     for (at, byte) in text.iter().enumerate() {
         let alike = if byte.is_ascii_digit() { b'0' } else { *byte };
+        run = if bytes as u8 == alike { run + 1 } else { 0 };
         bytes = bytes << 8 | u64::from(alike);
-        for length in FROM..=TO.min(at + 1) {
-            let piece = bytes & ((1 << (8 * length)) - 1);
-            let mixed = (piece ^ u64::from(kind + length as u32) << 56).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            let found = ((mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> (64 - BITS)) as u32;
-            if let Some(last) = last.get_mut(length)
-                && *last != found
-            {
-                *last = found;
-                show(found);
+        for length in FROM..=TO {
+            if length <= at + 1 && run < length {
+                let piece = bytes & ((1 << (8 * length)) - 1);
+                let mixed = (piece ^ u64::from(kind + length as u32) << 56).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                show(((mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> (64 - BITS)) as u32);
             }
         }
     }
@@ -120,6 +132,7 @@ fn grams<const FROM: usize, const TO: usize>(text: &[u8], kind: u32, mut show: i
 const SIGNS: &[u8; 30] = b"'\"<>()=;|&$`{}[]\\/%.*#-!:,@+^~";
 
 /// How many of each sign there are, which come together, how long and how mixed the window is.
+#[inline(always)]
 fn counts(window: &[u8], show: &mut impl FnMut(u32, u32)) {
     // A window is shorter than what a byte counts to.
     let mut count = [0_u8; 256];

@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use super::plain::{self, Care};
+
 /// Times that a text is decoded: more than three layers nobody peels off by accident.
 const PASSES: u8 = 3;
 /// A letter of a script that has no Latin look-alike.
@@ -58,16 +60,38 @@ impl Normal {
     ///
     /// It is for looking, not for passing on: what an interpreter would tell apart may be the same here.
     pub fn new(raw: &[u8]) -> Self {
+        let mut own = Self::default();
+        own.fill(raw);
+        own
+    }
+
+    /// The same, in the room of another text.
+    pub(super) fn fill(&mut self, raw: &[u8]) {
         let mut evasion = Evasion::default();
+        let mut care = Care::of(raw);
         let mut text = Cow::Borrowed(raw);
         for _ in 0..PASSES {
-            let Some((next, is_layer)) = decoded(&text, &mut evasion) else { break };
+            let next = if care.is_encoded() { decoded(&text, &mut evasion) } else { None };
+            let Some((next, is_layer)) = next else { break };
             evasion.passes += u8::from(is_layer);
+            care = Care::of(&next);
             text = Cow::Owned(next);
         }
-        let folded = folded(&text, &mut evasion);
-        let text = joined(&uncommented(&folded, &mut evasion), &mut evasion);
-        Self { text, evasion }
+        if care.is_beyond() {
+            text = Cow::Owned(folded(&text, &mut evasion));
+            care = Care::of(&text);
+        }
+        if care.has_comments() {
+            self.text = uncommented(&text, &mut evasion);
+        } else {
+            plain::fill(&text, &mut self.text);
+        }
+        if care.has_seams()
+            && let Some(text) = joined(&self.text, &mut evasion)
+        {
+            self.text = text;
+        }
+        self.evasion = evasion;
     }
 
     /// The plain text: ASCII in lower case, 0x80 and 0x81.
@@ -94,12 +118,15 @@ fn number(text: &[u8], at: usize, digits: usize) -> Option<u32> {
 fn decoded(text: &[u8], evasion: &mut Evasion) -> Option<(Vec<u8>, bool)> {
     // Forms write a blank as `+`. Where there are blanks, it is a plus.
     let form = !text.contains(&b' ');
-    if !text.iter().any(|byte| matches!(byte, b'%' | b'&' | b'\\') || form && *byte == b'+') {
-        return None;
-    }
     let mut out = Vec::with_capacity(text.len());
     let (mut at, mut changed) = (0, false);
-    while let Some(byte) = text.get(at) {
+    loop {
+        let rest = text.get(at..).unwrap_or_default();
+        let length = rest.iter().position(|byte| matches!(byte, b'%' | b'&' | b'\\' | b'+')).unwrap_or(rest.len());
+        let (run, others) = rest.split_at(length);
+        out.extend_from_slice(run);
+        at += length;
+        let Some(byte) = others.first() else { break };
         let found = match byte {
             b'%' => percent(text, at),
             b'\\' => escape(text, at),
@@ -210,11 +237,16 @@ fn entity(text: &[u8], at: usize) -> Option<(u32, usize)> {
     Some((u32::from(*code), length + 2))
 }
 
-/// Signs folded to ASCII in lower case.
+/// Signs folded to ASCII.
 fn folded(text: &[u8], evasion: &mut Evasion) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
-    while let Some((first, after)) = rest.split_first() {
+    loop {
+        let length = rest.iter().position(|byte| !matches!(byte, b' '..=b'~')).unwrap_or(rest.len());
+        let (run, others) = rest.split_at(length);
+        out.extend_from_slice(run);
+        let Some((first, after)) = others.split_first() else { break };
+        rest = others;
         if first.is_ascii() {
             rest = after;
             match first {
@@ -223,8 +255,7 @@ fn folded(text: &[u8], evasion: &mut Evasion) -> Vec<u8> {
                     out.push(b'\n');
                 }
                 b'\t' | b'\n' | 0x0b | 0x0c => out.push(*first),
-                0..=0x1f | 0x7f => evasion.hidden = true,
-                byte => out.push(byte.to_ascii_lowercase()),
+                _ => evasion.hidden = true,
             }
             continue;
         }
@@ -290,14 +321,14 @@ fn plain(code: u32) -> u8 {
     LATIN.get(place).copied().unwrap_or(LETTER)
 }
 
-/// Comments, and runs of blanks, as one blank.
+/// Lower case; comments, and runs of blanks, as one blank.
 fn uncommented(text: &[u8], evasion: &mut Evasion) -> Vec<u8> {
     let mut out: Vec<u8> = Vec::with_capacity(text.len());
     let mut at = 0;
     while let Some(byte) = text.get(at) {
         if byte.is_ascii_alphanumeric() {
             at += 1;
-            out.push(*byte);
+            out.push(byte.to_ascii_lowercase());
             continue;
         }
         let rest = text.get(at..).unwrap_or_default();
@@ -344,33 +375,28 @@ fn comment(rest: &[u8]) -> Option<usize> {
     (word && end < rest.len()).then_some(end + 1)
 }
 
-/// Words put together: `'a'+'b'`, `"a"||"b"`, `a''b`, `a^b`; `${IFS}` is a blank.
-fn joined(text: &[u8], evasion: &mut Evasion) -> Vec<u8> {
-    if !text.iter().any(|byte| matches!(byte, b'\'' | b'"' | b'$' | b'^')) {
-        return text.to_vec();
-    }
+/// Words put together: `'a'+'b'`, `"a"||"b"`, `a''b`, `a^b`; `${IFS}` is a blank. Nothing where no word is.
+fn joined(text: &[u8], evasion: &mut Evasion) -> Option<Vec<u8>> {
+    let may = |byte: &u8| matches!(byte, b'\'' | b'"' | b'$' | b'^');
+    let rest = |at: usize| text.get(at..).unwrap_or_default();
+    let is_seam = |(at, byte): (usize, &u8)| {
+        let before = at.checked_sub(1).and_then(|before| text.get(before)).copied();
+        (may(byte) && seam(rest(at), before).0 > 0).then_some(at)
+    };
+    let mut at = text.iter().enumerate().find_map(is_seam)?;
+    evasion.pieces = true;
     let mut out: Vec<u8> = Vec::with_capacity(text.len());
-    let mut at = 0;
+    out.extend_from_slice(text.get(..at).unwrap_or_default());
     while let Some(byte) = text.get(at) {
-        if !matches!(byte, b'\'' | b'"' | b'$' | b'^') {
-            at += 1;
+        let (length, is_blank) = if may(byte) { seam(rest(at), out.last().copied()) } else { (0, false) };
+        if length == 0 {
             out.push(*byte);
-            continue;
+        } else if is_blank {
+            blank(&mut out);
         }
-        let rest = text.get(at..).unwrap_or_default();
-        let (length, is_blank) = seam(rest, out.last().copied());
-        if length > 0 {
-            evasion.pieces = true;
-            at += length;
-            if is_blank {
-                blank(&mut out);
-            }
-        } else {
-            out.push(*byte);
-            at += 1;
-        }
+        at += length.max(1);
     }
-    out
+    Some(out)
 }
 
 /// How long a seam is, and whether it stands for a blank.

@@ -193,9 +193,28 @@ fn slot(word: &[u8]) -> usize {
     (hash ^ hash >> 15) as usize % SLOTS
 }
 
+/// Lengths of the words that begin with two bytes, a bit for each length: what most words of a text fail.
+static LENGTHS: LazyLock<[u32; SLOTS]> = LazyLock::new(|| {
+    let mut lengths = [0; SLOTS];
+    for (word, _) in WORDS.iter().flatten() {
+        if let [first, second, ..] = word
+            && let Some(bits) = lengths.get_mut(begin(*first, *second))
+        {
+            *bits |= 1 << word.len();
+        }
+    }
+    lengths
+});
+
+fn begin(first: u8, second: u8) -> usize {
+    (usize::from(first & 31) << 5 | usize::from(second & 31)) % SLOTS
+}
+
 /// What a word is; `W` when it is none that says.
-fn kind(words: &[Slot], word: &[u8]) -> u8 {
-    if !(2..=18).contains(&word.len()) {
+fn kind(words: &[Slot], lengths: &[u32; SLOTS], word: &[u8]) -> u8 {
+    let [first, second, ..] = word else { return b'W' };
+    let is_there = lengths.get(begin(*first, *second)).is_some_and(|bits| bits >> word.len().min(31) & 1 == 1);
+    if !is_there {
         return b'W';
     }
     let mut place = slot(word);
@@ -254,7 +273,7 @@ impl Shape {
     pub(super) fn fill(&mut self, text: &[u8]) {
         self.kinds.clear();
         self.bare.clear();
-        let words = WORDS.as_slice();
+        let (words, lengths) = (WORDS.as_slice(), &*LENGTHS);
         let mut at = 0;
         while let Some(byte) = text.get(at) {
             let rest = text.get(at..).unwrap_or_default();
@@ -274,7 +293,7 @@ impl Shape {
             } else if word.len() > 3 && word.starts_with(b"0x") {
                 b'H'
             } else {
-                kind(words, word)
+                kind(words, lengths, word)
             };
             self.kinds.push(kind);
             self.bare.push(if matches!(kind, b'N' | b'H') { b'N' } else { b'W' });
@@ -283,7 +302,7 @@ impl Shape {
 }
 
 fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte == super::normal::LETTER
+    super::plain::is_word(byte) || byte == super::normal::LETTER
 }
 
 #[cfg(test)]

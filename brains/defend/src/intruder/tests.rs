@@ -45,7 +45,7 @@ pub(super) const ORDINARY: [&str; 36] = [
 ];
 
 /// Attacks of many families, some of them hidden.
-const ATTACKS: [(&str, &str); 40] = [
+pub(super) const ATTACKS: [(&str, &str); 40] = [
     ("sqli", "1' or '1'='1"),
     ("sqli", "1%2527%2520UNION%2520ALL%2520SELECT%2520null%252Cnull--"),
     ("sqli", "1/**/aNd/**/sLeEp(5)#"),

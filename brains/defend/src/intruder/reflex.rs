@@ -1,0 +1,200 @@
+//! What is so clearly an attack that the request in hand may be refused, in a time that is known beforehand.
+//!
+//! All of a text is only weighed: signs that interpreters act on, block by block. The heaviest places are made plain and held
+//! against the rules, and only where those hit, the learner is asked as well. Rules must hit twice, or the learner say so by far.
+//!
+//! Blind spots, beside those of the [`Intruder`](super::Intruder): what is encoded as base64, attacks of letters alone, an attack
+//! behind five places with more signs, and what a sample of a long text leaves out. What is not refused is still looked at in
+//! full, beside the answer.
+
+use super::{
+    FAMILIES, Intruder, Normal, Part,
+    features::{Features, windows},
+    rules::{HIT, Room},
+};
+
+/// Bytes of a request's texts that are weighed; of more, pieces are, by chance.
+const BYTES: usize = 4_096;
+/// Bytes of such a piece.
+const PIECE: usize = 512;
+/// Bytes that are weighed together.
+const BLOCK: usize = 32;
+/// Places that are looked at.
+const PLACES: usize = 5;
+/// Bytes of a place, before its heaviest block and from there on.
+const BEFORE: usize = 64;
+const AFTER: usize = 128;
+/// Less weight is an apostrophe, or a comparison.
+const LEAST: u16 = 3;
+/// Texts that are shorter are no attack.
+const SHORT: usize = 4;
+/// Points of one family that are clear whatever the learner says: as many as two hits.
+const FLOOR: u32 = 2 * HIT;
+/// Log-odds above the threshold of a request from which on a hit is clear.
+const CLEARLY: f64 = 2.0;
+
+/// What clearly is an attack.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Clear {
+    /// The points of its family, and the learner's log-odds above the threshold of a request.
+    pub strength: f64,
+    /// The family whose rules speak most for it.
+    pub family: &'static str,
+}
+
+/// How heavy a byte is, as it came.
+static WEIGHTS: [u8; 256] = weights();
+
+const fn weights() -> [u8; 256] {
+    let mut weights = [0; 256];
+    let heavy = b"'=()<>;$\\/%*";
+    let light = b"&{}[]#-!:@";
+    let mut at = 0;
+    while at < heavy.len() {
+        weights[heavy[at] as usize] = 2;
+        at += 1;
+    }
+    at = 0;
+    while at < light.len() {
+        weights[light[at] as usize] = 1;
+        at += 1;
+    }
+    weights[b'`' as usize] = 3;
+    weights[b'|' as usize] = 3;
+    // Full width, and a sign in more bytes than it needs.
+    weights[0xef] = 2;
+    weights[0xc0] = 3;
+    weights[0xc1] = 3;
+    weights
+}
+
+/// A place that is looked at: how heavy, in which text, where.
+type Place<'a> = (u16, &'a [u8], usize);
+
+impl Intruder {
+    /// What of a request's texts is clearly an attack, if anything is. `chance` says which pieces of more than 4 KiB are looked
+    /// at. At most 4 KiB are weighed and five places of 192 bytes looked at, whatever is in them; nothing is kept.
+    ///
+    /// ```
+    /// use defend::intruder::Intruder;
+    ///
+    /// let intruder = Intruder::shipped();
+    /// let of = |text: &'static str| intruder.reflex([text.as_bytes()].into_iter(), 0);
+    /// assert_eq!(of("1' union select user,password from users--").map(|clear| clear.family), Some("sqli"));
+    /// assert!(of("O'Brien & Sons (select committee), 50% off").is_none());
+    /// ```
+    pub fn reflex<'a>(&self, texts: impl Iterator<Item = &'a [u8]> + Clone, chance: u64) -> Option<Clear> {
+        let mut places = [(0, &[][..], 0); PLACES];
+        let all: usize = texts.clone().map(<[u8]>::len).sum();
+        let pieces = all.div_ceil(BYTES).max(1);
+        let mut left = BYTES;
+        // Of many texts each so-many-th is looked at, of long ones pieces; which of them, nobody knows beforehand.
+        let first = if pieces > 1 { (chance % pieces as u64) as usize } else { 0 };
+        let long = |text: &[u8]| text.len() > PIECE && pieces > 1;
+        for (number, text) in texts.enumerate() {
+            if left == 0 {
+                break;
+            }
+            if long(text) {
+                for piece in text.chunks(PIECE).skip(first).step_by(pieces) {
+                    weigh(piece.get(..piece.len().min(left)).unwrap_or_default(), &mut places);
+                    left = left.saturating_sub(piece.len());
+                }
+            } else if number % pieces == first {
+                weigh(text.get(..text.len().min(left)).unwrap_or_default(), &mut places);
+                left = left.saturating_sub(text.len());
+            }
+        }
+        let mut room = (Normal::default(), Room::default(), Features::default());
+        places.into_iter().filter(|(weight, ..)| *weight >= LEAST).find_map(|place| self.clear(place, &mut room))
+    }
+
+    /// Looks at one place.
+    fn clear(&self, (_, text, at): Place<'_>, room: &mut (Normal, Room, Features)) -> Option<Clear> {
+        let (normal, room, features) = room;
+        let is_part = |at: &usize| text.get(*at).is_some_and(|byte| byte & 0xc0 == 0x80);
+        let begin = (at.saturating_sub(BEFORE)..at).find(|at| !is_part(at)).unwrap_or(at);
+        let end = (text.len().min(at + AFTER)..text.len()).find(|at| !is_part(at)).unwrap_or(text.len());
+        normal.fill(text.get(begin..end).unwrap_or_default());
+        let points = Self::at_part(self.rules.points_in(normal.text(), normal.evasion(), room), Part::Body);
+        let (family, most) = FAMILIES.iter().zip(points).max_by_key(|(_, points)| *points)?;
+        if most < HIT {
+            return None;
+        }
+        let score = windows(normal.text())
+            .map(|window| features.score(self.learner.known(), window, normal, &points, Part::Body))
+            .fold(f32::NEG_INFINITY, f32::max);
+        let beyond = f64::from(score) - self.thresholds().request;
+        (most >= FLOOR || beyond >= CLEARLY).then(|| Clear { strength: f64::from(most) + beyond.max(0.0), family })
+    }
+}
+
+/// Takes a text's heaviest blocks in among the places, which are sorted.
+fn weigh<'a>(text: &'a [u8], places: &mut [Place<'a>; PLACES]) {
+    if text.len() < SHORT {
+        return;
+    }
+    // What stands at the end of a block goes on in the next.
+    let (mut before, mut taken) = (0, None);
+    for (number, block) in text.chunks(BLOCK).enumerate() {
+        let own =
+            block.iter().map(|byte| u16::from(WEIGHTS.get(usize::from(*byte)).copied().unwrap_or(0))).sum::<u16>();
+        let weight = own + before;
+        before = own;
+        if places.last().is_none_or(|(least, ..)| weight <= *least) {
+            continue;
+        }
+        // A block beside one that was taken is seen with it: the heavier stays.
+        let beside = taken.filter(|taken| number - taken <= 2).map(|taken: usize| taken.saturating_sub(1) * BLOCK);
+        let same = |place: &Place<'_>| beside == Some(place.2) && std::ptr::eq(place.1.as_ptr(), text.as_ptr());
+        let slot = places.iter().position(same).unwrap_or(PLACES - 1);
+        if let Some(place) = places.get_mut(slot).filter(|place| place.0 < weight) {
+            *place = (weight, text, number.saturating_sub(1) * BLOCK);
+            taken = Some(number);
+            places.sort_unstable_by_key(|(weight, ..)| std::cmp::Reverse(*weight));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::tests::{ATTACKS, ORDINARY},
+        *,
+    };
+
+    fn of(text: &str) -> Option<Clear> {
+        Intruder::shipped().reflex([text.as_bytes()].into_iter(), 0)
+    }
+
+    #[test]
+    fn attacks_are_clear_and_people_are_not() {
+        for text in ORDINARY {
+            assert_eq!(of(text), None, "{text}");
+        }
+        let missed: Vec<&str> = ATTACKS.iter().map(|(_, text)| *text).filter(|text| of(text).is_none()).collect();
+        assert!(missed.len() <= 10, "{missed:?}");
+    }
+
+    #[test]
+    fn an_attack_is_found_among_other_texts() {
+        let intruder = Intruder::shipped();
+        let attack = "1' union select user,password from users--";
+        let prose = ORDINARY[2].repeat(20);
+        let text = format!("{prose} {attack} {prose}");
+        assert!(text.len() < BYTES && of(&text).is_some());
+        let attack = "<script>alert(document.cookie)</script>";
+        let texts: Vec<&[u8]> = ORDINARY.iter().map(|text| text.as_bytes()).chain([attack.as_bytes()]).collect();
+        assert!(intruder.reflex(texts.iter().copied(), 0).is_some());
+        assert!(intruder.reflex(texts[..ORDINARY.len()].iter().copied(), 0).is_none());
+    }
+
+    #[test]
+    fn of_long_texts_pieces_are_seen_and_none_is_never_seen() {
+        let prose = ORDINARY[2].repeat(600);
+        let text = format!("{prose} 1' union select null,(select password from users)-- {prose}");
+        let found = |chance| Intruder::shipped().reflex([text.as_bytes()].into_iter(), chance).is_some();
+        let seen = (0..16).filter(|chance| found(*chance)).count();
+        assert!((1..=4).contains(&seen), "{seen}");
+    }
+}
