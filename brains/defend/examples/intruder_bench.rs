@@ -146,7 +146,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             measure(&format!("{kind}, request"), &bodies, |body| {
                 intruder.request(&Request { body, ..Request::default() }).hostile
             })?;
-            measure(&format!("{kind}, reflex"), &bodies, |body| intruder.reflex([body].into_iter(), 0).is_some())?;
+            measure(&format!("{kind}, reflex"), &bodies, |body| {
+                intruder.reflex([body].into_iter(), body.len(), 0).is_some()
+            })?;
         }
     }
     Ok(())

@@ -25,7 +25,7 @@ pub mod walk;
 
 pub use history::History;
 pub use normal::{Evasion, Normal};
-pub use reflex::Clear;
+pub use reflex::Usual;
 pub use request::{Part, Piece, Request};
 pub use rules::{FAMILIES, HIT, Points, Rules};
 pub use site::Site;

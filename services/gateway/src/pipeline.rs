@@ -96,7 +96,10 @@ async fn steps(ring: &Ring, call: Call<'_>, record: &mut record::Record) -> Resu
     record.authorized(&permit);
 
     record.enter(ring, "assess");
-    let cleared = assess::assess(ring, permit, &call.head, call.body).await?;
+    let mut found = None;
+    let cleared = assess::assess(ring, permit, &call.head, call.body, &mut found).await;
+    record.found(found);
+    let cleared = cleared?;
     record.cleared(&cleared);
 
     record.enter(ring, "route");

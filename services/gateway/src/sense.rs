@@ -4,6 +4,7 @@
 //! never slows an answer. Five times a second what changed is told. The thread ends with the gateway.
 
 mod queries;
+pub(crate) mod reflex;
 mod rows;
 pub(crate) mod strangers;
 pub(crate) mod texts;
@@ -22,9 +23,11 @@ use tokio::{runtime::Handle, time::Instant};
 use types::{
     CallerName, Code, ModelName, Namespace, Refusal, Tensor,
     defence::{AgentName, Reading, Subject},
+    manifest::Autonomy,
 };
 
 use crate::ring::Model;
+use reflex::Reflex;
 
 /// Requests that wait to be looked at, at most.
 const WAITING: usize = 4_096;
@@ -73,6 +76,8 @@ pub(crate) struct Seen {
     pub(crate) name: Option<ModelName>,
     pub(crate) model: Option<Arc<Model>>,
     pub(crate) refused: Option<Code>,
+    /// The family of the clear attack that it was refused for.
+    pub(crate) clear: Option<&'static str>,
     pub(crate) rows: u64,
     /// What the model took.
     pub(crate) cost_us: u64,
@@ -83,6 +88,8 @@ pub(crate) struct Seen {
 /// The way to the thread.
 pub(crate) struct Sense {
     glimpses: Option<SyncSender<Glimpse>>,
+    /// What looks in the request itself.
+    reflex: Option<Reflex>,
 }
 
 /// How it is looked.
@@ -92,11 +99,13 @@ pub struct Settings {
     pub on: bool,
     /// How long a window is.
     pub window: Duration,
+    /// How far the intruder goes in the request itself where a model does not say; nothing where it is not on.
+    pub reflex: Option<Autonomy>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { on: true, window: Duration::from_secs(60) }
+        Self { on: true, window: Duration::from_secs(60), reflex: None }
     }
 }
 
@@ -104,7 +113,7 @@ impl Sense {
     /// Starts to look.
     pub(crate) fn start(settings: Settings, name: &str, sentinel: Arc<dyn Sentinel>, clock: Clock) -> Self {
         if !settings.on {
-            return Self { glimpses: None };
+            return Self { glimpses: None, reflex: None };
         }
         let (glimpses, seen) = sync_channel(WAITING);
         let length = u64::try_from(settings.window.as_millis()).unwrap_or(u64::MAX);
@@ -118,10 +127,10 @@ impl Sense {
         let runtime = Handle::current();
         let work = move || looker.run(&seen, &runtime);
         match std::thread::Builder::new().name("sense".into()).spawn(work) {
-            Ok(_) => Self { glimpses: Some(glimpses) },
+            Ok(_) => Self { glimpses: Some(glimpses), reflex: settings.reflex.map(Reflex::new) },
             Err(error) => {
                 tracing::error!(%error, "nobody looks for attackers: there is no thread for it");
-                Self { glimpses: None }
+                Self { glimpses: None, reflex: None }
             }
         }
     }
@@ -129,6 +138,11 @@ impl Sense {
     /// Whether anybody looks.
     pub(crate) fn is_on(&self) -> bool {
         self.glimpses.is_some()
+    }
+
+    /// What looks in the request itself, where anything does.
+    pub(crate) fn reflex(&self) -> Option<&Reflex> {
+        self.reflex.as_ref()
     }
 
     /// Hands over what was seen; what there is no room for is counted, and gone.
@@ -226,6 +240,10 @@ impl Looker {
                 let cost_us = if seen.refused.is_none() { seen.cost_us + own_us(bytes) } else { 0 };
                 let asked = Asked { rows: seen.rows, bytes, cost_us, end };
                 self.crowd.ask(who, asked, now);
+                if let Some(family) = seen.clear {
+                    let reading = self.texts.clear((&seen.asker.subject, model), family, now);
+                    reading.into_iter().for_each(|reading| self.crowd.read(who, reading, now));
+                }
                 if let Some(reading) = self.texts.words((&seen.asker.subject, model), &seen.inputs, now) {
                     self.crowd.read(who, reading, now);
                 }

@@ -184,7 +184,9 @@ fn rules_hit(rules: &Rules, example: &Example) -> bool {
 
 /// Whether any part is so clearly hostile that it would be refused at once.
 fn at_once(intruder: &Intruder, example: &Example) -> bool {
-    let of = |texts: &[&[u8]]| intruder.reflex(texts.iter().copied(), 0).is_some();
+    let of = |texts: &[&[u8]]| {
+        intruder.reflex(texts.iter().copied(), texts.iter().map(|text| text.len()).sum(), 0).is_some()
+    };
     match &example.what {
         What::Text(text, _) => of(&[text.as_bytes()]),
         What::Request(asked) => asked.with(|request| {

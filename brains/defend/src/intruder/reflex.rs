@@ -33,13 +33,63 @@ const FLOOR: u32 = 2 * HIT;
 /// Log-odds above the threshold of a request from which on a hit is clear.
 const CLEARLY: f64 = 2.0;
 
-/// What clearly is an attack.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Clear {
-    /// The points of its family, and the learner's log-odds above the threshold of a request.
-    pub strength: f64,
-    /// The family whose rules speak most for it.
-    pub family: &'static str,
+/// Texts of a model from which on it is known what is usual there: 1/α.
+const KNOWN: f64 = 1_000.0;
+/// The share α of texts that may be clear attacks where none is usual.
+const USUAL: f64 = 1.0 / KNOWN;
+/// Callers whose clear texts are told apart, and callers that it takes to make them usual, at least.
+const CALLERS: usize = 64;
+const FEW: f64 = 4.0;
+/// Texts after which all counts are halved.
+const HALVED: f64 = 100_000.0;
+
+/// Whether what is clearly an attack elsewhere is usual at a model: one that is asked about attacks, by its trade.
+///
+/// A conformal p-value (Vovk et al., "Algorithmic learning in a random world", 2005): so many of n requests were as hostile. Of
+/// one caller no more counts than a quarter of what would make it usual, so that it takes four. Below n = 1/α nothing is usual,
+/// and the floor of rules holds. 1.5 KB at the most.
+///
+/// ```
+/// use defend::intruder::Usual;
+///
+/// let mut usual = Usual::default();
+/// (0..2_000).for_each(|n| usual.learn(n % 40, n % 5 == 0));
+/// assert!(usual.is_usual(), "eight of forty callers ask about attacks");
+/// let mut usual = Usual::default();
+/// (0..2_000).for_each(|n| usual.learn(n % 40, n % 40 == 7));
+/// assert!(!usual.is_usual(), "one attacks");
+/// ```
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Usual {
+    requests: f64,
+    clear: Vec<(u64, f64)>,
+}
+
+impl Usual {
+    /// Takes in whether a caller's request was clearly an attack. O(callers that sent any).
+    pub fn learn(&mut self, caller: u64, clear: bool) {
+        self.requests += 1.0;
+        if clear {
+            let room = self.clear.len() < CALLERS;
+            match self.clear.iter_mut().find(|(known, _)| *known == caller) {
+                Some((_, count)) => *count += 1.0,
+                None if room => self.clear.push((caller, 1.0)),
+                None => {}
+            }
+        }
+        if self.requests >= HALVED {
+            self.requests /= 2.0;
+            self.clear.iter_mut().for_each(|(_, count)| *count /= 2.0);
+            self.clear.retain(|(_, count)| *count >= 0.5);
+        }
+    }
+
+    /// Whether more than α of the requests are as hostile, of several callers.
+    pub fn is_usual(&self) -> bool {
+        let most = (self.requests * USUAL / FEW).max(1.0);
+        let clear: f64 = self.clear.iter().map(|(_, count)| count.min(most)).sum();
+        self.requests >= KNOWN && clear > self.requests * USUAL && clear >= FEW
+    }
 }
 
 /// How heavy a byte is, as it came.
@@ -72,21 +122,20 @@ const fn weights() -> [u8; 256] {
 type Place<'a> = (u16, &'a [u8], usize);
 
 impl Intruder {
-    /// What of a request's texts is clearly an attack, if anything is. `chance` says which pieces of more than 4 KiB are looked
-    /// at. At most 4 KiB are weighed and five places of 192 bytes looked at, whatever is in them; nothing is kept.
+    /// The family of what clearly is an attack among a request's texts, if anything is. They are of so many bytes together;
+    /// `chance` says which pieces of more than 4 KiB are looked at. At most 4 KiB are weighed and five places of 192 bytes looked at, whatever is in them; nothing is kept.
     ///
     /// ```
     /// use defend::intruder::Intruder;
     ///
     /// let intruder = Intruder::shipped();
-    /// let of = |text: &'static str| intruder.reflex([text.as_bytes()].into_iter(), 0);
-    /// assert_eq!(of("1' union select user,password from users--").map(|clear| clear.family), Some("sqli"));
+    /// let of = |text: &'static str| intruder.reflex([text.as_bytes()].into_iter(), text.len(), 0);
+    /// assert_eq!(of("1' union select user,password from users--"), Some("sqli"));
     /// assert!(of("O'Brien & Sons (select committee), 50% off").is_none());
     /// ```
-    pub fn reflex<'a>(&self, texts: impl Iterator<Item = &'a [u8]> + Clone, chance: u64) -> Option<Clear> {
+    pub fn reflex<'a>(&self, texts: impl Iterator<Item = &'a [u8]>, bytes: usize, chance: u64) -> Option<&'static str> {
         let mut places = [(0, &[][..], 0); PLACES];
-        let all: usize = texts.clone().map(<[u8]>::len).sum();
-        let pieces = all.div_ceil(BYTES).max(1);
+        let pieces = bytes.div_ceil(BYTES).max(1);
         let mut left = BYTES;
         // Of many texts each so-many-th is looked at, of long ones pieces; which of them, nobody knows beforehand.
         let first = if pieces > 1 { (chance % pieces as u64) as usize } else { 0 };
@@ -110,7 +159,7 @@ impl Intruder {
     }
 
     /// Looks at one place.
-    fn clear(&self, (_, text, at): Place<'_>, room: &mut (Normal, Room, Features)) -> Option<Clear> {
+    fn clear(&self, (_, text, at): Place<'_>, room: &mut (Normal, Room, Features)) -> Option<&'static str> {
         let (normal, room, features) = room;
         let is_part = |at: &usize| text.get(*at).is_some_and(|byte| byte & 0xc0 == 0x80);
         let begin = (at.saturating_sub(BEFORE)..at).find(|at| !is_part(at)).unwrap_or(at);
@@ -125,13 +174,15 @@ impl Intruder {
             .map(|window| features.score(self.learner.known(), window, normal, &points, Part::Body))
             .fold(f32::NEG_INFINITY, f32::max);
         let beyond = f64::from(score) - self.thresholds().request;
-        (most >= FLOOR || beyond >= CLEARLY).then(|| Clear { strength: f64::from(most) + beyond.max(0.0), family })
+        (most >= FLOOR || beyond >= CLEARLY).then_some(*family)
     }
 }
 
 /// Takes a text's heaviest blocks in among the places, which are sorted.
 fn weigh<'a>(text: &'a [u8], places: &mut [Place<'a>; PLACES]) {
-    if text.len() < SHORT {
+    // What is no text is no attack on whoever reads text.
+    let is_binary = text.iter().fold(false, |found, byte| found | matches!(byte, 0..=0x08 | 0x0e..=0x1a));
+    if text.len() < SHORT || is_binary {
         return;
     }
     // What stands at the end of a block goes on in the next.
@@ -163,8 +214,8 @@ mod tests {
         *,
     };
 
-    fn of(text: &str) -> Option<Clear> {
-        Intruder::shipped().reflex([text.as_bytes()].into_iter(), 0)
+    fn of(text: &str) -> Option<&'static str> {
+        Intruder::shipped().reflex([text.as_bytes()].into_iter(), text.len(), 0)
     }
 
     #[test]
@@ -185,15 +236,16 @@ mod tests {
         assert!(text.len() < BYTES && of(&text).is_some());
         let attack = "<script>alert(document.cookie)</script>";
         let texts: Vec<&[u8]> = ORDINARY.iter().map(|text| text.as_bytes()).chain([attack.as_bytes()]).collect();
-        assert!(intruder.reflex(texts.iter().copied(), 0).is_some());
-        assert!(intruder.reflex(texts[..ORDINARY.len()].iter().copied(), 0).is_none());
+        assert!(intruder.reflex(texts.iter().copied(), 1_000, 0).is_some());
+        assert!(intruder.reflex(texts[..ORDINARY.len()].iter().copied(), 1_000, 0).is_none());
     }
 
     #[test]
     fn of_long_texts_pieces_are_seen_and_none_is_never_seen() {
         let prose = ORDINARY[2].repeat(600);
         let text = format!("{prose} 1' union select null,(select password from users)-- {prose}");
-        let found = |chance| Intruder::shipped().reflex([text.as_bytes()].into_iter(), chance).is_some();
+        let intruder = Intruder::shipped();
+        let found = |chance| intruder.reflex([text.as_bytes()].into_iter(), text.len(), chance).is_some();
         let seen = (0..16).filter(|chance| found(*chance)).count();
         assert!((1..=4).contains(&seen), "{seen}");
     }

@@ -1,4 +1,4 @@
-//! assess: static limits first, then the payload against what the model declares.
+//! assess: static limits first, then the payload against what the model declares, then whether it clearly is an attack.
 
 mod limit;
 mod payload;
@@ -19,7 +19,7 @@ use crate::{
     rest::{PRIORITY, body::slow},
     restrictions::Held,
     ring::Model,
-    sense::Asker,
+    sense::{Asker, reflex::Clear},
 };
 pub(crate) use limit::Limiter;
 pub(crate) use quota::Quotas;
@@ -73,12 +73,19 @@ impl Cleared {
     }
 }
 
-/// Lets a request through that keeps the limits and fits the model.
+/// Lets a request through that keeps the limits and fits the model. What clearly is an attack is `found`, whether it is refused
+/// or not.
 ///
 /// # Errors
 /// `model_not_found`, `caller_restricted`, `quota_exceeded`, `rate_limited`, `concurrency_limited`, `request_malformed`, `overloaded`, what is wrong with the body, `input_mismatch`,
 /// `input_value_refused`, `output_unknown`.
-pub async fn assess(ring: &Ring, permit: Permit, head: &Head, body: &mut dyn Body) -> Result<Cleared, Refusal> {
+pub(crate) async fn assess(
+    ring: &Ring,
+    permit: Permit,
+    head: &Head,
+    body: &mut dyn Body,
+    found: &mut Option<Clear>,
+) -> Result<Cleared, Refusal> {
     let Resource::Model(namespace, name) = permit.resource() else {
         return Err(Refusal::new(Code::Internal, "a permit to predict names no model"));
     };
@@ -104,6 +111,11 @@ pub async fn assess(ring: &Ring, permit: Permit, head: &Head, body: &mut dyn Bod
     let read = timeout_at(head.deadline, body.request(spec.limits.body.0)).await;
     let request = read.unwrap_or_else(|_| Err(slow(head.deadline - head.received)))?;
     payload::check(&request, model.inputs.as_deref(), model.route.metadata.as_ref())?;
+    if let Some(reflex) = ring.sense.reflex() {
+        let asker = Asker::of(principal);
+        *found = reflex.look(&asker, &key, &model, &request.inputs);
+        found.as_ref().map_or(Ok(()), |clear| clear.check(&asker, &key))?;
+    }
     let duty = ring.quotas.count(namespace, request.rows(), ring.clock.now())?;
     let asked = request.timeout.map(|timeout| head.received + timeout.min(ring.limits.longest_deadline));
     let deadline = asked.map_or(head.deadline, |asked| asked.min(head.deadline));

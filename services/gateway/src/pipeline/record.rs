@@ -26,7 +26,7 @@ use crate::{
     Ring,
     metric::STEPS,
     ring::Model,
-    sense::{Asker, Glimpse, Seen},
+    sense::{Asker, Glimpse, Seen, reflex::Clear},
     trace::{Attempts, Trace},
 };
 pub(crate) use seal::{Seal, batches, commitments, predictions};
@@ -43,6 +43,8 @@ pub struct Record {
     model: Option<Arc<Model>>,
     /// Who asks, once that is known.
     asker: Option<Asker>,
+    /// The clear attack in it, where there is one.
+    clear: Option<Clear>,
     /// What becomes of it when it can't be recorded.
     duty: AuditDuty,
     /// Bytes that may still be kept of it.
@@ -124,6 +126,7 @@ impl Record {
             started: head.received,
             model: None,
             asker: None,
+            clear: None,
             duty: AuditDuty::default(),
             room: 0,
             keep: ring.limits.keep,
@@ -164,6 +167,12 @@ impl Record {
         }
     }
 
+    /// Notes what clearly is an attack in what came in.
+    pub(crate) fn found(&mut self, clear: Option<Clear>) {
+        self.event.assessment = clear.as_ref().map(Clear::what);
+        self.clear = clear;
+    }
+
     /// Notes what came in.
     pub fn cleared(&mut self, cleared: &Cleared) {
         self.event.client_id = cleared.request().id.clone().filter(|id| (1..=key::LONGEST).contains(&id.len()));
@@ -172,7 +181,8 @@ impl Record {
         self.model = Some(cleared.model().clone());
         self.duty = cleared.duty();
         if let Some(held) = cleared.held() {
-            self.event.assessment = Some(held.id.clone());
+            let before = self.event.assessment.take().map(|what| format!("; {what}")).unwrap_or_default();
+            self.event.assessment = Some(format!("{}{before}", held.id));
         }
         let manifest = &cleared.model().route.manifest.spec.capture;
         self.room = manifest.bytes.0;
@@ -238,11 +248,13 @@ impl Record {
     fn glimpse(&mut self, ring: &Ring, outcome: &Result<Reply, Refusal>) {
         let Some(asker) = self.asker.take().filter(|_| ring.sense.is_on()) else { return };
         let reply = outcome.as_ref().ok();
+        let clear = self.clear.take().filter(|clear| clear.refused);
         let seen = Seen {
             asker,
             namespace: self.event.namespace.clone(),
             name: self.event.model.clone(),
-            model: self.model.clone(),
+            model: self.model.clone().or(clear.as_ref().map(|clear| clear.model.clone())),
+            clear: clear.map(|clear| clear.family),
             refused: outcome.as_ref().err().map(|refusal| refusal.code),
             rows: self.event.rows,
             cost_us: reply.map_or(0, |reply| micros(reply.response().compute_of(self.event.rows))),

@@ -88,6 +88,17 @@ impl Desk {
         last
     }
 
+    /// What a request says of whoever asks that was refused for a clear attack.
+    pub(super) fn clear(
+        &mut self,
+        (subject, model): (&Subject, Option<&ModelName>),
+        family: &str,
+        now: Timestamp,
+    ) -> Option<Reading> {
+        let what = || format!("{family} in what is asked, refused");
+        self.step(subject, model, Place::Payload, (true, true), now, what)
+    }
+
     fn step(
         &mut self,
         subject: &Subject,
