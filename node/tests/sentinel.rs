@@ -38,6 +38,19 @@ fn request() -> Value {
     json!({ "inputs": [{ "name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1.0, 2.0, 3.0, 4.0] }] })
 }
 
+fn words(text: &str) -> Value {
+    json!({ "inputs": [{ "name": "x", "shape": [1], "datatype": "BYTES", "data": [text] }] })
+}
+
+const HOSTILE: &str = "1' union select user,password from users--";
+const ORDINARY: [&str; 5] = [
+    "O'Brien & Sons said: select a table for two, and drop by later",
+    "{\"name\": \"O'Neill\", \"tags\": [\"a\", \"b\"], \"n\": 3}",
+    "the union's select committee won't update us -- or will it?",
+    "see https://example.com/search?q=blue+shoes&page=2 (50% off!)",
+    "1=1 is true; x < y and y > z; $5 or $6",
+];
+
 /// Asks until what is told of the namespace's incidents is so.
 async fn until(client: &Client, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
     let until = Instant::now() + PATIENCE;
@@ -149,6 +162,57 @@ async fn agents_only_recommend_where_nobody_says_that_they_may_act() {
     let until = Instant::now() + PATIENCE;
     while scan(&eve).await == 0 {
         assert!(Instant::now() < until, "{}", node.log());
+    }
+}
+
+#[tokio::test]
+async fn a_clear_attack_is_refused_at_once_where_agents_may_act() {
+    let Some(node) = node(ACT, &[]).await else { return };
+    let admin = node.client();
+    node.deploy("echo", &onnx::echo());
+    admin.until_answers("echo", &words("hello")).await;
+    let (eve, app) = (caller(&node, "eve"), caller(&node, "app"));
+    let (status, refusal) = eve.infer("echo", &words(HOSTILE)).await;
+    assert_eq!((status, &refusal["code"]), (403, &json!("caller_restricted")), "{refusal}");
+    assert!(refusal.to_string().contains("sqli in what is asked"), "{refusal}");
+    assert!(refusal["hint"].as_str().unwrap().contains("autonomy"), "{refusal}");
+    assert_eq!(eve.infer("echo", &words("hello")).await.0, 200, "the request was refused, not the caller");
+    for text in ORDINARY {
+        let (status, answer) = app.infer("echo", &words(text)).await;
+        assert_eq!((status, &answer["outputs"][0]["data"][0]), (200, &json!(text)), "{answer}");
+    }
+    assert_eq!(admin.infer("echo", &words(HOSTILE)).await.0, 200, "an admin is told of");
+    // It is evidence: who goes on is contained.
+    for _ in 0..8 {
+        assert_eq!(eve.infer("echo", &words(HOSTILE)).await.0, 403);
+    }
+    let incident = until(&admin, "known", |incident| incident["subject"] == "caller:default/eve").await;
+    assert_eq!(incident["agents"], json!(["intruder"]), "{incident}");
+}
+
+#[tokio::test]
+async fn a_clear_attack_is_only_told_where_agents_recommend() {
+    let Some(node) = node("", &[]).await else { return };
+    let admin = node.client();
+    node.deploy("echo", &onnx::echo());
+    admin.until_answers("echo", &words("hello")).await;
+    let eve = caller(&node, "eve");
+    for _ in 0..10 {
+        assert_eq!(eve.infer("echo", &words(HOSTILE)).await.0, 200);
+    }
+    let incident = until(&admin, "told", of("caller:default/eve", "open")).await;
+    assert_eq!(incident["agents"], json!(["intruder"]), "{incident}");
+}
+
+#[tokio::test]
+async fn where_the_intruder_is_off_nothing_is_refused_for_its_words() {
+    let Some(node) = node(&format!("{ACT}agents = \"intruder=off\"\n"), &[]).await else { return };
+    let admin = node.client();
+    node.deploy("echo", &onnx::echo());
+    admin.until_answers("echo", &words("hello")).await;
+    let eve = caller(&node, "eve");
+    for _ in 0..10 {
+        assert_eq!(eve.infer("echo", &words(HOSTILE)).await.0, 200);
     }
 }
 

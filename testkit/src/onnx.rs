@@ -94,6 +94,7 @@ struct Dimension {
 
 const FLOAT: i32 = 1;
 const INT64: i32 = 7;
+const STRING: i32 = 8;
 
 fn value(name: &str, elem_type: i32, dims: &[i64]) -> Value {
     let dimension = |d: &i64| Dimension { value: (*d >= 0).then_some(*d), parameter: (*d < 0).then(|| "n".into()) };
@@ -158,6 +159,11 @@ pub fn look_up() -> Vec<u8> {
 pub fn look_up_in(table: &[f32]) -> Vec<u8> {
     let nodes = vec![operation("Gather", &["table", "x"], "y")];
     model(nodes, vec![floats("table", table)], value("x", INT64, &[-1]), value("y", FLOAT, &[-1]))
+}
+
+/// A model with a BYTES input `x` and a BYTES output `y`, the same words.
+pub fn echo() -> Vec<u8> {
+    model(vec![operation("Identity", &["x"], "y")], Vec::new(), value("x", STRING, &[-1]), value("y", STRING, &[-1]))
 }
 
 /// The request that [`add`] answers with `offset + 1 … offset + 4`.

@@ -4,7 +4,7 @@
 //! against the rules, and only where those hit, the learner is asked as well. Rules must hit twice, or the learner say so by far.
 //!
 //! Blind spots, beside those of the [`Intruder`](super::Intruder): what is encoded as base64, attacks of letters alone, an attack
-//! behind five places with more signs, and what a sample of a long text leaves out. What is not refused is still looked at in
+//! behind four places with more signs, and what a sample of a long text leaves out. What is not refused is still looked at in
 //! full, beside the answer.
 
 use super::{
@@ -20,7 +20,7 @@ const PIECE: usize = 512;
 /// Bytes that are weighed together.
 const BLOCK: usize = 32;
 /// Places that are looked at.
-const PLACES: usize = 5;
+const PLACES: usize = 4;
 /// Bytes of a place, before its heaviest block and from there on.
 const BEFORE: usize = 64;
 const AFTER: usize = 128;
@@ -123,7 +123,7 @@ type Place<'a> = (u16, &'a [u8], usize);
 
 impl Intruder {
     /// The family of what clearly is an attack among a request's texts, if anything is. They are of so many bytes together;
-    /// `chance` says which pieces of more than 4 KiB are looked at. At most 4 KiB are weighed and five places of 192 bytes looked at, whatever is in them; nothing is kept.
+    /// `chance` says which pieces of more than 4 KiB are looked at. At most 4 KiB are weighed and four places of 192 bytes looked at, whatever is in them; nothing is kept.
     ///
     /// ```
     /// use defend::intruder::Intruder;
@@ -167,14 +167,16 @@ impl Intruder {
         normal.fill(text.get(begin..end).unwrap_or_default());
         let points = Self::at_part(self.rules.points_in(normal.text(), normal.evasion(), room), Part::Body);
         let (family, most) = FAMILIES.iter().zip(points).max_by_key(|(_, points)| *points)?;
+        if most >= FLOOR {
+            return Some(family);
+        }
         if most < HIT {
             return None;
         }
-        let score = windows(normal.text())
-            .map(|window| features.score(self.learner.known(), window, normal, &points, Part::Body))
-            .fold(f32::NEG_INFINITY, f32::max);
-        let beyond = f64::from(score) - self.thresholds().request;
-        (most >= FLOOR || beyond >= CLEARLY).then_some(*family)
+        let clear = self.thresholds().request + CLEARLY;
+        let mut scores = windows(normal.text())
+            .map(|window| features.score(self.learner.known(), window, normal, &points, Part::Body));
+        scores.any(|score| f64::from(score) >= clear).then_some(*family)
     }
 }
 
