@@ -13,6 +13,8 @@ const ENDPOINTS: usize = 1_024;
 const NAMES: usize = 64;
 /// Requests from which on an endpoint, or a site, is known.
 const KNOWN: f32 = 50.0;
+/// Nats of surprise up to which a request counts in full; beyond, each nat more makes it count less by e.
+const PLAIN: f64 = 2.0;
 /// Parameters that stand in so large a share of requests are missed when they are not there.
 const USUAL: f32 = 0.5;
 
@@ -90,8 +92,10 @@ impl Site {
         total + (worst - (values().count().max(1) as f64).ln()).max(0.0)
     }
 
-    /// Takes a request in as usual. O(length · log parameters).
+    /// Takes a request in as usual; the more it surprises, the less it counts, so that what comes seldom and is not told does
+    /// not become usual (weights that fall with the residual: Huber, "Robust statistics", 1981). O(length · log parameters).
     pub fn learn(&mut self, request: &Request<'_>) {
+        let weight = (PLAIN - self.surprise(request)).min(0.0).exp() as f32;
         let pieces = request.pieces();
         let path = pieces.first().map(|piece| String::from_utf8_lossy(&piece.text).into_owned()).unwrap_or_default();
         let place = key(&path, "");
@@ -105,11 +109,11 @@ impl Site {
             }
         }
         let endpoint = self.endpoints.entry(place).or_default();
-        endpoint.requests = (endpoint.requests + 1.0).min(1e6);
+        endpoint.requests = (endpoint.requests + weight).min(1e6);
         for name in names(request, &pieces) {
             if endpoint.names.len() < NAMES || endpoint.names.contains_key(&name) {
                 let count = endpoint.names.entry(name).or_default();
-                *count = (*count + 1.0).min(1e6);
+                *count = (*count + weight).min(1e6);
             }
         }
         for piece in pieces.iter().filter(|piece| piece.part == Part::Value) {
