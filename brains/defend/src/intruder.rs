@@ -63,7 +63,7 @@ pub struct Found {
 
 /// Rules and a learner, as one.
 ///
-/// A score costs some 3 µs for a parameter's value and 25 to 40 µs a KB of text (two cores, others building), half of it for pieces
+/// A score costs some 2 µs for a parameter's value and 33 to 47 µs a KB of text (two cores, others building), half of it for pieces
 /// and shapes; it takes 1.7 MB, and 0.2 MB of rules. [`reflex`](Self::reflex) looks at less, in 20 µs. Any bytes will do.
 ///
 /// ```
