@@ -96,6 +96,14 @@ fn other_folder(known: &[Example], made: &[Example], asked: &[Example], figures:
 
 fn folds(known: &[Example], made: &[Example], figures: &mut Figures) -> Result<()> {
     let rules = Rules::new();
+    let shipped = Intruder::shipped();
+    let ordinary: Vec<&Example> = made.iter().filter(|example| !example.hostile).collect();
+    report(
+        "made ordinary",
+        "ours shipped, at once",
+        &judged(&ordinary, |example| at_once(&shipped, example)),
+        figures,
+    )?;
     let sources: BTreeSet<&str> = known.iter().map(|example| example.source.as_str()).collect();
     for source in sources {
         let (left, taken): (Vec<&Example>, Vec<&Example>) = known.iter().partition(|example| example.source == source);
