@@ -81,7 +81,7 @@ SECTIONS: list[tuple[str, dict[str, list[Pair]]]] = [
 
 def read(results: Path, bench: str) -> dict | None:
     try:
-        return json.loads((results / f"{bench}.json").read_text())
+        return json.loads(results.with_name(results.name.replace("*", bench)).read_text())
     except (OSError, ValueError):
         return None
 
@@ -126,11 +126,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--docs", type=Path, required=True)
+    parser.add_argument("--ending", default="", help="what names of results end with, before .json")
     options = parser.parse_args()
+    results = options.results / f"*{options.ending}.json"
     missed: list[str] = []
     ratios: dict[str, float] = {}
-    sections = [section(title, benches, options.results, missed, ratios) for title, benches in SECTIONS]
-    machines = [said["machine"] for _, benches in SECTIONS for bench in benches if (said := read(options.results, bench)) and "machine" in said]
+    sections = [section(title, benches, results, missed, ratios) for title, benches in SECTIONS]
+    machines = [said["machine"] for _, benches in SECTIONS for bench in benches if (said := read(results, bench)) and "machine" in said]
     machine = next((machine for machine in machines if isinstance(machine, dict)), {})
     head = [
         "# What intelligence is worth",
@@ -143,6 +145,7 @@ def main() -> None:
         plot.bars(folder / "evaluation.svg", "Better by, beside the plain twin (1 is no better)", ratios)
         head.append("![how much better each is than its twin](benchmarks/evaluation.svg)")
     misses = "## Goals that are missed\n\n" + "\n".join(["| bench | case | what | measured | goal |", "|---|---|---|---:|---|", *missed])
+    options.docs.mkdir(parents=True, exist_ok=True)
     (options.docs / "evaluation.md").write_text("\n\n".join([*head, *sections, misses]) + "\n")
     print(f"{options.docs / 'evaluation.md'}: {len(ratios)} comparisons, {len(missed)} goals missed")
 

@@ -24,6 +24,9 @@ const STREAMS: [&str; 3] = ["default-jre-headless", "python3.11", "python3.11-ve
 /// The Python that peers run on.
 const PYTHON: [&str; 2] = ["python3.11", "python3.11-venv"];
 
+/// How files of quick runs of all benches end.
+pub(crate) const QUICK: &str = ".quick";
+
 /// What to measure.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -44,12 +47,16 @@ pub(crate) struct Options {
     /// Options of evaluation/NAME/bench.py itself.
     #[arg(last = true)]
     more: Vec<String>,
+    /// What the name of its file ends with, before `.json`.
+    #[arg(skip)]
+    ending: &'static str,
 }
 
 impl Options {
-    /// A bench as it comes.
+    /// A bench as it comes, part of all; a quick one leaves alone what was measured in full.
     pub(crate) fn of(name: Name, data: Option<std::path::PathBuf>, quick: bool) -> Self {
-        Self { name, data, train: None, test: None, quick, more: Vec::new() }
+        let ending = if quick { QUICK } else { "" };
+        Self { name, data, train: None, test: None, quick, more: Vec::new(), ending }
     }
 }
 
@@ -111,7 +118,7 @@ impl Name {
             Self::Streams => ("streams", &STREAMS),
             Self::Soak => ("soak", &[]),
             Self::Balance => ("balance", &[]),
-            Self::Range => ("range", &["python3.11", "python3.11-venv", "slowhttptest"]),
+            Self::Range => ("range", &["python3.11", "python3.11-venv", "slowhttptest", "wrk"]),
             Self::Retrain => ("retrain", &[]),
             Self::Training => ("training", &[]),
             Self::Detectors => ("detectors", &PYTHON),
@@ -147,7 +154,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     bench.args((folder != name).then_some(["--bench", &name]).into_iter().flatten());
     bench.arg("--mantlet").arg(workspace.target.join("release/mantlet"));
     bench.arg("--onnxruntime").arg(&environment.library);
-    bench.arg("--out").arg(workspace.target.join(format!("bench/{name}.json")));
+    bench.arg("--out").arg(workspace.target.join(format!("bench/{name}{}.json", options.ending)));
     for (name, folder) in [("--train", &options.train), ("--test", &options.test)] {
         bench.args(folder.iter().flat_map(|folder| [std::ffi::OsStr::new(name), folder.as_os_str()]));
     }

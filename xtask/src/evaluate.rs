@@ -1,4 +1,4 @@
-//! `cargo xtask evaluate`: every bench, one after the other, and one report of them, docs/evaluation.md.
+//! `cargo xtask evaluate`: every bench, one after the other, and one report of them, docs/evaluation.md. Quick ones are kept apart.
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -16,7 +16,7 @@ pub(crate) struct Options {
     /// Folder with test data; MANTLET_DATA by default.
     #[arg(long)]
     data: Option<std::path::PathBuf>,
-    /// Short runs: shows that all of it works, and measures little.
+    /// Short runs: shows that all of it works, and measures little. The report goes to target/bench/quick.
     #[arg(long)]
     quick: bool,
     /// Runs nothing, and reports what was measured before.
@@ -39,7 +39,10 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     }
     let mut report = Environment::prepare(workspace)?.python();
     report.arg(workspace.root.join("evaluation/evaluate/report.py"));
-    report.arg("--results").arg(workspace.target.join("bench")).arg("--docs").arg(workspace.root.join("docs"));
+    let results = workspace.target.join("bench");
+    let docs = if options.quick { results.join("quick") } else { workspace.root.join("docs") };
+    report.arg("--results").arg(results).arg("--docs").arg(docs);
+    report.args(options.quick.then_some(format!("--ending={}", bench::QUICK)));
     shell::run("report", &mut report)?;
     if !failed.is_empty() {
         eprintln!("benches that failed: {}", failed.join(", "));
