@@ -143,8 +143,10 @@ pub(crate) enum Verb {
     /// Slow a caller down, let its answers tell less, or answer it no more.
     Restrict(Restrict),
     /// Let a challenger answer, or do what an incident proposes.
+    #[command(visible_alias = "promote")]
     Approve(Challenge),
     /// Let a challenger not answer, or leave what an incident proposes.
+    #[command(visible_alias = "abort")]
     Reject(Challenge),
     /// Let the version before a promoted challenger answer again, or take an incident's action back.
     Undo(Challenge),
@@ -395,6 +397,10 @@ pub(crate) enum RolloutsVerb {
         /// The challenger, as `mantlet rollouts` shows it: MODEL/VERSION.
         id: String,
     },
+    /// Have a challenger wait: it keeps its share of the requests, and is taken back where it is worse, but gets no further.
+    Pause(Challenge),
+    /// Let a challenger go on that was to wait.
+    Resume(Challenge),
 }
 
 /// How many replicas somebody wants.

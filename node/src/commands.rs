@@ -57,6 +57,12 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Refusal> {
         Verb::Incidents { verb } => incidents::run(&Client::find(&node)?, verb.as_ref(), output).await,
         Verb::Agents => incidents::agents(&Client::find(&node)?, output).await,
         Verb::Restrict(arguments) => incidents::restrict(&Client::find(&node)?, &arguments, output).await,
+        Verb::Rollouts { verb: Some(RolloutsVerb::Pause(word)) } => {
+            rollouts::decide(&Client::find(&node)?, "pause", &word, output).await
+        }
+        Verb::Rollouts { verb: Some(RolloutsVerb::Resume(word)) } => {
+            rollouts::decide(&Client::find(&node)?, "resume", &word, output).await
+        }
         Verb::Approve(word) => say(&Client::find(&node)?, "approve", &word, output).await,
         Verb::Reject(word) => say(&Client::find(&node)?, "reject", &word, output).await,
         Verb::Undo(word) => say(&Client::find(&node)?, "undo", &word, output).await,

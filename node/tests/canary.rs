@@ -141,3 +141,40 @@ async fn one_that_fails_is_taken_back() {
     until_answered_by(&client, &[1]).await;
     client.until_in_ledger("model.canary_back").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_a_person_has_wait_keeps_its_share_through_a_kill_and_goes_on_when_it_may() {
+    let Some(mut node) = node("canary::paused") else { return };
+    node.up().await;
+    let client = node.client();
+    canary(&client, &[0.0, 10.0, 20.0]).await;
+    node.json(&["rollouts", "pause", "table/2", "--reason", "a look first"]);
+    client.until_in_ledger("rollout.pause").await;
+    node.kill();
+    node.up().await;
+    let client = node.client();
+    let told = until(&client, |shown| shown["canary"].is_string()).await;
+    assert_eq!(told["paused"]["reason"], "a look first", "{told}");
+    until_answered_by(&client, &[1, 2]).await;
+    let listed = String::from_utf8(node.cli(&["rollouts"]).stdout).unwrap();
+    assert!(listed.contains("paused") && listed.contains("has it wait: a look first"), "{listed}");
+    let refused = node.cli(&["undo", "table/2", "--reason", "it does not answer all yet"]);
+    assert!(!refused.status.success());
+
+    let told = node.json(&["rollouts", "resume", "table/2", "--reason", "seen enough"]);
+    assert_eq!((&told["paused"], told["canary"].is_string()), (&Value::Null, true), "{told}");
+    assert!(!node.cli(&["rollouts", "resume", "table/2", "--reason", "once more"]).status.success());
+    client.until_in_ledger("rollout.resume").await;
+    node.json(&["rollouts", "pause", "table/2", "--reason", "once more"]);
+    let (mut failed, until) = (0, Instant::now() + PATIENCE);
+    loop {
+        failed += u64::from(ask(&client, [3; ROWS], false).await.is_none());
+        let (_, shown) = client.get("/v1/rollouts").await;
+        if shown[0]["stand"] == "rejected" {
+            assert_eq!(shown[0]["paused"], Value::Null, "{shown}");
+            break;
+        }
+        assert!(Instant::now() < until, "{failed} requests failed, and it is not taken back while it waits: {shown}");
+    }
+    until_answered_by(&client, &[1]).await;
+}

@@ -292,9 +292,23 @@ pub struct Rollout {
     /// How it stands while it answers a share of the requests, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<String>,
+    /// Who has it wait, if somebody does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Paused>,
 }
 
-/// What a person says of a challenger.
+/// A challenger that waits, since somebody said so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paused {
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// What a person says of a proposal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Say {
@@ -304,6 +318,22 @@ pub enum Say {
     Reject,
     /// It may no longer: the champion answers again.
     Undo,
+}
+
+/// What a person says of a challenger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ruling {
+    /// It may answer.
+    Approve,
+    /// It may not.
+    Reject,
+    /// It may no longer: the champion answers again.
+    Undo,
+    /// It waits: it keeps its share of the requests, and gets no more.
+    Pause,
+    /// It goes on.
+    Resume,
 }
 
 /// A person's word on a challenger.
@@ -318,7 +348,7 @@ pub struct Word {
     /// The challenger.
     pub challenger: Version,
     /// What.
-    pub say: Say,
+    pub say: Ruling,
     /// Why.
     pub reason: String,
 }

@@ -79,6 +79,9 @@ pub struct Canary {
     sides: [Counts; 2],
     /// Requests of the canary when this step began.
     before: u64,
+    /// Since when it is paused, if it is.
+    #[serde(default)]
+    paused: Option<Timestamp>,
 }
 
 /// What one side did.
@@ -108,7 +111,7 @@ impl Canary {
         let whole = rollout.margin.p99.map_or(SLOWER[1], |share| share.get());
         let sides = [Counts::default(), Counts::default()];
         let timeout = rollout.timeout.0;
-        Some(Self { shares, step: 0, since: now, began: now, timeout, margin, whole, floor: 0.0, sides, before: 0 })
+        Some(Self { shares, step: 0, since: now, began: now, timeout, margin, whole, floor: 0.0, sides, before: 0, paused: None })
     }
 
     /// The share that it answers.
@@ -129,9 +132,21 @@ impl Canary {
         }
     }
 
-    /// Whether it has taken longer than the manifest says: a person should look.
+    /// It keeps its share, and answers no more than that, until it goes on; it is taken back all the same where it is worse.
+    pub fn pause(&mut self, now: Timestamp) {
+        self.paused.get_or_insert(now);
+    }
+
+    /// It goes on: what was seen meanwhile counts, and the time does not count towards the manifest's timeout.
+    pub fn resume(&mut self, now: Timestamp) {
+        if let Some(since) = self.paused.take() {
+            self.timeout += now.since(since);
+        }
+    }
+
+    /// Whether it has taken longer than the manifest says: a person should look. Nobody is asked while it is paused.
     pub fn is_overdue(&self, now: Timestamp) -> bool {
-        now.since(self.began) > self.timeout
+        self.paused.is_none() && now.since(self.began) > self.timeout
     }
 
     /// Takes a request in: how long its answer took in microseconds, nothing where it failed by the model's own fault.
@@ -153,6 +168,9 @@ impl Canary {
     pub fn judge(&mut self, now: Timestamp) -> Move {
         if let Some(why) = self.worse() {
             return Move::Back(why);
+        }
+        if self.paused.is_some() {
+            return Move::Stay;
         }
         self.pace(now);
         let asked = self.sides[1].requests - self.before;
@@ -344,6 +362,23 @@ mod tests {
         assert_eq!((canary.judge(Timestamp(99_001)), canary.share()), (Move::Full, 0.5), "until it was carried out");
         assert!(Canary::new(&rollout(&[]), Timestamp(0)).is_none());
         assert!(!canary.is_overdue(Timestamp(1_000)) && canary.is_overdue(Timestamp(90_000_000)));
+    }
+
+    #[test]
+    fn one_that_is_paused_keeps_its_share_goes_on_later_and_is_taken_back_where_it_is_worse() {
+        let mut canary = Canary::new(&rollout(&[0.1, 0.5]), Timestamp(0)).unwrap();
+        (0..200).for_each(|_| canary.take(Side::Canary, Some(900)));
+        canary.pause(Timestamp(20_000));
+        canary.pause(Timestamp(30_000));
+        let mut kept: Canary = serde_json::from_value(serde_json::to_value(&canary).unwrap()).unwrap();
+        let late = Timestamp(200_000_000);
+        assert_eq!((kept.judge(late), kept.share(), kept.is_overdue(late)), (Move::Stay, 0.1, false));
+        kept.resume(late);
+        assert_eq!((kept.judge(late), kept.is_overdue(late)), (Move::Step(0.5), false), "what was seen counts");
+        assert!(kept.is_overdue(Timestamp(200_000_000 + 86_400_000)));
+        (0..200).for_each(|_| canary.take(Side::Before, Some(900)));
+        (0..100).for_each(|_| canary.take(Side::Canary, None));
+        assert!(matches!(canary.judge(Timestamp(40_000)), Move::Back(_)));
     }
 
     #[test]

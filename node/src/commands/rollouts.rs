@@ -116,18 +116,25 @@ fn describe(shown: &Value) -> String {
                 let loss = evidence[side].as_f64().filter(|_| any);
                 loss.map_or_else(|| "-".into(), |loss| format!("{loss:.4}"))
             };
-            let said = [&rollout["canary"], &rollout["word"], &rollout["why"]]
-                .into_iter()
-                .find_map(Value::as_str)
-                .unwrap_or("");
+            let said = [&rollout["canary"], &rollout["word"], &rollout["why"]].into_iter().find_map(Value::as_str);
+            let paused = rollout["paused"]["by"].as_str().map(|by| {
+                let reason = rollout["paused"]["reason"].as_str().unwrap_or_default();
+                format!("{by} has it wait: {reason}")
+            });
+            let said: Vec<&str> = paused.as_deref().into_iter().chain(said).collect();
+            let stands = match (&paused, rollout["canary"].is_string()) {
+                (Some(_), _) => "paused".into(),
+                (None, true) => "canary".into(),
+                (None, false) => text(&rollout["stand"]).replace('_', " "),
+            };
             vec![
                 format!("{}/{}", text(&rollout["model"]), rollout["challenger"]),
                 rollout["champion"].to_string(),
-                if rollout["canary"].is_string() { "canary".into() } else { text(&rollout["stand"]).replace('_', " ") },
+                stands,
                 evidence["labels"].to_string(),
                 loss("champion_loss"),
                 loss("challenger_loss"),
-                said.to_owned(),
+                said.join("; "),
             ]
         })
         .collect();
@@ -157,6 +164,13 @@ mod tests {
         }]);
         let text = describe(&shown);
         for word in ["fraud/2", "handed back", "812", "0.2500", "0.1250", "it answers"] {
+            assert!(text.contains(word), "{text}");
+        }
+        let mut paused = shown.clone();
+        paused[0]["canary"] = json!("it answers 10%");
+        paused[0]["paused"] = json!({ "by": "ops", "reason": "a look first", "since": 5 });
+        let text = describe(&paused);
+        for word in ["paused", "ops has it wait: a look first; it answers 10%"] {
             assert!(text.contains(word), "{text}");
         }
         assert!(describe(&json!([])).contains("promote"));

@@ -87,7 +87,7 @@ const PATHS: &[Entry] = &[
     (
         "post",
         "/v1/rollouts/{model}/{challenger}/{say}",
-        "approves, rejects or undoes a challenger: say is approve, reject or undo",
+        "approves, rejects or undoes a challenger, or has it wait or go on: say is approve, reject, undo, pause or resume",
         true,
         Some("WordBody"),
     ),

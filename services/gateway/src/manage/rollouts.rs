@@ -6,7 +6,7 @@ use access::{Action, Permit};
 use axum::{body::Body, extract::State, response::Response};
 use rpc::{
     registry::RecordWord,
-    trainer::{Explain, Look, Revert, Say, Word},
+    trainer::{Explain, Look, Revert, Ruling, Word},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -172,10 +172,15 @@ pub(crate) async fn decide(
         let permit = permit(&ring, &sender, Action::Deploy, on_model(&model))?;
         let challenger = version(&challenger)?;
         let say = match said_as.as_str() {
-            "approve" => Say::Approve,
-            "reject" => Say::Reject,
-            "undo" => Say::Undo,
-            _ => return Err(Refusal::new(Code::PathNotFound, "a challenger can be approved, rejected or undone")),
+            "approve" => Ruling::Approve,
+            "reject" => Ruling::Reject,
+            "undo" => Ruling::Undo,
+            "pause" => Ruling::Pause,
+            "resume" => Ruling::Resume,
+            _ => {
+                let what = "a challenger can be approved, rejected or undone; or it is to pause, or to resume";
+                return Err(Refusal::new(Code::PathNotFound, what));
+            }
         };
         let WordBody { reason } = read(&bytes(&ring, &mut body).await?)?;
         let reason = said(reason)?;

@@ -9,7 +9,7 @@ use plan::canary::Canary;
 use rpc::{
     orchestrator::{ModelKey, Status},
     registry::VersionRecord,
-    trainer::{Learning, Rollout, Stand, Word},
+    trainer::{Learning, Paused, Rollout, Stand, Word},
 };
 use serde::{Deserialize, Serialize};
 use store::{Collection, Entry as Stored, Expect, Write};
@@ -59,6 +59,9 @@ struct Kept {
     /// It answers a share of the requests, before it answers all.
     #[serde(default)]
     canary: Option<Canary>,
+    /// A person has it wait.
+    #[serde(default)]
+    paused: Option<Paused>,
 }
 
 /// Whether a version of a model is a reason to look at it: it learns, or is to prove itself.
@@ -161,9 +164,7 @@ impl Group {
         let pending = self.kept.verdict.is_some();
         let Some(contest) = &mut self.kept.contest else { return };
         if !self.records.contains_key(&contest.champion) || !self.records.contains_key(&contest.challenger) {
-            self.kept.contest = None;
-            self.kept.verdict = None;
-            self.kept.canary = None;
+            self.kept = Kept { attempts: self.kept.attempts, ..Kept::default() };
             self.dirty = true;
             return;
         }
@@ -172,10 +173,10 @@ impl Group {
         }
         if contest.acts() && current == Some(contest.champion) {
             contest.reject("the version before was chosen by hand".into());
-            self.dirty = true;
+            (self.kept.paused, self.dirty) = (None, true);
         } else if contest.stand == Stand::Judging && current == Some(contest.challenger) {
             contest.approve("it was chosen by hand".into());
-            self.dirty = true;
+            (self.kept.paused, self.dirty) = (None, true);
         }
     }
 
@@ -196,7 +197,7 @@ impl Group {
         let attempt = self.kept.attempts + 1;
         let contest = Contest::new([current, *newest], attempt, from, (&learning, slices(&record.manifest)))?;
         tracing::info!(model = %self.model.1, champion = %current, challenger = %newest, "a challenger is compared");
-        self.kept = Kept { attempts: attempt, contest: Some(contest), verdict: None, canary: None };
+        self.kept = Kept { attempts: attempt, contest: Some(contest), ..Kept::default() };
         self.dirty = true;
         Ok(())
     }
@@ -323,7 +324,7 @@ impl Group {
 
     async fn finish(&mut self, stores: &Stores, every: Duration) -> Result<Duration, Refusal> {
         // A canary is looked at now and then.
-        if self.kept.verdict.is_some() && self.kept.canary.is_none() {
+        if self.kept.verdict.is_some() && self.kept.canary.is_none() && !self.waits() {
             self.keep(stores).await?;
             let status = stores.status(&self.model).await?;
             self.carry_out(stores, status.as_ref()).await?;
@@ -383,7 +384,10 @@ impl Group {
     pub(super) fn rollout(&self, now: Timestamp) -> Option<Rollout> {
         let contest = self.kept.contest.as_ref()?;
         let canary = self.kept.canary.as_ref().map(|canary| canary.words(now));
-        Some(Rollout { canary, ..report(contest, &self.model) })
+        let told = report(contest, &self.model);
+        // What waits is proven, and does not answer.
+        let stand = if self.waits() && canary.is_none() { Stand::Proposed } else { told.stand };
+        Some(Rollout { stand, canary, paused: self.kept.paused.clone(), ..told })
     }
 }
 
@@ -440,6 +444,7 @@ pub(super) fn report(contest: &Contest, (_, model): &ModelKey) -> Rollout {
         why: contest.why(),
         word: contest.word().map(str::to_owned),
         canary: None,
+        paused: None,
     }
 }
 

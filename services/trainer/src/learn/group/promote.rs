@@ -4,7 +4,7 @@ use plan::canary::{Canary, Move};
 use rpc::{
     orchestrator::{Desired, Shadow, Status, Submit},
     registry::VersionRecord,
-    trainer::{Rollout, Say, Stand, Word},
+    trainer::{Paused, Rollout, Ruling, Stand, Word},
 };
 use streaming::Verdict;
 use types::{Code, Refusal, Version, quantity::Share};
@@ -36,6 +36,10 @@ impl Group {
         let (Some(verdict), Some(contest), Some(status)) = (self.kept.verdict, &self.kept.contest, status) else {
             return Ok(());
         };
+        // A canary is looked at all the same: it is taken back where it is worse.
+        if self.waits() && self.kept.canary.is_none() && status.desired == Some(contest.champion) {
+            return Ok(());
+        }
         let sides = [contest.champion, contest.challenger].map(|side| self.learners.get(&side).map(Learner::model));
         if verdict == Verdict::Promote
             && let Some(why) = stores.known.behind_on_clean(&self.model, sides, stores.clock.now()).await?
@@ -66,9 +70,14 @@ impl Group {
             tracing::info!(model = %self.model.1, version = %to, action, "another version is to answer");
         }
         self.leave_canary(stores);
-        self.kept.verdict = None;
+        (self.kept.verdict, self.kept.paused) = (None, None);
         self.dirty = true;
         self.keep(stores).await
+    }
+
+    /// Whether the challenger may not get any further, though it is proven: a person has it wait.
+    pub(super) fn waits(&self) -> bool {
+        self.kept.verdict == Some(Verdict::Promote) && self.kept.paused.is_some()
     }
 
     /// Has a proven version answer a share of the requests first, where its manifest says so; whether that is all for now: it
@@ -94,7 +103,7 @@ impl Group {
                     contest.reject(why.clone());
                 }
                 self.leave_canary(stores);
-                self.kept.verdict = None;
+                (self.kept.verdict, self.kept.paused) = (None, None);
                 self.want(stores, champion, "model.canary_back", AUTHOR, why, status.generation).await?;
                 return Ok(true);
             }
@@ -170,16 +179,19 @@ impl Group {
     /// # Errors
     /// `version_not_found` where it is none, `conflict` where it stands otherwise than the word supposes.
     pub(in crate::learn) async fn decide(&mut self, stores: &Stores, word: Word) -> Result<Rollout, Refusal> {
+        let (canary, paused) = (self.kept.canary.is_some(), self.kept.paused.is_some());
+        let waits = canary || self.waits();
         let contest = self.kept.contest.as_mut().filter(|contest| contest.challenger == word.challenger);
         let contest = contest.ok_or_else(|| no_challenger(&word))?;
-        let canary = self.kept.canary.is_some();
+        let open = waits || matches!(contest.stand, Stand::Judging | Stand::Proposed);
         let fits = match word.say {
-            Say::Approve => canary || matches!(contest.stand, Stand::Judging | Stand::Proposed),
-            Say::Reject => canary || matches!(contest.stand, Stand::Judging | Stand::Proposed),
-            Say::Undo => contest.stand == Stand::Promoted,
+            Ruling::Approve | Ruling::Reject | Ruling::Pause => open,
+            Ruling::Undo => contest.stand == Stand::Promoted && !waits,
+            Ruling::Resume => paused,
         };
         if !fits {
             let stands = match contest.stand {
+                _ if word.say == Ruling::Resume => "nobody has it wait",
                 Stand::Judging => "it is compared still",
                 Stand::Proposed => "a person is asked whether it may answer",
                 Stand::Promoted => "it answers",
@@ -189,21 +201,25 @@ impl Group {
             let what = format!("version {} stands otherwise: {stands}", word.challenger);
             return Err(Refusal::new(Code::Conflict, what).hint("see `mantlet rollouts`"));
         }
+        if matches!(word.say, Ruling::Pause | Ruling::Resume) {
+            return self.hold(stores, word).await;
+        }
         let said = format!("{}: {}", word.actor, word.reason);
         let (to, action) = match word.say {
-            Say::Approve => (Some(contest.challenger), "model.approve"),
-            Say::Undo => (Some(contest.champion), "model.undo"),
-            Say::Reject => (canary.then_some(contest.champion), "model.reject"),
+            Ruling::Approve => (Some(contest.challenger), "model.approve"),
+            Ruling::Undo => (Some(contest.champion), "model.undo"),
+            _ => (canary.then_some(contest.champion), "model.reject"),
         };
         match word.say {
-            Say::Approve => contest.approve(said),
-            Say::Reject | Say::Undo => contest.reject(said),
+            Ruling::Approve => contest.approve(said),
+            _ => contest.reject(said),
         }
+        self.kept.paused = None;
         let reason = format!("{}; {}", word.reason, contest.reason());
         let rollout = report(contest, &self.model);
         let steps =
             self.records.get(&word.challenger).is_some_and(|record| !record.manifest.spec.rollout.canary.is_empty());
-        if word.say == Say::Approve && steps && !canary {
+        if word.say == Ruling::Approve && steps && !canary {
             // What answers a share of the requests comes first; a second approval ends that.
             self.kept.verdict = Some(Verdict::Promote);
             self.dirty = true;
@@ -219,5 +235,21 @@ impl Group {
         self.dirty = true;
         self.keep(stores).await?;
         Ok(rollout)
+    }
+
+    /// Has the challenger wait, or go on.
+    async fn hold(&mut self, stores: &Stores, word: Word) -> Result<Rollout, Refusal> {
+        let now = stores.clock.now();
+        let paused = Paused { by: word.actor.clone(), reason: word.reason.clone(), since: now };
+        self.kept.paused = (word.say == Ruling::Pause).then_some(paused);
+        if let Some(canary) = &mut self.kept.canary {
+            match word.say {
+                Ruling::Pause => canary.pause(now),
+                _ => canary.resume(now),
+            }
+        }
+        self.dirty = true;
+        self.keep(stores).await?;
+        self.rollout(now).ok_or_else(|| no_challenger(&word))
     }
 }
