@@ -28,7 +28,7 @@ fn inputs() -> Inputs {
         let model = ModelId { namespace: namespace.clone(), name: format!("model-{number:04}").parse().unwrap() };
         let version = Version(if number % 10 == 1 { 2 } else { 1 });
         inputs.current.insert(model.clone(), Current { version: Version(1), digest: digest(1), needs });
-        let wish = Wish { version, digest: digest(version.0), replicas: 1, needs, shadow: None };
+        let wish = Wish { version, digest: digest(version.0), replicas: 1, needs, shadow: None, split: Vec::new() };
         inputs.wishes.insert(model.clone(), wish);
         if number % 10 != 0 {
             let server = ServerId(format!("server-{:03}", number % SERVERS));

@@ -205,7 +205,7 @@ impl Canary {
         let [before, canary] = &self.sides;
         let allowed = upper(before.failed, before.requests) + self.margin[0];
         let [errors, tail, whole] = SPEND.map(|part| 1.0 / (part * ALPHA));
-        if evidence(canary.failed, canary.requests, allowed) >= errors {
+        if evidence(&BETS, canary.failed, canary.requests, allowed) >= errors {
             let of = |counts: &Counts| format!("{} of {}", counts.failed, counts.requests);
             return Some(format!("it fails {} requests, where the version before fails {}", of(canary), of(before)));
         }
@@ -213,7 +213,7 @@ impl Canary {
         let usual = before.percentile(0.99)?;
         let limit = usual * (1.0 + self.margin[1]);
         let slow = canary.from(limit);
-        if evidence(slow, answered, SLOW) >= tail {
+        if evidence(&BETS, slow, answered, SLOW) >= tail {
             return Some(format!(
                 "{slow} of {answered} of its answers take more than {:.1} ms, where 99 of 100 took {:.1} ms before",
                 limit / 1e3,
@@ -225,7 +225,7 @@ impl Canary {
         let times = before.times.iter().sum();
         let allowed = upper(before.from(usual / (1.0 + self.whole)), times).max(0.1);
         let slow = canary.from(usual);
-        (evidence(slow, answered, allowed) >= whole).then(|| {
+        (evidence(&BETS, slow, answered, allowed) >= whole).then(|| {
             let whole = 100.0 * self.whole;
             format!("{slow} of {answered} of its answers take more than {:.1} ms, where 90 of 100 took less before: it is more than {whole:.0}% slower", usual / 1e3)
         })
@@ -273,14 +273,14 @@ fn lower_edge(bucket: usize) -> f64 {
 }
 
 /// A rate that is not much lower than the true one: the mean of its posterior and two standard errors.
-fn upper(failed: u64, of: u64) -> f64 {
+pub(crate) fn upper(failed: u64, of: u64) -> f64 {
     let (failed, of) = (failed as f64 + 1.0, of as f64 + 2.0);
     let mean = failed / of;
     (mean + 2.0 * (mean * (1.0 - mean) / of).sqrt()).min(1.0)
 }
 
-/// The e-value of so many among so many against a rate of at most `allowed`.
-fn evidence(many: u64, of: u64, allowed: f64) -> f64 {
+/// The e-value of so many among so many against a rate of at most `allowed`, by bets with their weights.
+pub(crate) fn evidence(bets: &[(f64, f64)], many: u64, of: u64, allowed: f64) -> f64 {
     if allowed >= 1.0 || many == 0 {
         return 0.0;
     }
@@ -288,7 +288,7 @@ fn evidence(many: u64, of: u64, allowed: f64) -> f64 {
         let bet = share / allowed;
         weight * (many as f64 * (bet * (1.0 - allowed)).ln_1p() + (of - many) as f64 * (-bet * allowed).ln_1p()).exp()
     };
-    BETS.iter().map(worth).sum()
+    bets.iter().map(worth).sum()
 }
 
 #[cfg(test)]

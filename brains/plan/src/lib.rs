@@ -12,6 +12,7 @@ pub mod check;
 mod foresee;
 mod planner;
 pub mod scale;
+pub mod slices;
 
 use std::{collections::BTreeMap, fmt};
 
@@ -58,6 +59,8 @@ pub struct Wish {
     pub needs: Needs,
     /// A version that stands beside it: it is asked copies, or a share of the requests.
     pub shadow: Option<Beside>,
+    /// Versions that a person gives requests to.
+    pub split: Vec<Beside>,
 }
 
 /// A version that stands beside the one that is wanted.
@@ -248,6 +251,11 @@ pub enum Why {
         /// Which answers.
         of: Version,
     },
+    /// A person gives it requests.
+    Split {
+        /// Which answers the rest.
+        of: Version,
+    },
     /// Nothing answers yet.
     First,
     /// As many of its replicas are ready as the version before has.
@@ -279,6 +287,7 @@ impl fmt::Display for Why {
             Self::Missing { there, wanted } => write!(f, "{there} of {wanted} replicas are there"),
             Self::Holding { wanted } => write!(f, "it answers until {wanted} is ready"),
             Self::Shadow { of } => write!(f, "it stands beside {of}, which answers"),
+            Self::Split { of } => write!(f, "a person gives it requests beside {of}, which answers"),
             Self::First => write!(f, "nothing answers yet"),
             Self::Enough { ready: 1 } => write!(f, "1 replica is ready, as many as answer now"),
             Self::Enough { ready } => write!(f, "{ready} replicas are ready, as many as answer now"),

@@ -3,7 +3,7 @@
 //! For each model: the wanted version gets its replicas; once as many are ready as the version before has, it
 //! answers; only then is the version before let go. While the wanted version is not ready, the answering one keeps
 //! its own replicas, lost ones replaced: a version that can't be loaded never takes the last one down. A version that
-//! shadows the wanted one has a replica of its own, beside both.
+//! shadows the wanted one has a replica of its own, beside both, and so has each that a person gives requests to.
 //!
 //! A replica gets a model server of its own while there are few of those; beyond, replicas of a namespace share.
 //! Two copies of one version never share a server, and a version that crashed before is always alone.
@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use types::{Timestamp, Version};
 
 use crate::{
-    Current, Inputs, ModelId, Needs, Plan, Planned, Replica, Report, Room, Server, ServerId, State, Step, WaitingOn,
-    Why, Wish,
+    Beside, Current, Inputs, ModelId, Needs, Plan, Planned, Replica, Report, Room, Server, ServerId, State, Step,
+    WaitingOn, Why, Wish,
 };
 
 /// Replicas in one model server, at most: all of them are lost together.
@@ -47,6 +47,19 @@ pub fn plan(inputs: &Inputs, parent: u64, now: Timestamp, name: &mut dyn FnMut()
     (Plan { generation: parent + 1, parent, steps }, report)
 }
 
+/// The versions that stand beside the wanted one, each once, with as many replicas as any reason asks for.
+fn stand_beside(wish: &Wish) -> Vec<(Beside, Why)> {
+    let mut all: Vec<(Beside, Why)> = Vec::new();
+    let shadow = wish.shadow.iter().map(|beside| (beside, Why::Shadow { of: wish.version }));
+    for (beside, why) in shadow.chain(wish.split.iter().map(|beside| (beside, Why::Split { of: wish.version }))) {
+        match all.iter_mut().find(|(known, _)| known.of.version == beside.of.version) {
+            Some((known, _)) => known.replicas = known.replicas.max(beside.replicas),
+            None => all.push((*beside, why)),
+        }
+    }
+    all
+}
+
 struct Planner<'a> {
     inputs: &'a Inputs,
     now: Timestamp,
@@ -73,20 +86,19 @@ impl<'a> Planner<'a> {
         let before = current.filter(|current| current.version != wish.version);
         let answering = before.map_or(0, |before| self.count(model, before.version, State::Ready));
         let enough = ready >= replicas.min(answering.max(1));
-        let shadow = wish.shadow.filter(|shadow| shadow.of.version != wish.version);
-        if let Some(shadow) =
-            shadow.filter(|shadow| enough || before.is_none_or(|before| before.version != shadow.of.version))
-        {
-            // Whether it is ready makes no difference to who asks the model.
-            let replicas = wish.replicas.min(shadow.replicas.max(1));
-            self.keep_up(model, shadow.of, replicas, |_| Why::Shadow { of: wish.version });
+        // Whether they are ready makes no difference to who asks the model.
+        let answers = |version| version == wish.version || (!enough && before.is_some_and(|b| b.version == version));
+        let mut beside = stand_beside(wish);
+        beside.retain(|(beside, _)| !answers(beside.of.version));
+        for (Beside { of, replicas }, why) in &beside {
+            self.keep_up(model, *of, wish.replicas.min((*replicas).max(1)), |_| *why);
         }
-        let shadows = |version| shadow.is_some_and(|shadow| shadow.of.version == version);
+        let stays = |version| beside.iter().any(|(beside, _)| beside.of.version == version);
         if let Some(before) = before.filter(|_| !enough) {
             // Whoever answers now keeps answering.
             self.keep_up(model, before, wish.replicas, |_| Why::Holding { wanted: wish.version });
             self.let_go(model, Why::Replaced { by: wish.version }, |version| {
-                version != before.version && version != wish.version && !shadows(version)
+                version != before.version && version != wish.version && !stays(version)
             });
             return;
         }
@@ -95,7 +107,7 @@ impl<'a> Planner<'a> {
             let replica = Replica { model: model.clone(), version: wish.version };
             self.push(Step::Route { replica, digest: wish.digest }, why);
         }
-        self.let_go(model, Why::Replaced { by: wish.version }, |version| version != wish.version && !shadows(version));
+        self.let_go(model, Why::Replaced { by: wish.version }, |version| version != wish.version && !stays(version));
     }
 
     /// Loads what is missing of a version and lets go of what is too much; says why some are not ready.

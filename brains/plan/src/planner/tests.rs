@@ -19,7 +19,7 @@ fn digest(version: u64) -> Digest {
 }
 
 fn wish(version: u64, replicas: u32) -> Wish {
-    Wish { version: Version(version), digest: digest(version), replicas, needs: Needs::default(), shadow: None }
+    Wish { version: Version(version), digest: digest(version), replicas, needs: Needs::default(), shadow: None, split: Vec::new() }
 }
 
 fn replica(name: &str, version: u64) -> Replica {
@@ -280,23 +280,46 @@ fn a_shadow_has_one_replica_beside_who_answers_and_takes_over_without_a_gap() {
     assert_eq!((count(&world, 1), count(&world, 2)), (0, 2));
 }
 
+#[test]
+fn versions_that_a_person_gives_requests_to_are_kept_while_that_lasts_whatever_else_happens() {
+    let mut world = World::default();
+    let beside = |version, replicas| Beside { of: current(version), replicas };
+    let split = vec![beside(2, 1), beside(3, 2), beside(1, 1)];
+    world.inputs.wishes.insert(model("a"), Wish { split: split.clone(), ..wish(1, 2) });
+    world.settle(0);
+    let count = |world: &World| [1, 2, 3, 4].map(|version| world.of("a", version));
+    assert_eq!(count(&world), [2, 1, 2, 0], "the one that answers has its own");
+    let shadow = Some(Beside { of: current(2), replicas: 2 });
+    world.inputs.wishes.insert(model("a"), Wish { split: split.clone(), shadow, ..wish(1, 2) });
+    world.settle(1);
+    assert_eq!(count(&world), [2, 2, 2, 0], "as many as either wants");
+    world.inputs.wishes.insert(model("a"), Wish { split, ..wish(4, 2) });
+    world.settle(2);
+    assert_eq!(count(&world), [1, 1, 2, 2], "another one answers: the one before has its share");
+    world.inputs.wishes.insert(model("a"), wish(4, 2));
+    world.settle(3);
+    assert_eq!(count(&world), [0, 0, 0, 2]);
+}
+
 fn state() -> impl Strategy<Value = State> {
     prop_oneof![Just(State::Starting), Just(State::Ready), Just(State::Draining)]
 }
 
 fn inputs() -> impl Strategy<Value = Inputs> {
     let names = || prop::sample::select(vec!["a", "b", "c"]);
-    let wishes = prop::collection::btree_map(names(), (1..4_u64, 0..4_u32, any::<bool>(), 0..4_u64), 0..3);
+    let wishes = prop::collection::btree_map(names(), (1..4_u64, 0..4_u32, any::<bool>(), (0..4_u64, 0..4_u64)), 0..3);
     let replicas = prop::collection::vec((names(), 1..4_u64, state()), 0..5);
     let servers = prop::collection::vec((replicas, any::<bool>(), any::<bool>()), 0..6);
     let currents = prop::collection::btree_map(names(), 1..4_u64, 0..3);
     (wishes, servers, currents, 0..4_u32).prop_map(|(wishes, servers, currents, alone)| Inputs {
         wishes: wishes
             .into_iter()
-            .map(|(name, (version, n, pinned, shadow))| {
+            .map(|(name, (version, n, pinned, (shadow, split)))| {
                 let needs = Needs { memory: 0, pinned, outward: false };
                 let shadow = (shadow > 0).then(|| Beside { of: current(shadow), replicas: 1 + shadow as u32 % 3 });
-                (model(name), Wish { needs, shadow, ..wish(version, n) })
+                let beside = |version: u64| Beside { of: current(version), replicas: 1 + version as u32 % 2 };
+                let split = (1..=split).rev().take(2).map(beside).collect();
+                (model(name), Wish { needs, shadow, split, ..wish(version, n) })
             })
             .collect(),
         servers: servers
@@ -335,13 +358,18 @@ proptest! {
         for (model, wish) in &world.inputs.wishes {
             let of = world.inputs.servers.values().flat_map(|s| s.replicas.keys()).filter(|r| r.model == *model);
             let of: Vec<_> = of.collect();
-            let beside = wish.shadow.filter(|shadow| shadow.of.version != wish.version);
-            let shadow = beside.map(|shadow| shadow.of.version);
-            let most = beside.map_or(0, |shadow| shadow.replicas);
+            let mut beside: BTreeMap<Version, u32> = BTreeMap::new();
+            for Beside { of, replicas } in wish.shadow.iter().chain(&wish.split) {
+                let most = beside.entry(of.version).or_default();
+                *most = (*most).max(wish.replicas.min(*replicas));
+            }
+            beside.remove(&wish.version);
             let (answer, rest): (Vec<_>, Vec<_>) = of.into_iter().partition(|of| of.version == wish.version);
             prop_assert_eq!(answer.len(), wish.replicas as usize);
-            prop_assert_eq!(rest.len() as u32, wish.replicas.min(most));
-            prop_assert!(rest.iter().all(|replica| Some(replica.version) == shadow));
+            for (version, replicas) in &beside {
+                prop_assert_eq!(rest.iter().filter(|of| of.version == *version).count() as u32, *replicas);
+            }
+            prop_assert!(rest.iter().all(|replica| beside.contains_key(&replica.version)));
         }
     }
 
