@@ -12,7 +12,7 @@ use types::{CallerName, ModelName, Namespace, Version, quantity::Span};
 
 pub(crate) use access::{Callers, Keys, Namespaces, Policy, Publishers, Secrets};
 pub(crate) use incidents::{Export, IncidentsVerb, Restrict};
-pub(crate) use learning::{Challenge, Clean, Contributors, Trust};
+pub(crate) use learning::{Challenge, Clean, Contributors, Split, Trust};
 pub(crate) use top::Top;
 
 /// Serves machine-learning models behind a gateway that checks, balances, records and proves.
@@ -150,6 +150,8 @@ pub(crate) enum Verb {
     Reject(Challenge),
     /// Let the version before a promoted challenger answer again, or take an incident's action back.
     Undo(Challenge),
+    /// Split a model's requests over its versions by shares, to compare them: A/B.
+    Split(Split),
     /// Let a contributor's labels teach a model again, or hold them back.
     Contributors(Contributors),
     /// Give a model that learns rows that no feedback can touch: what it learns may not fall far behind on them.

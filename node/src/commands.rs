@@ -21,6 +21,7 @@ mod publishers;
 mod rollouts;
 mod scaling;
 mod secrets;
+mod sent;
 mod top;
 
 use clap::CommandFactory as _;
@@ -66,6 +67,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Refusal> {
         Verb::Approve(word) => say(&Client::find(&node)?, "approve", &word, output).await,
         Verb::Reject(word) => say(&Client::find(&node)?, "reject", &word, output).await,
         Verb::Undo(word) => say(&Client::find(&node)?, "undo", &word, output).await,
+        Verb::Split(split) => sent::split(&Client::find(&node)?, &split, output).await,
         Verb::Contributors(word) => rollouts::look_at(&Client::find(&node)?, &word, output).await,
         Verb::Scale { name, replicas } => plan::scale(&Client::find(&node)?, &name, replicas, output).await,
         Verb::Plan { file, name } => plan::run(&Client::find(&node)?, file.as_deref(), name, output).await,

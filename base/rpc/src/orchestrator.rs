@@ -1,10 +1,10 @@
 //! The orchestrator's trait: desired state goes in, routes and status come out.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use types::{
-    Digest, Manifest, ModelName, Namespace, Timestamp, Version, infer::ModelMetadata, manifest::ScaleMode,
+    CallerName, Digest, Manifest, ModelName, Namespace, Timestamp, Version, infer::ModelMetadata, manifest::ScaleMode,
     quantity::Share,
 };
 
@@ -79,6 +79,117 @@ pub struct Scale {
     pub reason: String,
 }
 
+/// A version with the share of the requests that a person gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    /// Which.
+    pub version: Version,
+    /// Of the requests that name no version.
+    pub share: Share,
+}
+
+/// How a person splits a model's requests; what is left goes to the version that answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Split {
+    /// Versions, ascending, with shares that sum up to 1 at most.
+    pub parts: Vec<Part>,
+    /// Whether a caller always gets the same version; each request is drawn where not.
+    pub sticky: bool,
+    /// What callers are hashed with, so that two splits are independent.
+    pub salt: String,
+    /// Who wants it.
+    pub author: String,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// When it ends by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
+}
+
+/// A version that a caller's requests go to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    /// Which.
+    pub version: Version,
+    /// Who wants it.
+    pub author: String,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// Where a person sends requests that name no version.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sent {
+    /// Shares of all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<Split>,
+    /// Those of certain callers.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pins: BTreeMap<CallerName, Pin>,
+}
+
+impl Sent {
+    /// Versions of a split, at most, and callers of a model that are pinned.
+    pub const MOST: (usize, usize) = (8, 256);
+
+    /// Whether nobody says anything.
+    pub fn is_empty(&self) -> bool {
+        self.split.is_none() && self.pins.is_empty()
+    }
+
+    /// The versions that it names, each with its share of all requests.
+    pub fn versions(&self) -> BTreeMap<Version, f64> {
+        let pinned = self.pins.values().map(|pin| (pin.version, 0.0));
+        let parts = self.split.iter().flat_map(|split| &split.parts);
+        pinned.chain(parts.map(|part| (part.version, part.share.get()))).collect()
+    }
+}
+
+/// What is to change about where requests go.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SendWhat {
+    /// They are split so, until then.
+    Split {
+        /// Versions and shares.
+        parts: Vec<Part>,
+        /// Whether a caller always gets the same version.
+        sticky: bool,
+        /// When it ends by itself.
+        expires: Option<Timestamp>,
+    },
+    /// They are split no more.
+    Unsplit,
+    /// Those of this caller go to this version.
+    Pin(CallerName, Version),
+    /// They go where all others do.
+    Unpin(CallerName),
+}
+
+/// Says where requests are to go.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SendTo {
+    /// The model's namespace.
+    pub namespace: Namespace,
+    /// Its name.
+    pub model: ModelName,
+    /// What is to change.
+    pub send: SendWhat,
+    /// The versions that are named, with bundle and manifest.
+    pub versions: Vec<Shadow>,
+    /// Who wants it.
+    pub author: String,
+    /// Why.
+    pub reason: String,
+    /// The generation that must stand (of [`Status::sent`]); whatever stands when left out.
+    #[serde(default)]
+    pub expect: Option<u64>,
+}
+
 /// An accepted wish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Submitted {
@@ -108,6 +219,9 @@ pub struct ModelRoute {
     /// A version that answers a share of the requests that name none, once it has a replica.
     #[serde(default)]
     pub canary: Option<(Version, Share)>,
+    /// Where a person sends requests that name no version: before any canary.
+    #[serde(default, skip_serializing_if = "Sent::is_empty")]
+    pub sent: Sent,
     /// Why there is none, when there is none.
     pub waiting: Option<String>,
     /// Whether it has no replica because nobody asks; the next request starts one.
@@ -164,6 +278,12 @@ pub struct Status {
     /// What its load says about the number of replicas, where it says anything.
     #[serde(default)]
     pub scaling: Option<Scaling>,
+    /// Where a person sends requests, with its generation; 0 where nobody does.
+    #[serde(default)]
+    pub sent: (Sent, u64),
+    /// Versions that requests are sent to, and that can't answer: the version that answers does.
+    #[serde(default)]
+    pub absent: Vec<Version>,
 }
 
 /// What a model's load says about how many replicas it needs.
@@ -252,6 +372,9 @@ pub struct Outlook {
     /// What models' loads say about the number of their replicas.
     #[serde(default)]
     pub scaling: Vec<(ModelName, Scaling)>,
+    /// Where people send requests of models.
+    #[serde(default)]
+    pub sent: Vec<(ModelName, Sent)>,
 }
 
 /// A step, for people.
@@ -299,6 +422,8 @@ service! {
         fn submit(Submit) -> Submitted;
         /// Wants another number of replicas.
         fn scale(Scale) -> Submitted;
+        /// Says where requests that name no version are to go.
+        fn send(SendTo) -> Submitted;
         /// What would happen, and why.
         fn plan(PlanOf) -> Outlook;
         /// What is so.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use types::{
-    CallerName, KeyKind, ModelName, Namespace, Role, SecretName,
+    CallerName, KeyKind, ModelName, Namespace, Role, SecretName, Version,
     quantity::{ByteCount, Rate, Span},
     quota::AuditDuty,
 };
@@ -32,6 +32,29 @@ pub(crate) enum Callers {
     Revoke {
         /// The caller's name.
         name: CallerName,
+    },
+    /// Send a caller's requests that name no version to one version of a model.
+    Pin {
+        /// The caller's name.
+        name: CallerName,
+        /// The model.
+        model: ModelName,
+        /// Its version; while that can't answer, the version that answers all others does.
+        #[arg(value_parser = super::parse_version)]
+        version: Version,
+        /// Why; it goes into the ledger.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Send them where all others go.
+    Unpin {
+        /// The caller's name.
+        name: CallerName,
+        /// The model.
+        model: ModelName,
+        /// Why; it goes into the ledger.
+        #[arg(long)]
+        reason: String,
     },
     /// Make a caller a client certificate; its key is made here and leaves this machine with nobody.
     Certificate {

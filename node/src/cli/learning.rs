@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use types::ModelName;
+use types::{ModelName, Version, quantity::{Share, Span}};
 
 /// A word on a contributor.
 #[derive(Debug, Args)]
@@ -69,4 +69,38 @@ pub(crate) struct Challenge {
     /// Why; it goes into the ledger.
     #[arg(long)]
     pub(crate) reason: String,
+}
+
+/// Splits a model's requests over versions.
+#[derive(Debug, Args)]
+pub(crate) struct Split {
+    /// The model.
+    pub(crate) name: ModelName,
+
+    /// A version with its share of the requests that name none, for example 2=10%; the rest goes to the version that answers.
+    #[arg(value_name = "VERSION=SHARE", value_parser = parse_part, required_unless_present = "off", conflicts_with = "off")]
+    pub(crate) parts: Vec<(Version, Share)>,
+
+    /// A caller always gets the same version: shares hold over callers. Without it each request is drawn.
+    #[arg(long, conflicts_with = "off")]
+    pub(crate) sticky: bool,
+
+    /// How long it lasts, for example 7d; until `--off` when left out.
+    #[arg(long = "for", value_name = "TIME", conflicts_with = "off")]
+    pub(crate) lasts: Option<Span>,
+
+    /// End it: all requests go to the version that answers.
+    #[arg(long)]
+    pub(crate) off: bool,
+
+    /// Why; it goes into the ledger.
+    #[arg(long)]
+    pub(crate) reason: String,
+}
+
+fn parse_part(text: &str) -> Result<(Version, Share), String> {
+    let wrong = || "write a version and its share: 2=10%".to_owned();
+    let (version, share) = text.split_once('=').ok_or_else(wrong)?;
+    let version = version.parse().ok().filter(|version| *version > 0).ok_or_else(wrong)?;
+    Ok((Version(version), share.parse().map_err(|_| wrong())?))
 }

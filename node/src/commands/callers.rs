@@ -1,4 +1,4 @@
-//! `mantlet callers`: add, list, revoke, rotate, certificate.
+//! `mantlet callers`: add, list, revoke, rotate, certificate, pin.
 
 use std::{fs, io::Write as _, os::unix::fs::OpenOptionsExt as _};
 
@@ -6,6 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use types::{Refusal, Timestamp};
 
+use super::sent;
 use crate::{
     cli::{Callers, Format},
     client::Client,
@@ -56,6 +57,10 @@ pub(crate) async fn run(client: &Client, verb: Callers, format: Format) -> Resul
             let done: Value = client.json(client.request(Method::DELETE, &format!("/v1/callers/{name}"))).await?;
             output::show(&done, format, |_| format!("{name} is revoked\n"));
         }
+        Callers::Pin { name, model, version, reason } => {
+            sent::pin(client, &name, (&model, version), &reason, format).await?;
+        }
+        Callers::Unpin { name, model, reason } => sent::unpin(client, &name, &model, &reason, format).await?,
         Callers::List => {
             let callers: Vec<Value> = client.get("/v1/callers").await?;
             output::show(&callers, format, |callers| list(callers));

@@ -114,6 +114,25 @@ fn told(told: &Value) -> String {
     }
 }
 
+/// What each version was asked, where there are several to compare.
+fn traffic(traffic: &Value) -> String {
+    let versions = traffic.as_array().map(Vec::as_slice).unwrap_or_default();
+    if versions.len() < 2 {
+        return String::new();
+    }
+    let row = |version: &Value| {
+        let of = |field: &str| version[field].to_string();
+        let share = version["errors"].as_f64().zip(version["requests"].as_f64()).map(|(errors, all)| errors / all);
+        let share = share.filter(|share| share.is_finite()).unwrap_or(0.0);
+        let millis = |field: &str| version[field].as_f64().map_or_else(|| "-".into(), |ms| format!("{ms:.1} ms"));
+        let errors = format!("{} ({:.2}%)", of("errors"), 100.0 * share);
+        vec![of("version"), of("requests"), of("rows"), errors, millis("p50_ms"), millis("p99_ms")]
+    };
+    let rows: Vec<Vec<String>> = versions.iter().map(row).collect();
+    let table = table(&["VERSION", "REQUESTS", "ROWS", "ERRORS", "P50", "P99"], &rows);
+    format!("asked by way of this gateway since it started:\n{table}\n")
+}
+
 fn describe(name: &ModelName, shown: &Value) -> String {
     let mut out = String::new();
     for learning in shown["learning"].as_array().into_iter().flatten() {
@@ -147,6 +166,7 @@ fn describe(name: &ModelName, shown: &Value) -> String {
         out.push_str(&figures(&version["figures"], version["kind"] == "regression"));
         out.push('\n');
     }
+    out.push_str(&traffic(&shown["traffic"]));
     let alarms = shown["alarms"].as_array().map(Vec::as_slice).unwrap_or_default();
     for alarm in alarms.iter().take(ALARMS) {
         let at = alarm["at"].as_u64().map_or_else(String::new, |at| output::date(Timestamp(at)));

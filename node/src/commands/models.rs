@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use types::{Code, DataType, Manifest, ModelName, Refusal, Timestamp, Version, infer::ModelMetadata};
 
-use super::{feedback, rollouts, scaling};
+use super::{feedback, rollouts, scaling, sent};
 use crate::{
     cli::{Format, ModelsVerb, Node, Rollback},
     client::Client,
@@ -52,7 +52,12 @@ async fn list(client: &Client, format: Format) -> Result<(), Refusal> {
             fields.into_iter().chain([scaling::short(&model["scaling"]), digest, at]).collect()
         };
         let rows: Vec<Vec<String>> = models.iter().map(row).collect();
-        table(&["NAME", "VERSION", "STATE", "REPLICAS", "SCALING", "BUNDLE", "DEPLOYED"], &rows)
+        let mut out = table(&["NAME", "VERSION", "STATE", "REPLICAS", "SCALING", "BUNDLE", "DEPLOYED"], &rows);
+        for model in models {
+            let lines = sent::lines(&model["sent"]).into_iter();
+            out.extend(lines.map(|line| format!("{}: {line}\n", text(&model["name"]))));
+        }
+        out
     });
     Ok(())
 }
@@ -76,6 +81,9 @@ fn describe(shown: &Value) -> String {
     );
     if let Some(said) = scaling::long(&model["scaling"]) {
         out.push_str(&format!("scaling: {said}\n"));
+    }
+    for line in sent::lines(&model["sent"]) {
+        out.push_str(&format!("requests: {line}\n"));
     }
     if let Some(problem) = model["waiting"].as_object() {
         let field = |name: &str| problem.get(name).map(text).unwrap_or_default();

@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use types::{ModelName, Refusal, Timestamp};
 
-use super::{deploy, scaling};
+use super::{deploy, scaling, sent};
 use crate::{
     cli::{Format, Replicas},
     client::Client,
@@ -80,6 +80,11 @@ fn describe(plan: &Value) -> String {
     for row in list("scaling") {
         if let Some(said) = scaling::long(&row[1]) {
             out.push_str(&format!("scaling: {}: {said}\n", row[0].as_str().unwrap_or_default()));
+        }
+    }
+    for row in list("sent") {
+        for line in sent::lines(&row[1]) {
+            out.push_str(&format!("requests: {}: {line}\n", row[0].as_str().unwrap_or_default()));
         }
     }
     if !recent.is_empty() {

@@ -29,6 +29,7 @@ mod restrictions;
 pub mod ring;
 mod router;
 mod sense;
+mod sent;
 mod trace;
 
 pub use ::balance::Mode as Balancer;

@@ -18,6 +18,7 @@ mod predictions;
 mod publishers;
 mod rollouts;
 mod secrets;
+mod sent;
 
 use std::sync::Arc;
 
@@ -44,6 +45,8 @@ pub(crate) fn routes() -> Router<Arc<Ring>> {
         .route("/v1/models/{model}", get(models::show).delete(models::remove))
         .route("/v1/models/{model}/rollback", post(models::rollback))
         .route("/v1/models/{model}/scale", post(plan::scale))
+        .route("/v1/models/{model}/split", put(sent::split).delete(sent::unsplit))
+        .route("/v1/models/{model}/pins/{caller}", put(sent::pin).delete(sent::unpin))
         .route("/v1/plan", get(plan::show).post(plan::what_if))
         .route("/v1/models/{model}/bundle", get(models::bundle))
         .route("/v1/models/{model}/bundle/{file}", get(models::bundle_file))

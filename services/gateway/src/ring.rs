@@ -1,7 +1,7 @@
 //! What the ring works with: who is known, what is routed, what is being counted.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,7 +10,7 @@ use std::{
 };
 
 use access::{Action, Authorizer, Identifier, Permit, Principal, Resource, jwt::Issuer};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rpc::{
     Clock, Orchestrator, Registry, Sentinel, Supervisor, Trainer,
     door::Badge,
@@ -20,7 +20,7 @@ use rpc::{
 use store::{Artefacts, Streams};
 use tokio::sync::{Notify, watch};
 use types::{
-    Refusal, Version,
+    CallerName, Refusal, Version,
     event::{Denial, Event},
     manifest::ScaleMode,
 };
@@ -36,6 +36,7 @@ use crate::{
     },
     restrictions::Restrictions,
     sense::{self, Glimpse, Sense},
+    sent,
     trace::{Tracer, Traces},
 };
 
@@ -170,6 +171,11 @@ pub struct Ring {
     badge: Badge,
 }
 
+/// Versions of a model that are counted apart.
+const VERSIONS: usize = 16;
+
+type Versions = Arc<Mutex<BTreeMap<Version, Arc<Statistics>>>>;
+
 /// A routed model.
 pub(crate) struct Model {
     pub(crate) route: ModelRoute,
@@ -177,6 +183,7 @@ pub(crate) struct Model {
     pub(crate) inputs: Option<Vec<types::manifest::Input>>,
     pub(crate) replicas: Vec<Arc<Door>>,
     pub(crate) statistics: Arc<Statistics>,
+    versions: Versions,
     pub(crate) pools: Arc<Pools>,
     /// Where it stands before the gate.
     pub(crate) place: Place,
@@ -190,16 +197,43 @@ impl Model {
         self.replicas.iter().any(|door| door.replica.version == version)
     }
 
-    /// The version that answers a share of the requests, if there is one and it can.
-    pub(crate) fn canary(&self) -> Option<Version> {
-        let (version, _) = self.route.canary?;
-        (version != self.route.current && self.has_replica(version)).then_some(version)
+    /// The version that a request of this caller goes to that names none, where it is not the one that answers: as a person says, else
+    /// by a draw of the canary's share. One that has no replica gets nothing.
+    pub(crate) fn draw(&self, caller: &CallerName) -> Option<Version> {
+        let draw = rand::random::<f64>;
+        let version = if sent::is_sent(&self.route.sent, caller) {
+            sent::version(&self.route.sent, caller, draw)
+        } else {
+            self.route.canary.filter(|(_, share)| draw() < share.get()).map(|(version, _)| version)
+        };
+        version.filter(|version| *version != self.route.current && self.has_replica(*version))
     }
 
-    /// The same, where a draw of that share says that it answers this request.
-    pub(crate) fn draw(&self) -> Option<Version> {
-        let (_, share) = self.route.canary?;
-        self.canary().filter(|_| rand::random::<f64>() < share.get())
+    /// Whether requests that name none may go to this version still, beside the one that answers.
+    pub(crate) fn is_beside(&self, version: Version) -> bool {
+        let canary = self.route.canary.is_some_and(|(canary, _)| canary == version);
+        version != self.route.current
+            && self.has_replica(version)
+            && (canary || self.route.sent.versions().contains_key(&version))
+    }
+
+    /// Counts of what a version did; nothing beyond as many versions as are told apart.
+    pub(crate) fn statistics_of(&self, version: Version) -> Option<Arc<Statistics>> {
+        let mut versions = self.versions.lock();
+        if versions.len() >= VERSIONS && !versions.contains_key(&version) {
+            // The newest are those that somebody asks about.
+            let oldest = *versions.keys().next()?;
+            if oldest > version {
+                return None;
+            }
+            versions.remove(&oldest);
+        }
+        Some(versions.entry(version).or_default().clone())
+    }
+
+    /// Counts by version, the newest first.
+    pub(crate) fn versions(&self) -> Vec<(Version, Arc<Statistics>)> {
+        self.versions.lock().iter().rev().map(|(version, statistics)| (*version, statistics.clone())).collect()
     }
 }
 
@@ -329,6 +363,7 @@ impl Ring {
                         let kept = old.as_ref().and_then(|old| old.meter.clone());
                         kept.unwrap_or_else(Meter::new)
                     });
+                    let versions = old.as_ref().map(|old| old.versions.clone()).unwrap_or_default();
                     let (statistics, pools, place) = match old {
                         Some(old) => (old.statistics.clone(), old.pools.clone(), old.place),
                         None => {
@@ -339,7 +374,8 @@ impl Ring {
                     };
                     pools.set(&replicas);
                     let inputs = crate::pipeline::assess::declared(&route);
-                    models.insert(key, Arc::new(Model { route, inputs, replicas, statistics, pools, place, meter }));
+                    let model = Model { route, inputs, replicas, statistics, versions, pools, place, meter };
+                    models.insert(key, Arc::new(model));
                 }
             }
         }

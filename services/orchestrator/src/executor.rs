@@ -151,13 +151,15 @@ impl Executor {
     /// Makes and carries out one plan; returns when to plan again.
     async fn turn(&mut self) -> Result<Instant, Refusal> {
         let now = self.shared.clock.now();
+        let over = self.shared.unsend(now).await?;
         let (plan, report) = {
             let mut world = self.shared.world.lock();
             let (plan, report) = plan::plan(&world.inputs(), self.generation, now, &mut new_id);
             world.note_waiting(&report, now);
             (plan, report)
         };
-        let again = report.again_at.map_or(TICK, |at: Timestamp| at.since(now).min(TICK));
+        let again = report.again_at.into_iter().chain(over).map(|at: Timestamp| at.since(now).min(TICK)).min();
+        let again = again.unwrap_or(TICK);
         if !plan.steps.is_empty() {
             self.carry_out(plan, now).await?;
         }

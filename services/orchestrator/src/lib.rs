@@ -17,6 +17,7 @@ pub mod local;
 mod outlook;
 mod scaler;
 mod scaling;
+mod send;
 mod server;
 mod world;
 
@@ -28,7 +29,8 @@ use parking_lot::Mutex;
 use rpc::{
     Clock, Feed, Since,
     orchestrator::{
-        Desired, Loads, ModelKey, ModelRoute, Outlook, PlanOf, Routes, Scale, Status, StatusOf, Submit, Submitted,
+        Desired, Loads, ModelKey, ModelRoute, Outlook, PlanOf, Routes, Scale, SendTo, Status, StatusOf, Submit,
+        Submitted,
     },
     registry::Receipt,
 };
@@ -42,7 +44,7 @@ use types::{
 pub use executor::Executor;
 pub use heads::AskHeads;
 pub use plan::{Room, Spread};
-use world::{Current, Scaled, World};
+use world::{Current, Scaled, Sending, World};
 
 /// What a node bounds its orchestrator by.
 #[derive(Debug, Clone, Default)]
@@ -77,9 +79,10 @@ struct Shared {
     lanes: u32,
 }
 
-/// Keys of wishes, of numbers of replicas that people and loads say, and of what answers, in the catalog.
+/// Keys of wishes, of numbers of replicas that people and loads say, of where people send requests, and of what answers, in the catalog.
 const WISH: &str = "wish/";
 const SCALED: &str = "scaled/";
+const SENT: &str = "sent/";
 const SCALING: &str = "scaling/";
 const CURRENT: &str = "current/";
 /// Steps taken that are told.
@@ -113,6 +116,10 @@ impl Orchestrator {
         for document in read_all(&*catalog, Collection::Desired, SCALED).await? {
             let scaled: Scaled = document.read()?;
             world.scaled.insert(scaled.model.clone(), scaled);
+        }
+        for document in read_all(&*catalog, Collection::Desired, SENT).await? {
+            let sending: Sending = document.read()?;
+            world.sendings.insert(sending.model.clone(), (sending, document.generation));
         }
         let kept = scaling::kept(&*catalog, &mut world).await?;
         let journal = journal::Journal::open(catalog.clone()).await?;
@@ -192,6 +199,7 @@ impl rpc::Orchestrator for Orchestrator {
         if desired.is_none() {
             writes.push(Write::remove(Collection::Desired, self::key(SCALED, (&namespace, &model)), Expect::Any));
             writes.push(Write::remove(Collection::Desired, self::key(SCALING, (&namespace, &model)), Expect::Any));
+            writes.push(Write::remove(Collection::Desired, self::key(SENT, (&namespace, &model)), Expect::Any));
         }
         let detail = desired.as_ref().map_or(serde_json::Value::Null, |desired| {
             serde_json::json!({ "version": desired.version, "digest": desired.digest, "reason": desired.reason })
@@ -252,9 +260,13 @@ impl rpc::Orchestrator for Orchestrator {
         Ok(Submitted { generation, receipt: Receipt(committed.outbox.unwrap_or(0)) })
     }
 
+    async fn send(&self, request: SendTo) -> Result<Submitted, Refusal> {
+        self.shared.send(request).await
+    }
+
     async fn plan(&self, request: PlanOf) -> Result<Outlook, Refusal> {
         let PlanOf { namespace, deploy } = request;
-        let (inputs, waiting, scaling) = {
+        let (inputs, waiting, scaling, sent) = {
             let world = self.shared.world.lock();
             let waiting = world.waiting.iter().filter(|(model, _)| model.namespace == namespace);
             let waiting = waiting.map(|(model, waiting)| (model.name.clone(), world::said(waiting))).collect();
@@ -262,7 +274,7 @@ impl rpc::Orchestrator for Orchestrator {
                 Some(manifest) => world.inputs_with(&namespace, manifest),
                 None => world.inputs(),
             };
-            (inputs, waiting, world.scalings(&namespace))
+            (inputs, waiting, world.scalings(&namespace), world.sent(&namespace))
         };
         let mut named = 0;
         let mut name = || {
@@ -281,7 +293,7 @@ impl rpc::Orchestrator for Orchestrator {
         };
         let rounds = rounds.into_iter().map(of_round).filter(|round| !round.is_empty()).collect();
         let recent = entries.into_iter().filter_map(|entry| outlook::taken(entry, &namespace, &homes));
-        Ok(Outlook { rounds, waiting, recent: recent.take(RECENT).collect(), scaling })
+        Ok(Outlook { rounds, waiting, recent: recent.take(RECENT).collect(), scaling, sent })
     }
 
     async fn status(&self, request: StatusOf) -> Result<Vec<Status>, Refusal> {

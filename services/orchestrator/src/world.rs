@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use plan::{Inputs, ModelId, Needs, Replica, Server, ServerId, Spread, State, Trouble, WaitingOn, Wish};
-use rpc::orchestrator::{Desired, ModelKey, ModelRoute, Replica as RouteReplica, Scaling, Shadow, Status, Waiting};
+use rpc::orchestrator::{
+    Desired, ModelKey, ModelRoute, Replica as RouteReplica, Scaling, Sent, Shadow, Status, Waiting,
+};
 use serde::{Deserialize, Serialize};
 use types::{
     Code, Digest, Manifest, ModelName, Namespace, Refusal, Timestamp, Version,
@@ -34,6 +36,14 @@ pub(crate) struct Scaled {
     pub(crate) reason: String,
 }
 
+/// Where a person sends requests, with the versions that are named.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Sending {
+    pub(crate) model: ModelId,
+    pub(crate) sent: Sent,
+    pub(crate) versions: Vec<Shadow>,
+}
+
 /// A model server that is there.
 #[derive(Debug, Clone)]
 pub(crate) struct Held {
@@ -52,6 +62,8 @@ pub(crate) struct World {
     pub(crate) wishes: BTreeMap<ModelId, (Desired, u64)>,
     /// How many replicas people want of models, whatever the manifests say.
     pub(crate) scaled: BTreeMap<ModelId, Scaled>,
+    /// Where people send requests that name no version.
+    pub(crate) sendings: BTreeMap<ModelId, (Sending, u64)>,
     /// How many the loads of models ask for.
     pub(crate) scaling: BTreeMap<ModelId, Scaling>,
     /// Seconds that replicas took to start, of each model a mean.
@@ -70,6 +82,18 @@ pub(crate) struct World {
     restarts: BTreeMap<ModelId, u32>,
     /// Routes that went away and must be taken back from followers.
     gone: Vec<ModelId>,
+}
+
+impl Sending {
+    /// The versions that it names, each with its share.
+    fn of_shares(&self) -> Vec<Shadow> {
+        let shares = self.sent.versions();
+        let of = |version: &Shadow| {
+            let share = types::quantity::Share::new(*shares.get(&version.version)?);
+            Some(Shadow { share, ..version.clone() })
+        };
+        self.versions.iter().filter_map(of).collect()
+    }
 }
 
 /// Weight of a new start in how long starts take.
@@ -98,6 +122,7 @@ impl World {
         let model = id(namespace, model);
         self.wishes.remove(&model);
         self.scaled.remove(&model);
+        self.sendings.remove(&model);
         self.scaling.remove(&model);
         self.cold.remove(&model);
         self.forget(&model);
@@ -147,7 +172,9 @@ impl World {
                 plan::Beside { of, replicas: ((f64::from(replicas) * share).ceil() as u32).max(1) }
             };
             let shadow = shadow.as_ref().map(beside);
-            (model.clone(), Wish { version: *version, digest: *digest, replicas, needs: needs(manifest), shadow })
+            let split = self.sendings.get(model).map(|(sending, _)| sending.of_shares());
+            let split = split.unwrap_or_default().iter().map(beside).collect();
+            (model.clone(), Wish { version: *version, digest: *digest, replicas, needs: needs(manifest), shadow, split })
         };
         let current = |Current { version, digest, manifest, .. }: &Current| plan::Current {
             version: *version,
@@ -169,7 +196,7 @@ impl World {
         let version = self.wishes.get(&model).map_or(Version(1), |(desired, _)| Version(desired.version.0 + 1));
         let replicas = self.replicas(&model, manifest);
         let mut inputs = self.inputs();
-        let wish = Wish { version, digest: Digest([0; 32]), replicas, needs: needs(manifest), shadow: None };
+        let wish = Wish { version, digest: Digest([0; 32]), replicas, needs: needs(manifest), shadow: None, split: Vec::new() };
         inputs.wishes.insert(model, wish);
         inputs
     }
@@ -207,14 +234,30 @@ impl World {
         *mean += FRESH * (took - *mean);
     }
 
-    /// The manifest of a version that is wanted, answers, or shadows who does.
+    /// Where people send requests of a namespace's models.
+    pub(crate) fn sent(&self, namespace: &Namespace) -> Vec<(ModelName, Sent)> {
+        let of = self.sendings.iter().filter(|(model, _)| model.namespace == *namespace);
+        of.map(|(model, (sending, _))| (model.name.clone(), sending.sent.clone())).collect()
+    }
+
+    /// The splits that are over, and when the next one is.
+    pub(crate) fn expired(&self, now: Timestamp) -> (Vec<ModelId>, Option<Timestamp>) {
+        let expires = |(sending, _): &(Sending, u64)| sending.sent.split.as_ref()?.expires;
+        let all = || self.sendings.iter().filter_map(|(model, sending)| Some((model, expires(sending)?)));
+        let over = all().filter(|(_, at)| *at <= now).map(|(model, _)| model.clone()).collect();
+        (over, all().map(|(_, at)| at).filter(|at| *at > now).min())
+    }
+
+    /// The manifest of a version that is wanted, answers, shadows who does, or is sent requests.
     pub(crate) fn manifest(&self, Replica { model, version }: &Replica) -> Option<Manifest> {
         let wished = self.wishes.get(model).filter(|(desired, _)| desired.version == *version);
         let current = self.current.get(model).filter(|current| current.version == *version);
         let shadow = self.wishes.get(model).and_then(|(desired, _)| desired.shadow.as_ref());
         let shadow = shadow.filter(|shadow| shadow.version == *version).map(|shadow| shadow.manifest.clone());
         let wished = wished.map(|(desired, _)| desired.manifest.clone());
-        wished.or_else(|| current.map(|current| current.manifest.clone())).or(shadow)
+        let sent = self.sendings.get(model).into_iter().flat_map(|(sending, _)| &sending.versions);
+        let sent = sent.filter(|sent| sent.version == *version).map(|sent| sent.manifest.clone()).next();
+        wished.or_else(|| current.map(|current| current.manifest.clone())).or(shadow).or(sent)
     }
 
     /// The bundle that a replica is to be loaded from: of a streaming version, its newest state.
@@ -290,6 +333,7 @@ impl World {
         };
         let shadow = desired.shadow.as_ref();
         let asleep = self.is_asleep(&model.namespace, &model.name) && replicas.is_empty();
+        let sent = self.sendings.get(model).map(|(sending, _)| sending.sent.clone()).unwrap_or_default();
         ModelRoute {
             current,
             asleep,
@@ -298,7 +342,9 @@ impl World {
             replicas,
             // What learns is compared by the trainer itself.
             shadow: shadow.filter(|shadow| !shadow.manifest.is_streaming()).map(|shadow| shadow.version),
-            canary: shadow.and_then(|shadow| Some((shadow.version, shadow.share?))),
+            // What a person says comes first: a canary waits.
+            canary: shadow.filter(|_| sent.split.is_none()).and_then(|shadow| Some((shadow.version, shadow.share?))),
+            sent,
             waiting: self
                 .away(model)
                 .cloned()
@@ -332,6 +378,9 @@ impl World {
             since: Timestamp(0),
         });
         let waiting = self.waiting.get(model).filter(|_| short).map(said).or(away);
+        let sent = self.sendings.get(model).map(|(sending, generation)| (sending.sent.clone(), *generation));
+        let sent = sent.unwrap_or_default();
+        let absent = sent.0.versions().into_keys().filter(|version| ready(*version) == 0).collect();
         Status {
             namespace: model.namespace.clone(),
             model: model.name.clone(),
@@ -346,6 +395,8 @@ impl World {
             asleep: self.is_asleep(&model.namespace, &model.name)
                 && self.current.get(model).is_some_and(|current| current.version == desired.version),
             scaling: self.scaling_of(model),
+            sent,
+            absent,
             restarts: self.restarts.get(model).copied().unwrap_or(0),
         }
     }

@@ -11,7 +11,8 @@ use orchestrator::{
 use rpc::{
     Clock, Since,
     orchestrator::{
-        Desired, Load, Loads, OrchestratorClient, PlanOf, Scale, Scaling, StatusOf, Submit, orchestrator_router,
+        Desired, Load, Loads, ModelRoute, OrchestratorClient, Part, PlanOf, Scale, Scaling, SendTo, SendWhat, Shadow,
+        StatusOf, Submit, orchestrator_router,
     },
 };
 use store::{Catalog as _, sqlite::SqliteCatalog};
@@ -71,6 +72,41 @@ fn submit(version: u64, expect: Option<u64>) -> Submit {
     }
 }
 
+fn split(parts: &[(u64, f64)], expect: Option<u64>) -> SendTo {
+    let Submit { namespace, model, desired, .. } = submit(1, None);
+    let Desired { digest, manifest, .. } = desired.unwrap();
+    let part = |(version, share): &(u64, f64)| Part {
+        version: Version(*version),
+        share: types::quantity::Share::new(*share).unwrap(),
+    };
+    let parts = parts.iter().map(part).collect();
+    SendTo {
+        namespace,
+        model,
+        send: SendWhat::Split { parts, sticky: true, expires: None },
+        versions: vec![Shadow { version: Version(1), digest, manifest, share: None }],
+        author: "caller:bank/admin".into(),
+        reason: "test".into(),
+        expect,
+    }
+}
+
+/// Follows until the route is so.
+async fn routed(
+    orchestrator: &dyn rpc::Orchestrator,
+    since: &mut Since,
+    holds: impl Fn(&ModelRoute) -> bool,
+) -> ModelRoute {
+    loop {
+        let changes = orchestrator.routes(*since).await.unwrap();
+        *since = changes.since;
+        let route = changes.changes.last().and_then(|change| change.value.clone());
+        if let Some(route) = route.filter(&holds) {
+            return route;
+        }
+    }
+}
+
 async fn suite(orchestrator: &dyn rpc::Orchestrator) {
     let of = || StatusOf { namespace: "bank".parse().unwrap(), model: None };
     assert!(orchestrator.status(of()).await.unwrap().is_empty());
@@ -96,6 +132,30 @@ async fn suite(orchestrator: &dyn rpc::Orchestrator) {
     assert!(reason.stuck, "nothing will change by itself");
     assert_eq!((reason.reason.code, reason.reason.hint.as_deref()), (Code::RuntimeMissing, Some("get one")));
     assert_eq!((status.desired, status.ready, status.replicas, status.wanted), (Some(Version(2)), None, 0, 1));
+
+    // Where a person sends requests stands beside the wish, by compare-and-swap, and goes with the route.
+    let first = orchestrator.send(split(&[(1, 0.25)], None)).await.unwrap().generation;
+    assert_eq!(orchestrator.send(split(&[(1, 0.5)], Some(first + 7))).await.unwrap_err().code, Code::Conflict);
+    let second = orchestrator.send(split(&[(1, 0.5)], Some(first))).await.unwrap().generation;
+    let status = orchestrator.status(of()).await.unwrap().remove(0);
+    let sent = status.sent.0.split.unwrap();
+    assert_eq!((status.sent.1, status.absent, sent.parts[0].share.get()), (second, vec![Version(1)], 0.5));
+    let route = routed(orchestrator, &mut since, |route| route.sent.split.as_ref() == Some(&sent)).await;
+    assert!(route.canary.is_none());
+    let pin = SendWhat::Pin("teller".parse().unwrap(), Version(1));
+    orchestrator.send(SendTo { send: pin, ..split(&[], None) }).await.unwrap();
+    orchestrator.send(SendTo { send: SendWhat::Unsplit, ..split(&[], None) }).await.unwrap();
+    let again = orchestrator.send(SendTo { send: SendWhat::Unsplit, ..split(&[], None) }).await;
+    assert_eq!(again.unwrap_err().code, Code::RequestMalformed, "it is not split any more");
+    let over = routed(orchestrator, &mut since, |route| route.sent.split.is_none()).await;
+    assert_eq!(over.sent.pins.into_values().map(|pin| pin.version).collect::<Vec<_>>(), [Version(1)]);
+    // What has an end is taken back.
+    let SendTo { mut send, .. } = split(&[(1, 0.5)], None);
+    if let SendWhat::Split { expires, .. } = &mut send {
+        *expires = Some(types::Timestamp(1));
+    }
+    orchestrator.send(SendTo { send, ..split(&[(1, 0.5)], None) }).await.unwrap();
+    routed(orchestrator, &mut since, |route| route.sent.split.is_none()).await;
 
     let gone = Submit { desired: None, ..submit(2, None) };
     orchestrator.submit(gone).await.unwrap();

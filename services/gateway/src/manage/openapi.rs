@@ -17,6 +17,7 @@ use super::{
     publishers::PublisherBody,
     rollouts::{LookBody, RevertBody, WordBody},
     secrets::SecretBody,
+    sent::{PinBody, SplitBody},
 };
 use crate::{Ring, extract::Sender, replay::ReplayBody, rest};
 
@@ -51,6 +52,10 @@ const PATHS: &[Entry] = &[
     ("delete", "/v1/models/{model}", "deletes a model with all its versions", true, None),
     ("post", "/v1/models/{model}/rollback", "goes back to an earlier version", true, Some("RollbackBody")),
     ("post", "/v1/models/{model}/scale", "wants another number of replicas", true, Some("ScaleBody")),
+    ("put", "/v1/models/{model}/split", "splits requests over versions by shares", true, Some("SplitBody")),
+    ("delete", "/v1/models/{model}/split", "ends a split; why, by `reason`", true, None),
+    ("put", "/v1/models/{model}/pins/{caller}", "sends a caller's requests to one version", true, Some("PinBody")),
+    ("delete", "/v1/models/{model}/pins/{caller}", "sends them where all others go; why, by `reason`", true, None),
     ("get", "/v1/plan", "what happens next in the namespace, why, and what happened lately", true, None),
     ("post", "/v1/plan", "what would happen if this were deployed", true, Some("PlanBody")),
     ("get", "/v1/models/{model}/bundle", "files and key of the signed bundle", true, None),
@@ -165,6 +170,8 @@ pub(crate) fn describe() -> Value {
     generator.subschema_for::<DeployBody>();
     generator.subschema_for::<RollbackBody>();
     generator.subschema_for::<ScaleBody>();
+    generator.subschema_for::<SplitBody>();
+    generator.subschema_for::<PinBody>();
     generator.subschema_for::<WordBody>();
     generator.subschema_for::<CleanBody>();
     generator.subschema_for::<RestrictBody>();

@@ -19,6 +19,7 @@ use types::{
     event::{Captured, Event, Outcome, Prediction},
     manifest::CaptureInput,
     quota::AuditDuty,
+    refusal::Fault,
 };
 
 use super::{Cleared, Head, Reply, Route};
@@ -291,14 +292,23 @@ impl Record {
         let spec = &reply.model().route.manifest.spec;
         self.event.output = capture::outputs(&reply.response().outputs, spec, &mut self.room);
         let (took, compute) = (self.started.elapsed(), reply.response().compute);
-        reply.model().statistics.answered(took, compute, (self.event.rows, self.event.batch), self.event.at);
+        let of_version = reply.model().statistics_of(reply.version());
+        for statistics in of_version.iter().chain([&reply.model().statistics]) {
+            statistics.answered(took, compute, (self.event.rows, self.event.batch), self.event.at);
+        }
     }
 
     fn refused(&mut self, ring: &Ring, step: usize, refusal: &Refusal) {
         self.event.outcome = Outcome::Refused(refusal.code);
         ring.metrics.refused(step, refusal.code);
         if let Some(model) = &self.model {
-            model.statistics.failed(self.started.elapsed());
+            let took = self.started.elapsed();
+            model.statistics.failed(took);
+            // What a version did is its own fault alone.
+            let own = refusal.code.fault() == Fault::Model || refusal.code == Code::DeadlineExceeded;
+            if let Some(of_version) = self.event.version.filter(|_| own).and_then(|of| model.statistics_of(of)) {
+                of_version.failed(took);
+            }
         }
     }
 

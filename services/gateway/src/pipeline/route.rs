@@ -15,8 +15,8 @@ pub struct Route {
     version: Version,
     /// Whether the caller named it.
     named: bool,
-    /// Whether it was drawn: it answers a share of the requests.
-    canary: bool,
+    /// Whether it stands beside the one that answers: a person sends requests there, or it answers a share of them.
+    beside: bool,
 }
 
 impl Route {
@@ -33,7 +33,7 @@ impl Route {
     /// The versions to ask now, the first that can be: who named none is not held to one that has stopped answering since.
     pub(crate) fn versions_of(&self, model: &Model) -> [Version; 2] {
         let current = if self.named { self.version } else { model.route.current };
-        let still = self.canary && model.canary() == Some(self.version);
+        let still = self.beside && model.is_beside(self.version);
         [if still { self.version } else { current }, current]
     }
 
@@ -66,17 +66,18 @@ impl Route {
     }
 }
 
-/// Chooses the version: the one named, for callers who may pin, or the one that answers now; of some requests, by a draw, the one
-/// that is to take over.
+/// Chooses the version: the one named, for callers who may pin; else the one that a person sends this caller or this share of the requests
+/// to; else, by a draw, one that is to take over; else the one that answers now.
 ///
 /// # Errors
 /// `not_allowed` without the grant `pin`, `version_not_found` for a version that has no replica.
 pub fn route(ring: &Ring, cleared: Cleared, named: Option<Version>) -> Result<Route, Refusal> {
     let model = cleared.model().clone();
     let named = named.or(cleared.request().version);
-    let canary = named.is_none().then(|| model.draw()).flatten();
+    let caller = cleared.permit().principal().caller();
+    let beside = named.is_none().then(|| model.draw(caller)).flatten();
     let version = match named {
-        None => canary.unwrap_or(model.route.current),
+        None => beside.unwrap_or(model.route.current),
         Some(version) => {
             let permit = cleared.permit();
             ring.authorizer.authorize(permit.principal().clone(), Action::Pin, permit.resource().clone())?;
@@ -90,5 +91,5 @@ pub fn route(ring: &Ring, cleared: Cleared, named: Option<Version>) -> Result<Ro
             version
         }
     };
-    Ok(Route { cleared, version, named: named.is_some(), canary: canary.is_some() })
+    Ok(Route { cleared, version, named: named.is_some(), beside: beside.is_some() })
 }

@@ -42,6 +42,8 @@ pub(super) struct Group {
     learners: BTreeMap<Version, Learner>,
     records: BTreeMap<Version, VersionRecord>,
     kept: Kept,
+    /// A person splits the model's requests: nothing is promoted meanwhile.
+    split: bool,
     /// What is kept has changed since.
     dirty: bool,
     /// When it was kept last.
@@ -98,6 +100,7 @@ impl Group {
             learners: BTreeMap::new(),
             records: BTreeMap::new(),
             kept,
+            split: false,
             dirty: false,
             stored: Instant::now(),
         })
@@ -116,6 +119,7 @@ impl Group {
     ) -> Result<(), Refusal> {
         self.records = versions.into_iter().map(|record| (record.version, record)).collect();
         let current = status.and_then(|status| status.desired);
+        self.split = status.is_some_and(|status| status.sent.0.split.is_some());
         self.note_current(current);
         let lately = |version: &Version| answered.get(version).is_some_and(|at| at.elapsed() < QUIET);
         let newest = self.records.keys().next_back().copied();
@@ -383,11 +387,14 @@ impl Group {
     /// How the challenger stands, if there is one.
     pub(super) fn rollout(&self, now: Timestamp) -> Option<Rollout> {
         let contest = self.kept.contest.as_ref()?;
-        let canary = self.kept.canary.as_ref().map(|canary| canary.words(now));
+        let wait = if self.split { "; a person's split of the requests comes first: it waits" } else { "" };
+        let canary = self.kept.canary.as_ref().map(|canary| format!("{}{wait}", canary.words(now)));
         let told = report(contest, &self.model);
         // What waits is proven, and does not answer.
         let stand = if self.waits() && canary.is_none() { Stand::Proposed } else { told.stand };
-        Some(Rollout { stand, canary, paused: self.kept.paused.clone(), ..told })
+        let split = (self.waits() && self.split).then(|| "proven, and waits until a person's split ends".to_owned());
+        let why = split.or_else(|| told.why.clone());
+        Some(Rollout { stand, canary, paused: self.kept.paused.clone(), why, ..told })
     }
 }
 

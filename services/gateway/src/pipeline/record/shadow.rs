@@ -45,8 +45,9 @@ impl Record {
     /// Sends a copy of what was answered, where a version shadows the one that answered and there is room.
     pub(super) fn shadow(&self, ring: &Ring, reply: &Reply) {
         let model = reply.model();
-        // Who named a version asked for no other.
-        let shadow = model.route.shadow.filter(|version| *version != reply.version() && !reply.is_named());
+        // Who named a version asked for no other, and what another one answered is not what it is compared with.
+        let compared = reply.version() == model.route.current && !reply.is_named();
+        let shadow = model.route.shadow.filter(|version| *version != reply.version() && compared);
         let Some(version) = shadow else { return };
         let Some(door) = model.replicas.iter().find(|door| door.replica.version == version).cloned() else { return };
         let permit = (!ring.admission.is_waited_for()).then(|| ring.shadows.room.clone().try_acquire_owned());

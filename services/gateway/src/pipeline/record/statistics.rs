@@ -52,6 +52,18 @@ impl Latency {
         }
     }
 
+    /// The least latency, in microseconds, that so large a share is below; nothing where none was seen.
+    pub(crate) fn percentile(&self, share: f64) -> Option<f64> {
+        let buckets = self.get();
+        let all: u64 = buckets.iter().map(|(_, count)| count).sum();
+        let mut below = 0;
+        let found = buckets.into_iter().find(|(_, count)| {
+            below += count;
+            below as f64 >= share * all as f64
+        });
+        found.map(|(bound, _)| bound)
+    }
+
     /// The buckets that are not empty: the least latency above it, in microseconds, and how many were seen.
     pub(crate) fn get(&self) -> Vec<(f64, u64)> {
         let bound = |at: usize| (1_u64 << (at / PARTS)) as f64 * (1.0 + (at % PARTS + 1) as f64 / PARTS as f64);
@@ -137,6 +149,8 @@ mod tests {
         latency.add(Duration::ZERO);
         latency.add(Duration::from_secs(1_000_000));
         assert_eq!(latency.get().iter().map(|(_, count)| count).sum::<u64>(), 2);
+        assert!(latency.percentile(0.5).unwrap() <= 2.0 && latency.percentile(0.99).unwrap() > 1e7);
+        assert_eq!(Latency::default().percentile(0.5), None);
     }
 
     #[test]

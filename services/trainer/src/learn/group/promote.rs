@@ -75,9 +75,9 @@ impl Group {
         self.keep(stores).await
     }
 
-    /// Whether the challenger may not get any further, though it is proven: a person has it wait.
+    /// Whether the challenger may not get any further, though it is proven: a person has it wait, or splits the requests.
     pub(super) fn waits(&self) -> bool {
-        self.kept.verdict == Some(Verdict::Promote) && self.kept.paused.is_some()
+        self.kept.verdict == Some(Verdict::Promote) && (self.kept.paused.is_some() || self.split)
     }
 
     /// Has a proven version answer a share of the requests first, where its manifest says so; whether that is all for now: it
@@ -92,6 +92,10 @@ impl Group {
         }
         let Some(canary) = &mut self.kept.canary else { return Ok(false) };
         self.dirty = true;
+        match self.kept.paused.is_some() || self.split {
+            true => canary.pause(now),
+            false => canary.resume(now),
+        }
         let canaries = &stores.known.canaries;
         canaries.follow(&self.model, [champion, challenger]);
         canaries.hand_over(&self.model, canary);
@@ -245,6 +249,7 @@ impl Group {
         if let Some(canary) = &mut self.kept.canary {
             match word.say {
                 Ruling::Pause => canary.pause(now),
+                _ if self.split => {}
                 _ => canary.resume(now),
             }
         }
