@@ -152,6 +152,11 @@ def judge(values: Values) -> list[dict]:
             made.append(ratio(case, "taken back", back, 0.95, least=True))
             goal = 40 if "slower" in case else 150
             made.append(ratio(case, "canary requests until then, 95th percentile", after[case, subject], goal, least=False))
+    for (case, _), found in values("found").items():
+        if case.startswith("equal"):
+            made.append(ratio(case, "no slice, and one found within 5,000 rows", found, 0.05, least=False))
+        else:
+            made.append(ratio(case, "found within 1,000 rows of shadow", found, 0.95, least=True))
     return made
 
 

@@ -295,6 +295,12 @@ pub struct Rollout {
     /// Who has it wait, if somebody does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Paused>,
+    /// A part of the inputs where both versions differ far more than elsewhere, seen without labels, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slice: Option<String>,
+    /// What was seen without labels where no such part is found; or why nothing is seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slices: Option<String>,
 }
 
 /// A challenger that waits, since somebody said so.

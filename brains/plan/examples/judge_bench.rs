@@ -3,10 +3,14 @@
 //!
 //! Two hundred requests a second, of which the canary answers what its steps say (1, 10, 50 %) and five a second at least; each request fails by chance, and
 //! takes a log-normal or heavy-tailed time. Two thousand rollouts each.
+//!
+//! And how soon slices are found in shadow, without labels ([`slices`]).
 
 #[expect(dead_code, reason = "other benches take the rest")]
 #[path = "../../online/examples/measure/mod.rs"]
 mod measure;
+#[path = "judge/slices.rs"]
+mod slices;
 
 use measure::{Arguments, Figures, Result};
 use plan::canary::{Canary, Move, Side};
@@ -104,5 +108,6 @@ fn main() -> Result<()> {
         figures.add([case.name, "judge", "requests_median", ""], of(0.5))?;
         figures.add([case.name, "judge", "requests_95", ""], of(0.95))?;
     }
+    slices::measure(&mut figures)?;
     figures.write(arguments.out.as_deref())
 }

@@ -27,7 +27,8 @@ impl Cell {
         if number.is_nan() { Self::Missing(()) } else { Self::Number(number) }
     }
 
-    pub(crate) fn value(&self) -> Value<'_> {
+    /// The value, as a learner takes it.
+    pub fn value(&self) -> Value<'_> {
         match self {
             Self::Number(number) => Value::Number(*number),
             Self::Word(word) => Value::Word(word),

@@ -121,7 +121,8 @@ fn describe(shown: &Value) -> String {
                 let reason = rollout["paused"]["reason"].as_str().unwrap_or_default();
                 format!("{by} has it wait: {reason}")
             });
-            let said: Vec<&str> = paused.as_deref().into_iter().chain(said).collect();
+            let slices = ["slice", "slices"].into_iter().find_map(|field| rollout[field].as_str());
+            let said: Vec<&str> = paused.as_deref().into_iter().chain(said).chain(slices).collect();
             let stands = match (&paused, rollout["canary"].is_string()) {
                 (Some(_), _) => "paused".into(),
                 (None, true) => "canary".into(),

@@ -211,6 +211,7 @@ impl Learn {
         self.known.rollouts.lock().remove(key);
         self.known.copied.lock().remove(key);
         self.known.canaries.leave(key);
+        self.known.pairs.leave(key);
         self.known.cleans.remove(&*self.stores.catalog, key).await?;
         group::forget(&self.stores, key).await
     }

@@ -21,6 +21,7 @@ mod join;
 mod joined;
 mod judge;
 mod learn;
+mod pairs;
 mod suspects;
 #[cfg(test)]
 mod tests;
@@ -118,6 +119,8 @@ struct Known {
     labelled: Mutex<join::Labelled>,
     /// Versions that answer a share of the requests.
     canaries: canary::Canaries,
+    /// What challengers said to copies, beside what was answered.
+    pairs: pairs::Pairs,
     /// Rows that owners of models give, which nothing that is learnt may fall far behind on.
     cleans: clean::Cleans,
     /// Columns whose rows teach nobody where they are missing, by version.
@@ -252,7 +255,15 @@ impl rpc::Trainer for Trainer {
 
     async fn explain(&self, request: Explain) -> Result<Explanation, Refusal> {
         let _one = self.explaining.try_acquire().map_err(|_| busy())?;
-        learn::explain::explain(&self.stores, &(request.namespace, request.model), request.challenger).await
+        let key = (request.namespace, request.model);
+        let mut explanation = learn::explain::explain(&self.stores, &key, request.challenger).await?;
+        // What is known beside the log: what people said, and what was seen without labels.
+        let known = self.known.rollouts.lock().get(&key).cloned();
+        if let Some(known) = known.filter(|known| known.challenger == request.challenger) {
+            let Rollout { stand, canary, paused, slice, slices, .. } = known;
+            explanation.rollout = Rollout { stand, canary, paused, slice, slices, ..explanation.rollout };
+        }
+        Ok(explanation)
     }
 
     async fn retrain(&self, ask: Retrain) -> Result<Job, Refusal> {

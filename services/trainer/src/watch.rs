@@ -142,6 +142,7 @@ impl Watch {
             for entry in &entries {
                 if let Some(prediction) = prediction(&entry.data, canaries) {
                     self.known.canaries.see(&prediction);
+                    self.known.pairs.see(&prediction);
                     if answered_or_unfit(Some(prediction.outcome)) {
                         self.look(&prediction).await?;
                     }

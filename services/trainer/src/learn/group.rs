@@ -2,10 +2,11 @@
 //! example can be compared; who is behind catches up by itself.
 
 mod promote;
+mod slices;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use plan::canary::Canary;
+use plan::{canary::Canary, slices::Slice};
 use rpc::{
     orchestrator::{ModelKey, Status},
     registry::VersionRecord,
@@ -16,6 +17,8 @@ use store::{Collection, Entry as Stored, Expect, Write};
 use streaming::{Contest, Row, Seen, Truth, Verdict};
 use tokio::time::Instant;
 use types::{Code, Manifest, Refusal, Timestamp, Version, event::JOINED, manifest::Promote};
+
+use slices::Sight;
 
 use super::{
     Stores,
@@ -44,6 +47,8 @@ pub(super) struct Group {
     kept: Kept,
     /// A person splits the model's requests: nothing is promoted meanwhile.
     split: bool,
+    /// What both versions answered the same requests.
+    sight: Sight,
     /// What is kept has changed since.
     dirty: bool,
     /// When it was kept last.
@@ -64,6 +69,11 @@ struct Kept {
     /// A person has it wait.
     #[serde(default)]
     paused: Option<Paused>,
+    /// Where both versions differ far more than elsewhere; and whether a person has said that it may answer all the same.
+    #[serde(default)]
+    slice: Option<Slice>,
+    #[serde(default)]
+    overruled: bool,
 }
 
 /// Whether a version of a model is a reason to look at it: it learns, or is to prove itself.
@@ -78,7 +88,7 @@ fn place((namespace, model): &ModelKey) -> String {
 /// Forgets the challenger of a model that is no more.
 pub(super) async fn forget(stores: &Stores, model: &ModelKey) -> Result<(), Refusal> {
     let write = Write::remove(Collection::Evaluation, place(model), Expect::Any);
-    stores.catalog.commit(vec![write], Vec::new()).await?;
+    stores.catalog.commit(vec![write, Group::forget_slices(model)], Vec::new()).await?;
     Ok(())
 }
 
@@ -101,6 +111,7 @@ impl Group {
             records: BTreeMap::new(),
             kept,
             split: false,
+            sight: Sight::None,
             dirty: false,
             stored: Instant::now(),
         })
@@ -139,6 +150,7 @@ impl Group {
             }
         }
         self.begin(current, end)?;
+        self.look_at_slices(stores, current).await?;
         if self.kept.verdict.is_some() {
             self.carry_out(stores, status).await?;
         } else {
@@ -364,6 +376,7 @@ impl Group {
     /// When a store can't be used.
     pub(super) async fn sign_all(&mut self, stores: &Stores) -> Result<(), Refusal> {
         self.keep(stores).await?;
+        self.keep_slices(stores).await?;
         for learner in self.learners.values_mut() {
             gone_or(learner.sign(stores).await)?;
         }
@@ -394,7 +407,8 @@ impl Group {
         let stand = if self.waits() && canary.is_none() { Stand::Proposed } else { told.stand };
         let split = (self.waits() && self.split).then(|| "proven, and waits until a person's split ends".to_owned());
         let why = split.or_else(|| told.why.clone());
-        Some(Rollout { stand, canary, paused: self.kept.paused.clone(), why, ..told })
+        let (slice, slices) = self.words_of_slices();
+        Some(Rollout { stand, canary, slice, slices, paused: self.kept.paused.clone(), why, ..told })
     }
 }
 
@@ -452,6 +466,8 @@ pub(super) fn report(contest: &Contest, (_, model): &ModelKey) -> Rollout {
         word: contest.word().map(str::to_owned),
         canary: None,
         paused: None,
+        slice: None,
+        slices: None,
     }
 }
 

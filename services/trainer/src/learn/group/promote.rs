@@ -75,9 +75,14 @@ impl Group {
         self.keep(stores).await
     }
 
-    /// Whether the challenger may not get any further, though it is proven: a person has it wait, or splits the requests.
+    /// Whether the challenger may not get any further, though it is proven.
     pub(super) fn waits(&self) -> bool {
-        self.kept.verdict == Some(Verdict::Promote) && (self.kept.paused.is_some() || self.split)
+        self.kept.verdict == Some(Verdict::Promote) && self.is_held()
+    }
+
+    /// Whether a person has it wait or splits the requests, or it differs in a slice that no person has looked at.
+    fn is_held(&self) -> bool {
+        self.kept.paused.is_some() || self.split || self.differs_in_a_slice()
     }
 
     /// Has a proven version answer a share of the requests first, where its manifest says so; whether that is all for now: it
@@ -90,9 +95,10 @@ impl Group {
             let manifest = self.records.get(&challenger).map(|record| &record.manifest);
             self.kept.canary = manifest.and_then(|manifest| Canary::new(&manifest.spec.rollout, now));
         }
+        let held = self.is_held();
         let Some(canary) = &mut self.kept.canary else { return Ok(false) };
         self.dirty = true;
-        match self.kept.paused.is_some() || self.split {
+        match held {
             true => canary.pause(now),
             false => canary.resume(now),
         }
@@ -196,6 +202,7 @@ impl Group {
         if !fits {
             let stands = match contest.stand {
                 _ if word.say == Ruling::Resume => "nobody has it wait",
+                Stand::Promoted if waits => "it is proven, and does not answer all yet",
                 Stand::Judging => "it is compared still",
                 Stand::Proposed => "a person is asked whether it may answer",
                 Stand::Promoted => "it answers",
@@ -219,6 +226,7 @@ impl Group {
             _ => contest.reject(said),
         }
         self.kept.paused = None;
+        self.kept.overruled |= word.say == Ruling::Approve;
         let reason = format!("{}; {}", word.reason, contest.reason());
         let rollout = report(contest, &self.model);
         let steps =
@@ -246,13 +254,7 @@ impl Group {
         let now = stores.clock.now();
         let paused = Paused { by: word.actor.clone(), reason: word.reason.clone(), since: now };
         self.kept.paused = (word.say == Ruling::Pause).then_some(paused);
-        if let Some(canary) = &mut self.kept.canary {
-            match word.say {
-                Ruling::Pause => canary.pause(now),
-                _ if self.split => {}
-                _ => canary.resume(now),
-            }
-        }
+        // A canary is told when it is looked at next.
         self.dirty = true;
         self.keep(stores).await?;
         self.rollout(now).ok_or_else(|| no_challenger(&word))
