@@ -36,7 +36,11 @@ async fn until_answered_by(client: &Client, versions: &[u64]) {
     let (mut seen, until) = (Vec::new(), Instant::now() + PATIENCE);
     while seen.len() < 40 || versions.iter().any(|version| !seen.contains(version)) {
         let version = ask(client).await;
-        if versions.contains(&version) { seen.push(version) } else { seen.clear() }
+        if versions.contains(&version) {
+            seen.push(version)
+        } else {
+            seen.clear()
+        }
         assert!(Instant::now() < until, "versions {versions:?} answer, not {version}: {seen:?}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -67,7 +71,10 @@ async fn requests_are_split_by_shares_through_a_kill_until_a_person_ends_it() {
     until_answered_by(&client, &[1, 2, 3]).await;
     let traffic = client.get("/v1/models/table/evaluation").await.1["traffic"].clone();
     let of = |version: usize| &traffic[3 - version];
-    assert!((1..=3).all(|version| of(version)["requests"].as_u64() > Some(0) && of(version)["errors"] == 0), "{traffic}");
+    assert!(
+        (1..=3).all(|version| of(version)["requests"].as_u64() > Some(0) && of(version)["errors"] == 0),
+        "{traffic}"
+    );
     assert!(of(1)["p99_ms"].as_f64() >= of(1)["p50_ms"].as_f64() && of(1)["p50_ms"].is_f64(), "{traffic}");
     for arguments in [&["models"][..], &["models", "show", "table"], &["plan"]] {
         let told = String::from_utf8(node.cli(arguments).stdout).unwrap();

@@ -111,7 +111,19 @@ impl Canary {
         let whole = rollout.margin.p99.map_or(SLOWER[1], |share| share.get());
         let sides = [Counts::default(), Counts::default()];
         let timeout = rollout.timeout.0;
-        Some(Self { shares, step: 0, since: now, began: now, timeout, margin, whole, floor: 0.0, sides, before: 0, paused: None })
+        Some(Self {
+            shares,
+            step: 0,
+            since: now,
+            began: now,
+            timeout,
+            margin,
+            whole,
+            floor: 0.0,
+            sides,
+            before: 0,
+            paused: None,
+        })
     }
 
     /// The share that it answers.
@@ -273,10 +285,15 @@ fn lower_edge(bucket: usize) -> f64 {
 }
 
 /// A rate that is not much lower than the true one: the mean of its posterior and two standard errors.
-pub(crate) fn upper(failed: u64, of: u64) -> f64 {
+fn upper(failed: u64, of: u64) -> f64 {
+    bound(failed, of, 2.0)
+}
+
+/// The mean of a rate's posterior, and so many standard errors more.
+pub(crate) fn bound(failed: u64, of: u64, errors: f64) -> f64 {
     let (failed, of) = (failed as f64 + 1.0, of as f64 + 2.0);
     let mean = failed / of;
-    (mean + 2.0 * (mean * (1.0 - mean) / of).sqrt()).min(1.0)
+    (mean + errors * (mean * (1.0 - mean) / of).sqrt()).min(1.0)
 }
 
 /// The e-value of so many among so many against a rate of at most `allowed`, by bets with their weights.

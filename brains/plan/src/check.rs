@@ -56,9 +56,8 @@ impl Audit<'_> {
     fn load(&mut self, server: &ServerId, replica: &Replica) {
         let wish = self.inputs.wishes.get(&replica.model);
         let current = self.inputs.current.get(&replica.model).map(|current| current.version);
-        let shadows = |wish: &Wish| {
-            wish.shadow.iter().chain(&wish.split).any(|beside| beside.of.version == replica.version)
-        };
+        let shadows =
+            |wish: &Wish| wish.shadow.iter().chain(&wish.split).any(|beside| beside.of.version == replica.version);
         let fits = |wish: &Wish| wish.version == replica.version || current == Some(replica.version) || shadows(wish);
         if !wish.is_some_and(fits) {
             self.wrong.push(format!("{replica:?} is loaded and nobody wants it"));

@@ -15,7 +15,7 @@ mod part;
 use online::Value;
 use serde::{Deserialize, Serialize};
 
-use crate::canary::{evidence, upper};
+use crate::canary::{bound, evidence};
 use part::{Axis, Cell};
 
 /// The probability that a part is found where there is none: over all parts, at any time; half of it for parts of two columns.
@@ -28,6 +28,8 @@ const PAIRED: usize = 12;
 /// The share of answers that may differ in a part where the manifest says nothing, and how many times more than elsewhere.
 const LEAST: f64 = 0.05;
 const TIMES: f64 = 3.0;
+/// Standard errors by which the share elsewhere is taken to be higher than it was seen: three times as much is a wide margin already.
+const ERRORS: f64 = 1.0;
 /// Answers of a part that differ, at least.
 const FEWEST: u32 = 5;
 /// Bets, as shares of the largest that can't lose all, with their weights: for parts that differ much more.
@@ -38,7 +40,7 @@ type Count = [u32; 2];
 
 /// What two versions answered the same rows, and where they differ.
 ///
-/// Taking a row in is O(columns + pairs of columns), a judgement O(parts), some 60,000 at most. Memory is bounded: 64 columns of 34
+/// Taking a row in is O(columns + pairs of columns), a judgement O(parts), some 60,000 at most. Memory is bounded: 64 columns of 65
 /// counts, 66 pairs of 64, and before the bins are set 256 rows.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Slices {
@@ -197,9 +199,8 @@ impl Slices {
         }
         let (evidence, of, place) = best?;
         let outside = less(self.all, of);
-        let words = |(column, range): (usize, (usize, usize))| {
-            self.columns[column].axis.words(&self.names[column], range)
-        };
+        let words =
+            |(column, range): (usize, (usize, usize))| self.columns[column].axis.words(&self.names[column], range);
         let words: Vec<String> = place.into_iter().flatten().map(words).collect();
         Some(Slice {
             what: words.join(" and "),
@@ -221,7 +222,7 @@ impl Slices {
         if rate <= self.allowed {
             return None;
         }
-        let allowed = self.allowed.max(TIMES * upper(outside[1].into(), outside[0].into()));
+        let allowed = self.allowed.max(TIMES * bound(outside[1].into(), outside[0].into(), ERRORS));
         if rate <= allowed {
             return None;
         }

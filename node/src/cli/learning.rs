@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use types::{ModelName, Version, quantity::{Share, Span}};
+use types::{
+    ModelName, Version,
+    quantity::{Share, Span},
+};
 
 /// A word on a contributor.
 #[derive(Debug, Args)]

@@ -52,14 +52,17 @@ impl Shared {
                 let parts = checked(parts.clone())?;
                 let named = |parts: &[Part]| parts.iter().map(|part| part.version).collect::<Vec<_>>();
                 // Whose shares alone change keeps its salt: as few callers as can be get another version.
-                let same = sent.split.as_ref().filter(|old| *sticky && old.sticky && named(&old.parts) == named(&parts));
+                let same =
+                    sent.split.as_ref().filter(|old| *sticky && old.sticky && named(&old.parts) == named(&parts));
                 let salt = same.map(|old| old.salt.clone());
                 let salt = salt.unwrap_or_else(|| uuid::Uuid::new_v4().simple().to_string());
                 let (author, reason) = (author.clone(), reason.clone());
                 let (sticky, expires) = (*sticky, *expires);
                 sent.split = Some(Split { parts, sticky, salt, author, reason, since: now, expires });
             }
-            SendWhat::Unsplit if sent.split.is_none() => return Err(malformed(format!("`{}` is not split", model.name))),
+            SendWhat::Unsplit if sent.split.is_none() => {
+                return Err(malformed(format!("`{}` is not split", model.name)));
+            }
             SendWhat::Unsplit => sent.split = None,
             SendWhat::Pin(caller, version) => {
                 let pin = Pin { version: *version, author: author.clone(), reason: reason.clone(), since: now };
@@ -196,7 +199,9 @@ mod tests {
     use super::*;
 
     fn parts(of: &[(u64, f64)]) -> Vec<Part> {
-        of.iter().map(|(version, share)| Part { version: Version(*version), share: Share::new(*share).unwrap() }).collect()
+        of.iter()
+            .map(|(version, share)| Part { version: Version(*version), share: Share::new(*share).unwrap() })
+            .collect()
     }
 
     #[test]

@@ -174,7 +174,10 @@ impl World {
             let shadow = shadow.as_ref().map(beside);
             let split = self.sendings.get(model).map(|(sending, _)| sending.of_shares());
             let split = split.unwrap_or_default().iter().map(beside).collect();
-            (model.clone(), Wish { version: *version, digest: *digest, replicas, needs: needs(manifest), shadow, split })
+            (
+                model.clone(),
+                Wish { version: *version, digest: *digest, replicas, needs: needs(manifest), shadow, split },
+            )
         };
         let current = |Current { version, digest, manifest, .. }: &Current| plan::Current {
             version: *version,
@@ -196,7 +199,14 @@ impl World {
         let version = self.wishes.get(&model).map_or(Version(1), |(desired, _)| Version(desired.version.0 + 1));
         let replicas = self.replicas(&model, manifest);
         let mut inputs = self.inputs();
-        let wish = Wish { version, digest: Digest([0; 32]), replicas, needs: needs(manifest), shadow: None, split: Vec::new() };
+        let wish = Wish {
+            version,
+            digest: Digest([0; 32]),
+            replicas,
+            needs: needs(manifest),
+            shadow: None,
+            split: Vec::new(),
+        };
         inputs.wishes.insert(model, wish);
         inputs
     }

@@ -10,14 +10,16 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::measure::{Figures, Result};
 
-/// Rollouts of each case, rows in which a slice is to be found, rows of one where there is none, and rows between two looks.
+/// Rollouts of each case, rows in which a slice is to be found, rows of one where there is none, and rows between two looks of either.
 const RUNS: u64 = 500;
 const WITHIN: u32 = 1_000;
 const LONG: u32 = 5_000;
-const LOOK: u32 = 20;
+const LOOKS: [u32; 2] = [20, 100];
 const NUMBERS: usize = 8;
-const WORDS: [&[&str]; 2] =
-    [&["DE", "FR", "NL", "PL"], &["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r", "s", "t"]];
+const WORDS: [&[&str]; 2] = [
+    &["DE", "FR", "NL", "PL"],
+    &["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r", "s", "t"],
+];
 
 /// A row: its numbers, the same by rank (0..1), and its words.
 struct Row {
@@ -107,10 +109,13 @@ impl Case {
             Self::Middle(rest) => half((draw.at..draw.at + 0.05).contains(&place), rest),
             Self::Word(rest) => half(row.words[1] == draw.word, rest),
             Self::Two(rest) => half(row.words[0] == draw.word % 4 && place >= 0.8, rest),
-            Self::Numbers(rest) => half(place >= 1.0 - 0.05_f64.sqrt() && row.ranks[draw.other] >= 1.0 - 0.05_f64.sqrt(), rest),
+            Self::Numbers(rest) => {
+                half(place >= 1.0 - 0.05_f64.sqrt() && row.ranks[draw.other] >= 1.0 - 0.05_f64.sqrt(), rest)
+            }
             Self::Even(share) => share,
             Self::Close(share, fades) => {
-                let weight = |n: usize| if n == draw.column { 1.0 } else { fades.powi(1 + ((n + 8 - draw.column) % 8) as i32) };
+                let weight =
+                    |n: usize| if n == draw.column { 1.0 } else { fades.powi(1 + ((n + 8 - draw.column) % 8) as i32) };
                 let z = |n: usize| (row.ranks[n].clamp(1e-6, 1.0 - 1e-6) / (1.0 - row.ranks[n]).max(1e-6)).ln() / 1.702;
                 let norm: f64 = (0..NUMBERS).map(|n| weight(n).powi(2)).sum::<f64>().sqrt();
                 let score: f64 = (0..NUMBERS).map(|n| weight(n) * z(n)).sum::<f64>() / norm;
@@ -145,7 +150,7 @@ fn run(case: Case, seed: u64) -> Option<u32> {
         let numbers = row.numbers.iter().map(|number| online::Value::Number(*number));
         let words = row.words.iter().zip(WORDS).map(|(word, words)| online::Value::Word(words[*word]));
         slices.take(&numbers.chain(words).collect::<Vec<_>>(), differs);
-        if n % LOOK == 0 && slices.judge().is_some() {
+        if n % LOOKS[usize::from(case.is_equal())] == 0 && slices.judge().is_some() {
             return Some(n);
         }
     }

@@ -19,7 +19,14 @@ fn digest(version: u64) -> Digest {
 }
 
 fn wish(version: u64, replicas: u32) -> Wish {
-    Wish { version: Version(version), digest: digest(version), replicas, needs: Needs::default(), shadow: None, split: Vec::new() }
+    Wish {
+        version: Version(version),
+        digest: digest(version),
+        replicas,
+        needs: Needs::default(),
+        shadow: None,
+        split: Vec::new(),
+    }
 }
 
 fn replica(name: &str, version: u64) -> Replica {

@@ -6,7 +6,7 @@ use online::Value;
 use serde::{Deserialize, Serialize};
 
 /// Bins of numbers, of equal weight; words that are told apart, the most frequent. What is more is one cell, the last.
-const BINS: usize = 32;
+const BINS: usize = 64;
 const WORDS: usize = 32;
 /// Cells of a column where two are looked at together.
 const COARSE: usize = 8;
@@ -144,13 +144,16 @@ impl Axis {
     }
 }
 
-/// Runs of cells that make a part: all from one on, all before one, and some beside each other: one, two, four and eight, by half their
-/// width. Not all of them.
+/// Widths of runs of cells that make a part, wherever they lie (by a third of the wider ones); and how many from either end do.
+const WIDTHS: [usize; 8] = [1, 2, 3, 4, 6, 8, 12, 16];
+const ENDS: [usize; 13] = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32];
+
+/// Runs of cells that make a part: from, and to before. Not all of them.
 pub(super) fn ranges(cells: usize) -> Vec<(usize, usize)> {
-    let mut ranges: BTreeSet<(usize, usize)> = (1..cells).flat_map(|cell| [(0, cell), (cell, cells)]).collect();
-    for width in [1, 2, 4, 8] {
-        let starts = (0..=cells.saturating_sub(width)).step_by((width / 2).max(1));
-        ranges.extend(starts.map(|from| (from, from + width)).filter(|(from, to)| *to <= cells && to - from < cells));
+    let ends = ENDS.into_iter().filter(|end| *end < cells);
+    let mut ranges: BTreeSet<(usize, usize)> = ends.flat_map(|end| [(0, end), (cells - end, cells)]).collect();
+    for width in WIDTHS.into_iter().filter(|width| *width < cells) {
+        ranges.extend((0..=cells - width).step_by((width / 3).max(1)).map(|from| (from, from + width)));
     }
     ranges.into_iter().collect()
 }

@@ -243,9 +243,9 @@ fn summary(versions: &[VersionRecord], status: Option<&Status>) -> Option<Summar
         state,
         waiting: waiting.map(|waiting| waiting.reason.problem()),
         scaling: status.and_then(|status| status.scaling.clone()),
-        sent: status.filter(|status| !status.sent.0.is_empty()).map(|status| {
-            super::sent::shown(&record.model, &status.sent.0, status.sent.1, &status.absent)
-        }),
+        sent: status
+            .filter(|status| !status.sent.0.is_empty())
+            .map(|status| super::sent::shown(&record.model, &status.sent.0, status.sent.1, &status.absent)),
         restarts: status.map_or(0, |status| status.restarts),
         deployed: record.created,
         author: record.author.clone(),

@@ -89,8 +89,7 @@ pub(crate) async fn unsplit(
     Path(model): Path<String>,
     Query(Why { reason }): Query<Why>,
 ) -> Response {
-    let outcome =
-        async { Target::of(&ring, &sender, &model)?.send(&ring, SendWhat::Unsplit, (reason, None)).await };
+    let outcome = async { Target::of(&ring, &sender, &model)?.send(&ring, SendWhat::Unsplit, (reason, None)).await };
     rest::respond(outcome.await)
 }
 

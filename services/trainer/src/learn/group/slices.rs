@@ -93,8 +93,11 @@ fn unseen(manifest: &Manifest) -> Option<&'static str> {
         return Some("slices are not seen: spec.capture.input is not `features`");
     }
     let none = names(&inputs(manifest)).is_empty();
-    none.then_some("slices are not seen: no input has a column of its own that is kept")
-        .or(manifest.spec.task.is_none().then_some("slices are not seen: spec.task does not say what answers mean"))
+    none.then_some("slices are not seen: no input has a column of its own that is kept").or(manifest
+        .spec
+        .task
+        .is_none()
+        .then_some("slices are not seen: spec.task does not say what answers mean"))
 }
 
 impl Compared {
@@ -154,9 +157,11 @@ impl Group {
 
     /// Takes in what was seen of both versions, while one shadows the other; and keeps it now and then.
     pub(super) async fn look_at_slices(&mut self, stores: &Stores, current: Option<Version>) -> Result<(), Refusal> {
-        let contest = self.kept.contest.as_ref().filter(|contest| {
-            self.learners.is_empty() && contest.goes_on() && current == Some(contest.champion)
-        });
+        let contest = self
+            .kept
+            .contest
+            .as_ref()
+            .filter(|contest| self.learners.is_empty() && contest.goes_on() && current == Some(contest.champion));
         let Some(versions) = contest.map(|contest| [contest.champion, contest.challenger]) else {
             if !matches!(self.sight, Sight::None) {
                 stores.known.pairs.leave(&self.model);
