@@ -2,7 +2,9 @@
 
 Run: python report.py --results target/bench --docs docs
 
-Reads what `cargo xtask bench NAME` wrote; `cargo xtask evaluate` runs them all first. What was not measured is said.
+Reads what `cargo xtask bench NAME` wrote; `cargo xtask evaluate` runs them first. What the report needs of each is kept in
+docs/benchmarks/evaluation.json, with the commit and the day: a bench that did not run today keeps its last figures. What was never
+measured is said.
 """
 
 from __future__ import annotations
@@ -10,7 +12,9 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +81,11 @@ SECTIONS: list[tuple[str, dict[str, list[Pair]]]] = [
     ),
     ("Real-time retraining", {"retrain": [], "guard": []}),
 ]
+# The same by benches.
+PAIRS: dict[str, list[Pair]] = {}
+for _, benches in SECTIONS:
+    for bench, pairs in benches.items():
+        PAIRS.setdefault(bench, []).extend(pairs)
 
 
 def read(results: Path, bench: str) -> dict | None:
@@ -84,6 +93,39 @@ def read(results: Path, bench: str) -> dict | None:
         return json.loads(results.with_name(results.name.replace("*", bench)).read_text())
     except (OSError, ValueError):
         return None
+
+
+def git(*arguments: str) -> str:
+    said = subprocess.run(["git", "-C", HERE, *arguments], capture_output=True, text=True, check=False)
+    return said.stdout.strip() or "unknown"
+
+
+def summary(bench: str, said: dict, day: float) -> dict:
+    """What the report needs of a bench."""
+    goals = said.get("ratios", [])
+    machine = said.get("machine") if isinstance(said.get("machine"), dict) else {}
+    return {
+        "day": time.strftime("%Y-%m-%d", time.gmtime(day)),
+        "commit": git("rev-parse", "--short", "HEAD"),
+        "machine": {key: machine[key] for key in ("cores", "platform") if key in machine},
+        "goals": len(goals),
+        "missed": [{key: goal[key] for key in ("case", "name", "value", "goal")} for goal in goals if not goal.get("met")],
+        "pairs": {pair.what: both for pair in PAIRS[bench] if (both := compared(pair, said["figures"])) is not None},
+    }
+
+
+def gather(results: Path, kept: dict[str, dict]) -> dict[str, dict]:
+    """What was kept of each bench, and what was measured since."""
+    for bench in PAIRS:
+        said = read(results, bench)
+        if said is not None:
+            file = results.with_name(results.name.replace("*", bench))
+            fresh = summary(bench, said, file.stat().st_mtime)
+            old = kept.get(bench)
+            # The same figures keep the commit that they were measured at.
+            if old is None or {**fresh, "commit": old["commit"]} != old:
+                kept[bench] = fresh
+    return kept
 
 
 def compared(pair: Pair, figures: list[dict]) -> tuple[float, float] | None:
@@ -99,21 +141,21 @@ def compared(pair: Pair, figures: list[dict]) -> tuple[float, float] | None:
     return mean(pair.on), mean(pair.twin)
 
 
-def section(title: str, benches: dict[str, list[Pair]], results: Path, missed: list[str], ratios: dict[str, float]) -> str:
+def section(title: str, benches: dict[str, list[Pair]], kept: dict[str, dict], docs: Path, ratios: dict[str, float]) -> str:
     parts, rows = [f"## {title}"], []
     for bench, pairs in benches.items():
-        said = read(results, bench)
+        said = kept.get(bench)
+        page = f"[`{bench}`](benchmarks/{bench}.md)"
         if said is None:
-            parts.append(f"`{bench}`: not measured here; `cargo xtask bench {bench}` does it.")
+            measured = (docs / f"benchmarks/{bench}.md").is_file()
+            parts.append(f"{page}: measured with an earlier version, not since." if measured else f"`{bench}`: not measured yet; `cargo xtask bench {bench}` does it.")
             continue
-        goals = said.get("ratios", [])
-        met = sum(bool(goal.get("met")) for goal in goals)
-        parts.append(f"[`{bench}`](benchmarks/{bench}.md): {met} of {len(goals)} goals met." if goals else f"[`{bench}`](benchmarks/{bench}.md): no goals, only figures.")
-        missed += [f"| `{bench}` | {g['case']} | {g['name']} | {g['value']:.4g} | {g['goal']} |" for g in goals if not g.get("met")]
+        met = said["goals"] - len(said["missed"])
+        goals = f"{met} of {said['goals']} goals met" if said["goals"] else "no goals, only figures"
+        parts.append(f"{page if (docs / f'benchmarks/{bench}.md').is_file() else f'`{bench}`'}: {goals} ({said['day']}, `{said['commit']}`).")
         for pair in pairs:
-            both = compared(pair, said["figures"])
-            if both is not None:
-                on, twin = both
+            if pair.what in said["pairs"]:
+                on, twin = said["pairs"][pair.what]
                 better = twin / on if pair.lower and on else on / twin if twin else float("nan")
                 ratios[f"{bench}: {pair.what}"] = better
                 rows.append(f"| {pair.what} | {pair.on} | {on:.4g} | {pair.twin} | {twin:.4g} | {better:.2f} × |")
@@ -128,24 +170,25 @@ def main() -> None:
     parser.add_argument("--docs", type=Path, required=True)
     parser.add_argument("--ending", default="", help="what names of results end with, before .json")
     options = parser.parse_args()
-    results = options.results / f"*{options.ending}.json"
-    missed: list[str] = []
+    folder = options.docs / "benchmarks"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "evaluation.json"
+    kept = gather(options.results / f"*{options.ending}.json", json.loads(file.read_text()) if file.is_file() else {})
+    file.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
     ratios: dict[str, float] = {}
-    sections = [section(title, benches, results, missed, ratios) for title, benches in SECTIONS]
-    machines = [said["machine"] for _, benches in SECTIONS for bench in benches if (said := read(results, bench)) and "machine" in said]
-    machine = next((machine for machine in machines if isinstance(machine, dict)), {})
+    sections = [section(title, benches, kept, options.docs, ratios) for title, benches in SECTIONS]
+    machine = next((said["machine"] for said in kept.values() if said["machine"]), {})
     head = [
         "# What intelligence is worth",
-        "Made by `cargo xtask evaluate` (`--quick` for short runs) of what each bench wrote. Every learnt part beside its plain twin, in one run on one "
-        f"machine: {machine.get('cores', '?')} cores, {machine.get('platform', 'unknown')}. Each bench has a page with its figures and a README that says how.",
+        "Made by `cargo xtask evaluate` (`--quick` for short runs) of what each bench last wrote. Every learnt part beside its plain twin, in one run on one "
+        f"machine: {machine.get('cores', '?')} cores, {machine.get('platform', 'unknown')}. Each bench has a README that says how, `cargo xtask bench NAME` runs it "
+        "alone, and in brackets is when, and with which commit, it last ran.",
     ]
     if ratios:
-        folder = options.docs / "benchmarks"
-        folder.mkdir(parents=True, exist_ok=True)
         plot.bars(folder / "evaluation.svg", "Better by, beside the plain twin (1 is no better)", ratios)
         head.append("![how much better each is than its twin](benchmarks/evaluation.svg)")
+    missed = [f"| `{bench}` | {g['case']} | {g['name']} | {g['value']:.4g} | {g['goal']} |" for bench in PAIRS if bench in kept for g in kept[bench]["missed"]]
     misses = "## Goals that are missed\n\n" + "\n".join(["| bench | case | what | measured | goal |", "|---|---|---|---:|---|", *missed])
-    options.docs.mkdir(parents=True, exist_ok=True)
     (options.docs / "evaluation.md").write_text("\n\n".join([*head, *sections, misses]) + "\n")
     print(f"{options.docs / 'evaluation.md'}: {len(ratios)} comparisons, {len(missed)} goals missed")
 

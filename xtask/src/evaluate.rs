@@ -1,4 +1,4 @@
-//! `cargo xtask evaluate`: every bench, one after the other, and one report of them, docs/evaluation.md. Quick ones are kept apart.
+//! `cargo xtask evaluate`: benches, one after the other, and one report of all, docs/evaluation.md. Quick ones are kept apart.
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -13,6 +13,8 @@ use crate::{
 /// How to evaluate.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
+    /// The benches to run; all of them where none is named. The others keep what they last measured.
+    benches: Vec<Name>,
     /// Folder with test data; MANTLET_DATA by default.
     #[arg(long)]
     data: Option<std::path::PathBuf>,
@@ -20,13 +22,17 @@ pub(crate) struct Options {
     #[arg(long)]
     quick: bool,
     /// Runs nothing, and reports what was measured before.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "benches")]
     report: bool,
 }
 
-/// Runs every bench, and writes the report. Whether all of them ran: one that fails costs its own lines.
+/// Runs benches, and writes the report. Whether all of them ran: one that fails costs its own lines.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
-    let benches = if options.report { &[] } else { Name::value_variants() };
+    let benches = match &options.benches[..] {
+        _ if options.report => &[],
+        [] => Name::value_variants(),
+        named => named,
+    };
     let mut failed = Vec::new();
     for name in benches {
         let title = name.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());

@@ -1,3 +1,5 @@
+//! Parts that differ are found and put into words, and where nothing differs nothing is found.
+
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
