@@ -237,6 +237,11 @@ def wide(bench: str, figures: list[dict]) -> list[str]:
     return rows
 
 
+def number(value: float | None) -> str:
+    """None is what never came to be, as the rows after which something is found that mostly is not."""
+    return "—" if value is None else f"{value:.5g}"
+
+
 def page(bench: str, figures: list[dict], ratios: list[dict]) -> str:
     """What was measured, in Markdown."""
     parts = [
@@ -252,7 +257,7 @@ def page(bench: str, figures: list[dict], ratios: list[dict]) -> str:
         rows = wide(bench, figures)
     else:
         rows = ["| case | subject | figure | value | unit |", "|---|---|---|---:|---|"]
-        rows += [f"| {f['case']} | {f['subject']} | {f['metric']} | {f['value']:.5g} | {f['unit']} |" for f in figures]
+        rows += [f"| {f['case']} | {f['subject']} | {f['metric']} | {number(f['value'])} | {f['unit']} |" for f in figures]
     return "\n\n".join([*parts, "\n".join(rows)]) + "\n"
 
 
