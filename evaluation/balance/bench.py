@@ -31,13 +31,18 @@ NOTHING = 0.01
 REACHABLE = 0.5
 
 
+def examples(options: argparse.Namespace) -> Path:
+    """Builds the simulator, and what measures the cost of a choice; the folder that they are in."""
+    cargo = os.environ.get("CARGO", "cargo")
+    names = ["--example", "balance_bench", "--example", "choices"]
+    say("mantlet-balance: cargo build --release --example balance_bench")
+    subprocess.run([cargo, "build", "--release", "--quiet", "-p", "mantlet-balance", *names], cwd=ROOT, check=True)
+    return options.out.parents[1] / "release/examples"
+
+
 def run(options: argparse.Namespace) -> list[dict]:
     """What the example measured, and what a claim costs."""
-    cargo = os.environ.get("CARGO", "cargo")
-    examples = ["--example", "balance_bench", "--example", "choices"]
-    say("mantlet-balance: cargo build --release --example balance_bench")
-    subprocess.run([cargo, "build", "--release", "--quiet", "-p", "mantlet-balance", *examples], cwd=ROOT, check=True)
-    folder = options.out.parents[1] / "release/examples"
+    folder = examples(options)
     command = [str(folder / "balance_bench"), "--out", str(options.out), "--data", str(options.data)]
     command += ["--measured", str(HERE / "measured.csv"), *(["--quick", "--seeds", "1"] if options.quick else [])]
     command += ["--only", options.only] if options.only else []
@@ -135,6 +140,7 @@ def main() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     load = os.getloadavg()[0]
     if options.live:
+        options.simulator = [str(examples(options) / "balance_bench")]
         options.out = options.out.with_name("balance-live.json")
         figures, ratios = live.run(options)
     else:

@@ -1,6 +1,7 @@
 """A running node with four replicas of one model, one of them throttled: the same load with the learnt rule off and on.
 
-`bench.py --live` runs it. Not a script.
+The simulator is told the same fleet, with the times that the model alone takes here, and held against what was measured. `bench.py --live`
+runs it. Not a script.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -36,6 +38,8 @@ ROWS = (1, 2, 4, 8, 16)
 # Requests a second, as a share of what one core could do; replicas share the machine with the gateway and the generator.
 LOAD = 0.5
 DEADLINE_MS = 5_000
+# How often each number of rows is asked of the model alone, and by how many times the simulation may be off.
+TIMES, OFF_BY = 200, 1.5
 # What the page calls them, and the node's setting.
 SUBJECTS = {"p2c": "off", "ours": "on"}
 
@@ -154,6 +158,26 @@ def turn(model: Path, mode: str, options: argparse.Namespace, rate: float) -> di
         node.stop()
 
 
+def times(model: Path, file: Path) -> None:
+    """How long the model alone takes for each number of rows, in the columns of measured.csv."""
+    alone, rng = session(model), np.random.default_rng(7)
+    lines = ["model,bytes,rows,ms"]
+    for rows in ROWS * TIMES:
+        x = rng.uniform(-1, 1, (rows, 64)).astype(np.float32)
+        began = time.perf_counter()
+        alone.run(None, {"x": x})
+        lines.append(f"model,{x.nbytes},{rows},{1e3 * (time.perf_counter() - began):.4f}")
+    file.write_text("\n".join(lines) + "\n")
+
+
+def simulated(options: argparse.Namespace, measured: Path, rate: float) -> dict[tuple[str, str], float]:
+    """What the simulator says of the same fleet, at the same rate."""
+    out = options.work / "simulated.json"
+    command = [*options.simulator, "--measured", str(measured), "--rate", f"{rate:.3f}", "--out", str(out)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return {(f["subject"], f["metric"]): f["value"] for f in json.loads(out.read_text())["figures"]}
+
+
 def run(options: argparse.Namespace) -> tuple[list[dict], list[dict]]:
     """Figures, and goals held against them."""
     options.seconds, options.rounds, options.warm = (6, 1, 2) if options.quick else (40, 3, 12)
@@ -165,6 +189,8 @@ def run(options: argparse.Namespace) -> tuple[list[dict], list[dict]]:
     # Quick is also for binaries that were not built for speed.
     rate = LOAD * 1_000 / (took * sum(ROWS) / len(ROWS)) * (0.2 if options.quick else 1.0)
     say(f"a row takes {took:.2f} ms, {rate:.0f} requests a second")
+    times(model, options.work / "times.csv")
+    supposed = simulated(options, options.work / "times.csv", rate)
     figures, medians = [], {}
     for subject, mode in SUBJECTS.items():
         say(f"gateway.balancer = {mode}")
@@ -176,9 +202,16 @@ def run(options: argparse.Namespace) -> tuple[list[dict], list[dict]]:
         figures.append(figure(CASE, subject, "failed", sum(said["failed"]), "1"))
     better = medians["ours", "p99_ms"] / medians["p2c", "p99_ms"]
     failed = sum(f["value"] for f in figures if f["metric"] == "failed")
+    checks = []
+    for (subject, metric), seen in medians.items():
+        said = supposed[subject, metric]
+        figures.append(figure(CASE, f"{subject}, simulated", metric, said, "ms"))
+        name = f"{subject}, {metric[:3]}: simulated {said:.1f} ms, {seen:.1f} ms measured, off by times"
+        checks.append(ratio(CASE, name, max(said / seen, seen / said), OFF_BY, least=False))
     return figures, [
         ratio(CASE, "p99: on / off", better, 1.0, least=False),
         ratio(CASE, "wrong, refused or failed", failed, 0, least=False),
+        *checks,
     ]
 
 

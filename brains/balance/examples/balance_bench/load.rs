@@ -41,6 +41,11 @@ pub(crate) struct Requests {
 }
 
 impl Requests {
+    /// The mean work of a request, in seconds.
+    pub(crate) fn mean_work(&self) -> f64 {
+        self.arrivals.iter().map(|arrival| arrival.work).sum::<f64>() / self.arrivals.len().max(1) as f64
+    }
+
     /// The requests of this seed, at a pace that gives this much work a second. A trace begins elsewhere for each seed,
     /// and goes on from its end to its start.
     pub(crate) fn at(&self, work_per_second: f64, seed: u64, quick: bool) -> Vec<Arrival> {

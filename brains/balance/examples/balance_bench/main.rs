@@ -5,7 +5,8 @@
 //! cargo run --release -p mantlet-balance --example balance_bench -- --data DIR --out balance.json
 //! ```
 //!
-//! All subjects get the same requests, slow moments and lost messages for a seed; figures are medians over seeds.
+//! All subjects get the same requests, slow moments and lost messages for a seed; figures are medians over seeds. With `--rate` it
+//! simulates one fleet alone, as it is measured live: four replicas, one of them slow, so many requests a second with measured times.
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a program for a person, not product code")]
 
 mod fleet;
@@ -63,6 +64,7 @@ struct Options {
     quick: bool,
     only: Option<String>,
     seeds: u64,
+    rate: Option<f64>,
 }
 
 fn options() -> Options {
@@ -73,6 +75,7 @@ fn options() -> Options {
         quick: false,
         only: None,
         seeds: 5,
+        rate: None,
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -82,6 +85,7 @@ fn options() -> Options {
             "--measured" => options.measured = words.next().unwrap().into(),
             "--quick" => options.quick = true,
             "--only" => options.only = words.next(),
+            "--rate" => options.rate = words.next().unwrap().parse().ok(),
             "--seeds" => options.seeds = words.next().unwrap().parse().unwrap(),
             other => println!("{other}: not known"),
         }
@@ -109,6 +113,13 @@ fn cases<'a>(drawn: &'a Requests, others: &'a [Requests]) -> Vec<Case<'a>> {
         }
     }
     cases
+}
+
+/// The fleet that is measured live, at so many requests a second.
+fn live(requests: &Requests, rate: f64) -> Case<'_> {
+    let case = Case { requests, fault: Fault::Slow, replicas: 4, load: 0.0, gateways: 1 };
+    let capacity = Scene { replicas: case.replicas, gateways: case.gateways, fault: case.fault, seed: 0 }.capacity();
+    Case { load: rate * requests.mean_work() / capacity, ..case }
 }
 
 /// Figures of a subject in a case, for one seed.
@@ -168,12 +179,17 @@ fn measure(case: &Case<'_>, options: &Options) -> Vec<(&'static str, Vec<Figures
 
 fn main() {
     let options = options();
-    let (drawn, mut others) = (load::drawn(), load::traces(&options.data));
-    others.extend(load::measured(&options.measured));
+    let traces = if options.rate.is_none() { load::traces(&options.data) } else { Vec::new() };
+    let (drawn, measured) = (load::drawn(), load::measured(&options.measured));
+    let others: Vec<Requests> = traces.into_iter().chain(measured).collect();
     let mut said = Vec::new();
     println!("p99, ms: median over seeds");
     println!("{:<40} {}", "case", SUBJECTS.map(|subject| format!("{subject:>13}")).concat());
-    for case in cases(&drawn, &others) {
+    let cases = match options.rate {
+        Some(rate) => others.iter().map(|requests| live(requests, rate)).collect(),
+        None => cases(&drawn, &others),
+    };
+    for case in cases {
         let name = case.name();
         if options.only.as_ref().is_some_and(|only| !only.split_whitespace().all(|word| name.contains(word))) {
             continue;
