@@ -3,7 +3,11 @@
 
 use std::time::Duration;
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use online::{Snapshot as _, guard::Mode};
+use plan::scale::{Guarded, PRICE, Seen, Terms};
 use serde_json::{Value, json};
+use store::{Catalog as _, Collection, Expect, Write, sqlite::SqliteCatalog};
 use testkit::{Node, load::Load, node::PATIENCE, onnx, setup};
 use tokio::time::Instant;
 
@@ -117,5 +121,68 @@ async fn a_model_sleeps_and_wakes_behind_a_gateway_of_its_own_and_sleeps_on_thro
     assert!(node.stop());
     node.up().await;
     until(&node, PATIENCE, "none still", |model| model["state"] == "asleep" && model["replicas"] == "0/0").await;
+    ask(&node, 5).await;
+}
+
+/// What a scaler has learnt to which the forecast was shown to cost less: the rule wants more for the same load, and nobody waits.
+fn promoted(terms: Terms, block: u64) -> Guarded {
+    let mut guarded = Guarded::new(Mode::On, terms, Some(block), 1).unwrap();
+    let mut ready = 1;
+    for at in 1..2_000 * block {
+        // Requests that are on their way for most of their time keep no lane busy.
+        let seen = Seen { requests: 10.0, in_flight: 1.3, service: 0.01, ready, starting: 0 };
+        ready = guarded.second(at, &seen).wanted;
+        if guarded.standing().acts {
+            return guarded;
+        }
+    }
+    panic!("it was never promoted: {:?}", guarded.standing());
+}
+
+/// Puts into the catalog of a node that is down what a scaler has learnt.
+async fn keep(node: &Node, guarded: &Guarded) {
+    let catalog = SqliteCatalog::open(&node.dir().join("catalog.db")).await.unwrap();
+    let document = json!({
+        "model": { "namespace": "default", "name": "add" },
+        "at": 1, "asked": 1, "service": 0.01, "cold": 0.5,
+        "said": { "wanted": 1, "why": "", "twin": 2, "by": "Forecast", "since": 0 },
+        "guarded": BASE64_STANDARD.encode(guarded.save()),
+    });
+    let write = Write::put(Collection::Desired, "scaling/default/add", Expect::Any, &document).unwrap();
+    catalog.commit(vec![write], Vec::new()).await.unwrap();
+    catalog.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_how_many_outlives_a_restart_and_a_hand_back_is_told() {
+    if setup::onnxruntime().is_none() {
+        return setup::skip("autoscale", "ONNX Runtime's library is not set up: cargo xtask setup");
+    }
+    let mut node = node(&[]).await;
+    let scale = |price: u32| json!({ "min": 1, "max": 4, "mode": "on", "block": "2s", "price": price });
+    deploy(&node, scale(180)).await;
+    until(&node, PATIENCE, "the first", |model| model["replicas"] == "1/1").await;
+    until(&node, PATIENCE, "nothing is shown yet", |model| model["scaling"]["comparison"]["acts"] == false).await;
+    assert!(node.stop());
+    let terms = Terms { lanes: 1, slo: 1.0, cold: 0.5, bounds: (1, 4), price: PRICE };
+    keep(&node, &promoted(terms, 2)).await;
+
+    node.up().await;
+    let acts = |model: &Value| model["scaling"]["comparison"]["acts"] == true;
+    let model = until(&node, PATIENCE, "it acts still", acts).await;
+    assert!(model["scaling"]["comparison"]["saved"].as_f64().is_some_and(|saved| saved > 0.0), "{model}");
+    let shown = String::from_utf8(node.cli(&["models", "show", "add"]).stdout).unwrap();
+    assert!(shown.contains("the forecast is shown to cost less"), "{shown}");
+    let listed = String::from_utf8(node.cli(&["models"]).stdout).unwrap();
+    assert!(listed.contains("/on "), "{listed}");
+    let metrics = node.client().request(reqwest::Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
+    let gauge = "mantlet_orchestrator_autoscaler_acts{namespace=\"default\",model=\"add\"} 1";
+    assert!(metrics.contains(gauge), "{metrics}");
+
+    // What was shown at one price is not shown at another.
+    deploy(&node, scale(3_600)).await;
+    node.client().until_in_ledger("autoscaler.hand_back").await;
+    let model = until(&node, PATIENCE, "the rule acts", |model| !acts(model)).await;
+    assert_eq!(model["scaling"]["mode"], "on", "{model}");
     ask(&node, 5).await;
 }

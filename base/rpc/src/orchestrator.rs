@@ -227,6 +227,9 @@ pub struct ModelRoute {
     /// Whether it has no replica because nobody asks; the next request starts one.
     #[serde(default)]
     pub asleep: bool,
+    /// Who wants it to have no replica, where somebody does; no request starts one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
     /// Why a model server refused the wanted version, where one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<types::Refusal>,
@@ -275,6 +278,9 @@ pub struct Status {
     /// Whether none is wanted because nobody asks; the next request starts one.
     #[serde(default)]
     pub asleep: bool,
+    /// Who wants it to have none, where somebody does.
+    #[serde(default)]
+    pub stopped: Option<String>,
     /// What its load says about the number of replicas, where it says anything.
     #[serde(default)]
     pub scaling: Option<Scaling>,
@@ -295,14 +301,33 @@ pub struct Scaling {
     pub wanted: u32,
     /// Why.
     pub why: String,
-    /// How many the one that does not act would want, with its name: `rule` or `forecast`; nothing where only one is asked.
+    /// Whose word that is right now: `rule` or `forecast`.
+    pub by: String,
+    /// How many the other would want, with its name; nothing where only one is asked.
     pub twin: Option<(String, u32)>,
+    /// How the forecast stands beside the rule, where it may act.
+    #[serde(default)]
+    pub comparison: Option<Comparison>,
     /// Whether somebody has set another number, which counts instead.
     pub overruled: bool,
     /// Since when so many are wanted.
     pub since: Timestamp,
     /// Seconds that a replica takes to start, as far as is known.
     pub cold_seconds: f64,
+}
+
+/// How the forecast stands beside the rule: blocks of time went by lot to both.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// Whether it is shown to cost less, and so acts but for a share of the blocks.
+    pub acts: bool,
+    /// Blocks that counted so far, of the rule and of the forecast.
+    pub blocks: (u64, u64),
+    /// What an hour costs with the rule and with the forecast, in seconds in which requests wait too long, replicas at their price
+    /// among them; nothing before there was a block of each.
+    pub costs: Option<(f64, f64)>,
+    /// The share of costs that the forecast saves; negative where it costs more.
+    pub saved: Option<f64>,
 }
 
 /// What a gateway saw of its models' load. Who says nothing for a few seconds is taken for gone.

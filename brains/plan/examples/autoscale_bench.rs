@@ -23,8 +23,9 @@ mod traces;
 use std::sync::Arc;
 
 use measure::{Arguments, Figures, Result};
+use online::guard::Mode;
 use plain::{Oracle, Peak};
-use plan::scale::{Ahead, DeepQ, Hpa, Kpa, Scaler, Terms, network::Network};
+use plan::scale::{Ahead, DeepQ, Guarded, Hpa, Kpa, PRICE, Scaler, Seen, Terms, network::Network};
 use simulator::run;
 
 /// Shares of busy lanes that rules aim at.
@@ -46,7 +47,7 @@ fn main() -> Result<()> {
         let bursts = load::with_bursts(&usual);
         for (kind, requests) in [("", &usual), (" burst", &bursts)] {
             for cold in COLD {
-                let terms = Terms { lanes: 1, slo: 1.0, cold, bounds: (1, 1_000) };
+                let terms = Terms { lanes: 1, slo: 1.0, cold, bounds: (1, 1_000), price: PRICE };
                 let case = format!("{}{kind} cold {cold}s", trace.name);
                 for (name, mut scaler) in subjects(requests, terms, &network)? {
                     let outcome = run(requests, &terms, &mut *scaler);
@@ -68,7 +69,17 @@ fn subjects(requests: &[f64], terms: Terms, network: &Arc<Network>) -> Result<Ve
     }
     all.push(("static peak".into(), Box::new(Peak::new(requests, &terms))));
     all.push(("ours".into(), Box::new(Ahead::new(terms)?)));
+    all.push(("ours under the guard".into(), Box::new(On(Guarded::new(Mode::On, terms, None, 5)?))));
     all.push(("deep-q".into(), Box::new(DeepQ::new(terms, network.clone())?)));
     all.push(("oracle".into(), Box::new(Oracle::new(requests, &terms))));
     Ok(all)
+}
+
+/// As a manifest's `mode: on` has it: it begins with nothing shown.
+struct On(Guarded);
+
+impl Scaler for On {
+    fn second(&mut self, at: u64, seen: &Seen) -> u32 {
+        self.0.second(at, seen).wanted
+    }
 }

@@ -2,20 +2,25 @@
 //!
 //! A [`Scaler`] is told each second what came and what is there, and says how many replicas are wanted. [`Hpa`] and [`Kpa`] are the rules
 //! that most clusters run, with their true defaults; [`Ahead`] forecasts the load until a new replica could be ready and staffs for
-//! it by queueing theory; [`DeepQ`] learns an offset to that. All look at requests in flight or at their rate, never at CPU, which can't be more than all of it.
+//! it by queueing theory; [`DeepQ`] learns an offset to that. [`Guarded`] lets the forecast act in place of Knative's rule as far as it is shown to cost less. All look at requests in flight or at their rate, never at CPU, which can't be more than all of it.
 
 mod ahead;
+mod cost;
 mod deep_q;
+mod guarded;
 mod hpa;
 mod kpa;
 pub mod network;
 pub mod staffing;
 mod trend;
+mod trial;
 
 pub use ahead::Ahead;
 pub use deep_q::{DeepQ, Tutor};
+pub use guarded::{Guarded, TARGET, Verdict};
 pub use hpa::Hpa;
 pub use kpa::Kpa;
+pub use trial::{Side, Standing};
 
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +50,12 @@ pub struct Terms {
     pub cold: f64,
     /// The fewest and the most replicas.
     pub bounds: (u32, u32),
+    /// What a replica costs each second, in seconds in which requests wait too long: [`PRICE`] where nobody says otherwise.
+    pub price: f64,
 }
+
+/// Twenty seconds of a replica are worth one in which requests wait too long: what scalers are judged by on load traces.
+pub const PRICE: f64 = 0.05;
 
 impl Terms {
     /// So many replicas, within the bounds.

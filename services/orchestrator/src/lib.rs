@@ -19,6 +19,7 @@ mod scaler;
 mod scaling;
 mod send;
 mod server;
+mod turns;
 mod world;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -255,6 +256,7 @@ impl rpc::Orchestrator for Orchestrator {
                 None => world.scaled.remove(&about),
             };
         }
+        self.shared.publish();
         self.shared.changed.notify_one();
         let generation = committed.generations.first().copied().unwrap_or(0);
         Ok(Submitted { generation, receipt: Receipt(committed.outbox.unwrap_or(0)) })

@@ -1,20 +1,19 @@
 //! How many replicas the load of one model needs, who says so, and why.
 //!
-//! The rule is Knative's, the forecast is [`Ahead`]; which of them acts is the manifest's word. Sleep stands above both: a model that
-//! may have none and is not asked has none, and begins with one. All of it is told what was seen, a second at a time, and reads no clock.
+//! The rule is Knative's, the forecast is [`plan::scale::Ahead`]; how far the forecast may act is the manifest's word, and [`Guarded`] sees
+//! to it. Sleep stands above both: a model that may have none and is not asked has none, and begins with one. All of it is told what was seen, a
+//! second at a time, and reads no clock.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use online::Snapshot as _;
-use plan::scale::{Ahead, Kpa, Scaler as _, Seen, Terms};
-use rpc::orchestrator::Scaling;
+use online::{Snapshot as _, guard::Mode};
+use plan::scale::{Guarded, Seen, Side, Standing, TARGET, Terms, Verdict};
+use rpc::orchestrator::{Comparison, Scaling};
 use serde::{Deserialize, Serialize};
 use types::{
     Manifest, Timestamp,
     manifest::{Scale, ScaleMode},
 };
 
-/// The share of its lanes that the rule keeps busy: Knative's default.
-const TARGET: f64 = 0.7;
 /// Seconds in which a request is to be answered where the manifest promises nothing.
 const SLO: f64 = 1.0;
 /// Seconds that a start takes before one was seen.
@@ -45,6 +44,8 @@ pub(crate) struct Second {
     /// Replicas that answer, and those that start.
     pub(crate) ready: u32,
     pub(crate) starting: u32,
+    /// Whether somebody has set another number, which counts instead.
+    pub(crate) overruled: bool,
 }
 
 /// The scaler of one model.
@@ -53,9 +54,7 @@ pub(crate) struct Scaler {
     scale: Scale,
     mode: ScaleMode,
     terms: Terms,
-    rule: Kpa,
-    /// Where it is asked.
-    forecast: Option<Ahead>,
+    guarded: Guarded,
     /// Mean seconds that a request takes; nothing before one was answered.
     service: f64,
     /// The last second that was told, and the last in which somebody asked.
@@ -72,8 +71,9 @@ pub(crate) struct Scaler {
 pub(crate) struct Said {
     pub(crate) wanted: u32,
     pub(crate) why: String,
-    /// Of the one that does not act.
+    /// Of the one whose word it is not.
     pub(crate) twin: Option<u32>,
+    pub(crate) by: Side,
     pub(crate) since: Timestamp,
 }
 
@@ -85,9 +85,7 @@ pub(crate) struct Kept {
     service: f64,
     pub(crate) cold: f64,
     pub(crate) said: Said,
-    rule: String,
-    #[serde(default)]
-    forecast: Option<String>,
+    guarded: String,
 }
 
 /// What a manifest and the machine say of a model's replicas.
@@ -95,49 +93,85 @@ pub(crate) fn terms(manifest: &Manifest, lanes: u32, cold: f64) -> Terms {
     let (least, most) = manifest.scale_bounds();
     let slo = manifest.spec.slo.p99.map_or(SLO, |span| span.0.as_secs_f64());
     let cold = (cold / GRAIN).ceil() * GRAIN;
+    let price = f64::from(manifest.spec.scale.price) / 3_600.0;
     // Sleep is not theirs to decide.
-    Terms { lanes: lanes.max(1), slo, cold, bounds: (least.max(1), most) }
+    Terms { lanes: lanes.max(1), slo, cold, bounds: (least.max(1), most), price }
+}
+
+/// What the forecast may do.
+fn mode(manifest: &Manifest) -> Mode {
+    match manifest.scale_mode() {
+        ScaleMode::Off | ScaleMode::Rule => Mode::Off,
+        ScaleMode::Shadow => Mode::Shadow,
+        ScaleMode::On => Mode::On,
+    }
+}
+
+/// Seconds of a block, where the manifest says so, and what lots depend on: each model's are its own.
+fn blocks(manifest: &Manifest) -> (Option<u64>, u64) {
+    let name = manifest.metadata.name.as_str().bytes();
+    // The hash of Fowler, Noll and Vo.
+    let seed = name.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    (manifest.spec.scale.block.map(|block| block.0.as_secs().max(1)), seed)
+}
+
+fn name(side: Side) -> &'static str {
+    match side {
+        Side::Rule => RULE,
+        Side::Forecast => FORECAST,
+    }
+}
+
+fn other(side: Side) -> Side {
+    match side {
+        Side::Rule => Side::Forecast,
+        Side::Forecast => Side::Rule,
+    }
 }
 
 impl Scaler {
     /// One that knows nothing yet, of a model that was just asked for, and has so many replicas.
-    pub(crate) fn new(manifest: &Manifest, terms: Terms, at: u64, (there, now): (u32, Timestamp)) -> Self {
+    ///
+    /// # Errors
+    /// None that a guard's own settings do not exclude.
+    pub(crate) fn new(
+        manifest: &Manifest,
+        terms: Terms,
+        at: u64,
+        (there, now): (u32, Timestamp),
+    ) -> online::Result<Self> {
         let wanted = there.clamp(terms.bounds.0, terms.bounds.1);
-        let said = Said { wanted, why: "it begins with what is there".into(), twin: None, since: now };
-        let (scale, mode) = (manifest.spec.scale, manifest.scale_mode());
-        let mut new = Self {
-            scale,
-            mode,
+        let said = Said { wanted, why: "it begins with what is there".into(), twin: None, by: Side::Rule, since: now };
+        let (length, seed) = blocks(manifest);
+        Ok(Self {
+            scale: manifest.spec.scale,
+            mode: manifest.scale_mode(),
             terms,
-            rule: Kpa::new(terms, TARGET),
-            forecast: None,
+            guarded: Guarded::new(mode(manifest), terms, length, seed)?,
             service: 0.0,
             at,
             asked: at,
             waking: false,
             woke: None,
             said,
-        };
-        new.set(manifest, terms);
-        new
+        })
     }
 
     /// One that goes on where it was kept; what can't be read of it begins anew.
-    pub(crate) fn resume(manifest: &Manifest, terms: Terms, at: u64, kept: &Kept) -> Self {
-        let mut scaler = Self::new(manifest, terms, at, (kept.said.wanted, kept.said.since));
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(crate) fn resume(manifest: &Manifest, terms: Terms, at: u64, kept: &Kept) -> online::Result<Self> {
+        let mut scaler = Self::new(manifest, terms, at, (kept.said.wanted, kept.said.since))?;
         scaler.at = kept.at;
         scaler.asked = kept.asked;
         scaler.service = if kept.service.is_finite() { kept.service.max(0.0) } else { 0.0 };
         scaler.said.clone_from(&kept.said);
-        let bytes = |text: &String| BASE64_STANDARD.decode(text).unwrap_or_default();
-        if let Ok(rule) = Kpa::load(&bytes(&kept.rule)) {
-            scaler.rule = rule;
-        }
-        if let Some(Ok(forecast)) = kept.forecast.as_ref().map(|text| Ahead::load(&bytes(text))) {
-            scaler.forecast = Some(forecast);
+        if let Ok(guarded) = Guarded::load(&BASE64_STANDARD.decode(&kept.guarded).unwrap_or_default()) {
+            scaler.guarded = guarded;
         }
         scaler.set(manifest, terms);
-        scaler
+        Ok(scaler)
     }
 
     /// As it is kept.
@@ -148,20 +182,15 @@ impl Scaler {
             service: self.service,
             cold,
             said: self.said.clone(),
-            rule: BASE64_STANDARD.encode(self.rule.save()),
-            forecast: self.forecast.as_ref().map(|forecast| BASE64_STANDARD.encode(forecast.save())),
+            guarded: BASE64_STANDARD.encode(self.guarded.save()),
         }
     }
 
     /// Takes in what the manifest says now.
     pub(crate) fn set(&mut self, manifest: &Manifest, terms: Terms) {
         (self.scale, self.mode, self.terms) = (manifest.spec.scale, manifest.scale_mode(), terms);
-        self.rule.set(terms);
-        let told = matches!(self.mode, ScaleMode::Shadow | ScaleMode::On);
-        self.forecast = self.forecast.take().filter(|_| told).or_else(|| Ahead::new(terms).ok().filter(|_| told));
-        if let Some(forecast) = &mut self.forecast
-            && let Err(error) = forecast.set(terms)
-        {
+        let (length, _) = blocks(manifest);
+        if let Err(error) = self.guarded.set(mode(manifest), terms, length) {
             tracing::warn!(%error, "a time to start is too long for a forecast");
         }
     }
@@ -182,6 +211,7 @@ impl Scaler {
     /// Somebody wants it anew: it has to show that it can be loaded, and is not put to sleep meanwhile.
     pub(crate) fn touch(&mut self, now: Timestamp) {
         self.asked = self.at;
+        self.guarded.void();
         if self.sleeps() {
             self.waking = true;
             self.say(1, "somebody has decided about it anew", now);
@@ -198,16 +228,25 @@ impl Scaler {
 
     /// As it is told.
     pub(crate) fn scaling(&self, overruled: bool, cold: f64) -> Scaling {
-        let name = if self.mode == ScaleMode::On { RULE } else { FORECAST };
+        let standing = self.standing();
+        let comparison =
+            Comparison { acts: standing.acts, blocks: standing.blocks, costs: standing.costs, saved: standing.saved() };
         Scaling {
             mode: self.mode,
             wanted: self.said.wanted,
             why: self.said.why.clone(),
-            twin: self.said.twin.map(|wanted| (name.to_owned(), wanted)),
+            by: name(self.said.by).to_owned(),
+            twin: self.said.twin.map(|wanted| (name(other(self.said.by)).to_owned(), wanted)),
+            comparison: (self.mode == ScaleMode::On).then_some(comparison),
             overruled,
             since: self.said.since,
             cold_seconds: cold,
         }
+    }
+
+    /// How the forecast stands beside the rule.
+    pub(crate) fn standing(&self) -> Standing {
+        self.guarded.standing()
     }
 
     /// Takes in a second. `at` is in whole seconds; one that does not grow is taken for the next.
@@ -226,11 +265,8 @@ impl Scaler {
         if self.waking && second.ready > 0 {
             (self.waking, self.woke) = (false, Some(self.at));
         }
-        let (rule, forecast) = self.ask(second);
-        let (wanted, twin) = match (self.mode, forecast) {
-            (ScaleMode::On, Some(forecast)) => (forecast, Some(rule)),
-            (_, forecast) => (rule, forecast),
-        };
+        let Verdict { wanted, by, twin } = self.ask(second);
+        self.said.by = by;
         if self.scale.min == 0 && self.at - self.asked >= self.scale.idle.0.as_secs().max(1) {
             self.twin(twin.map(|_| 0));
             self.say(0, &format!("nobody has asked for {}", self.scale.idle), now);
@@ -249,7 +285,7 @@ impl Scaler {
     }
 
     /// Asks the rule, and the forecast where it is told.
-    fn ask(&mut self, second: Second) -> (u32, Option<u32>) {
+    fn ask(&mut self, second: Second) -> Verdict {
         let Second { requests, in_flight, ready, starting, .. } = second;
         let mut seen = Seen { requests, in_flight, service: self.service, ready, starting };
         if self.waking || self.sleeps() {
@@ -259,8 +295,12 @@ impl Scaler {
         if self.waking || self.sleeps() || self.woke.is_some_and(|woke| self.at - woke < ECHO) {
             seen.in_flight = in_flight.min(TARGET * f64::from(self.terms.lanes));
         }
-        let at = self.at;
-        (self.rule.second(at, &seen), self.forecast.as_mut().map(|forecast| forecast.second(at, &seen)))
+        let verdict = self.guarded.second(self.at, &seen);
+        // Neither of them decides about a model that sleeps or wakes, or whose number a person has set.
+        if self.waking || self.sleeps() || second.overruled {
+            self.guarded.void();
+        }
+        verdict
     }
 
     fn serve(&mut self, (count, seconds): (u64, f64)) {
@@ -283,9 +323,8 @@ impl Scaler {
             wanted if wanted == least => format!("; at least {least}"),
             _ => String::new(),
         };
-        let who = match (&self.forecast, self.mode) {
-            (Some(forecast), ScaleMode::On) => {
-                let staffed = forecast.staffed();
+        let who = match (self.guarded.staffed(), self.said.by) {
+            (Some(staffed), Side::Forecast) => {
                 if wanted <= least || staffed.ceil() >= f64::from(wanted) {
                     format!("the forecast asks for {staffed:.1}")
                 } else if wanted > self.said.wanted || in_flight > f64::from(ready * self.terms.lanes) {

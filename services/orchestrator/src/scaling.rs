@@ -1,13 +1,13 @@
 //! Each second, how many replicas each model's load needs: asked, carried into the world, recorded and kept.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     sync::Arc,
     time::Duration,
 };
 
 use ledger::Record;
-use plan::{ModelId, State};
+use plan::{ModelId, State, scale::Standing};
 use rpc::orchestrator::Scaling;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -19,6 +19,7 @@ use crate::{
     SCALING, Shared, key,
     loads::Asked,
     scaler::{self, Kept, Scaler, Second},
+    turns,
     world::World,
 };
 
@@ -53,6 +54,15 @@ struct One {
     cold: f64,
     /// Whether it has learnt something since it was kept.
     fresh: bool,
+    /// How the forecast stood when it was told last.
+    stood: Standing,
+}
+
+impl One {
+    fn new(scaler: Scaler, generation: u64, cold: f64) -> Self {
+        let stood = scaler.standing();
+        Self { generation, told: scaler.said().wanted, cold, fresh: false, stood, scaler }
+    }
 }
 
 /// What the world says of a model that is scaled.
@@ -63,6 +73,7 @@ struct Subject {
     ready: u32,
     starting: u32,
     cold: f64,
+    overruled: bool,
 }
 
 /// Reads what was kept; of models that nobody wants it is left out.
@@ -82,7 +93,8 @@ pub(crate) async fn kept(catalog: &dyn Catalog, world: &mut World) -> Result<BTr
             world.cold.insert(model.clone(), kept.cold);
         }
         let terms = scaler::terms(&desired.manifest, 1, kept.cold);
-        let scaling = Scaler::resume(&desired.manifest, terms, 0, &kept).scaling(false, kept.cold);
+        let Ok(scaler) = Scaler::resume(&desired.manifest, terms, 0, &kept) else { continue };
+        let scaling = scaler.scaling(false, kept.cold);
         world.scaling.insert(model.clone(), scaling);
         all.insert(model, kept);
     }
@@ -116,14 +128,22 @@ impl Scalers {
         let known: BTreeSet<&ModelId> = subjects.iter().map(|subject| &subject.model).collect();
         self.scalers.retain(|model, _| known.contains(model));
         for subject in subjects {
-            let Subject { model, manifest, generation, ready, starting, cold } = subject;
+            let Subject { model, manifest, generation, ready, starting, cold, overruled } = subject;
             let (terms, at) = (scaler::terms(&manifest, lanes, cold), now.0 / 1_000);
             let kept = self.kept.remove(&model);
-            let one = self.scalers.entry(model.clone()).or_insert_with(|| {
-                let new = || Scaler::new(&manifest, terms, at, ((ready + starting).max(manifest.replicas()), now));
-                let scaler = kept.map_or_else(new, |kept| Scaler::resume(&manifest, terms, at, &kept));
-                One { generation, told: scaler.said().wanted, cold, fresh: false, scaler }
-            });
+            let one = match self.scalers.entry(model.clone()) {
+                Entry::Occupied(one) => one.into_mut(),
+                Entry::Vacant(place) => {
+                    let new = || Scaler::new(&manifest, terms, at, ((ready + starting).max(manifest.replicas()), now));
+                    match kept.map_or_else(new, |kept| Scaler::resume(&manifest, terms, at, &kept)) {
+                        Ok(scaler) => place.insert(One::new(scaler, generation, cold)),
+                        Err(error) => {
+                            tracing::error!(%error, "a scaler can't be made");
+                            continue;
+                        }
+                    }
+                }
+            };
             one.cold = cold;
             if one.scaler.differs(&manifest, terms) {
                 one.scaler.set(&manifest, terms);
@@ -136,7 +156,7 @@ impl Scalers {
                 Some(asked) => asked.get(&model).copied().unwrap_or_default(),
                 None => Asked { requests: f64::NAN, ..Asked::default() },
             };
-            one.scaler.second(at, Second { requests, in_flight, open, served, ready, starting }, now);
+            one.scaler.second(at, Second { requests, in_flight, open, served, ready, starting, overruled }, now);
             one.fresh |= requests > 0.0;
         }
     }
@@ -154,11 +174,12 @@ impl Scalers {
     /// Records what has changed, keeps what was learnt, and carries it into the world: a change no sooner than it is recorded.
     async fn tell(&mut self) {
         let all = self.ticks.is_multiple_of(KEEP);
-        let (mut writes, mut records) = (Vec::new(), Vec::new());
+        let (mut writes, mut records, mut others) = (Vec::new(), Vec::new(), false);
         for (model, one) in &mut self.scalers {
             let changed = one.told != one.scaler.said().wanted;
             let grown = all && one.fresh;
-            if !changed && !grown {
+            let turns = turns::turned(&one.stood, &one.scaler.standing());
+            if !changed && !grown && turns.is_empty() {
                 continue;
             }
             let document = Document { model: model.clone(), kept: one.scaler.kept(one.cold) };
@@ -167,11 +188,12 @@ impl Scalers {
                 Ok(write) => writes.push(write),
                 Err(error) => tracing::error!(%error, "what a scaler knows can't be written"),
             }
+            records.extend(turns.iter().map(|turn| turns::record(&self.shared, model, turn).to_line()));
             if changed {
+                others = true;
                 records.push(record(&self.shared, model, one).to_line());
             }
         }
-        let changed = !records.is_empty();
         if !writes.is_empty() {
             // What was not recorded does not happen: it is tried again in a second.
             if let Err(error) = self.shared.catalog.commit(writes, records).await {
@@ -181,18 +203,26 @@ impl Scalers {
         }
         for one in self.scalers.values_mut() {
             one.told = one.scaler.said().wanted;
+            one.stood = one.scaler.standing();
             one.fresh &= !all;
         }
         self.show();
-        if changed {
+        if others {
             self.shared.changed.notify_one();
         }
     }
 
     fn show(&self) {
         let mut world = self.shared.world.lock();
-        world.scaling.retain(|model, _| self.scalers.contains_key(model) || self.kept.contains_key(model));
+        world.scaling.retain(|model, _| {
+            let stays = self.scalers.contains_key(model) || self.kept.contains_key(model);
+            if !stays {
+                turns::measure(model, &Standing::default());
+            }
+            stays
+        });
         for (model, one) in &self.scalers {
+            turns::measure(model, &one.stood);
             // Somebody may have taken the wish back meanwhile.
             if world.wishes.contains_key(model) {
                 world.scaling.insert(model.clone(), one.scaler.scaling(false, one.cold));
@@ -203,10 +233,10 @@ impl Scalers {
 
 /// What the ledger is told of another number.
 fn record(shared: &Shared, model: &ModelId, one: &One) -> Record {
-    let Scaling { mode, wanted, why, twin, .. } = one.scaler.scaling(false, one.cold);
+    let Scaling { mode, wanted, why, by, twin, .. } = one.scaler.scaling(false, one.cold);
     let twin = twin.map(|(name, wanted)| json!({ "name": name, "wanted": wanted }));
     tracing::info!(model = %model.name, namespace = %model.namespace, from = one.told, to = wanted, why, "autoscaled");
-    let detail = json!({ "from": one.told, "to": wanted, "why": why, "mode": mode, "twin": twin });
+    let detail = json!({ "from": one.told, "to": wanted, "why": why, "mode": mode, "by": by, "twin": twin });
     shared.record("model.autoscale", (&model.namespace, &model.name), "orchestrator".into(), detail)
 }
 
@@ -238,6 +268,7 @@ fn subjects(world: &World) -> Vec<Subject> {
             ready,
             starting,
             cold: world.cold.get(model).copied().unwrap_or(scaler::COLD),
+            overruled: world.scaled.contains_key(model),
         }
     };
     scaled.into_iter().map(subject).collect()

@@ -225,6 +225,12 @@ impl World {
         self.scaling_of(&id(namespace, model)).is_some_and(|scaling| scaling.wanted == 0 && !scaling.overruled)
     }
 
+    /// Who wants a model to have no replica, where somebody does: then no request starts one.
+    fn stopped(&self, model: &ModelId, manifest: &Manifest) -> Option<String> {
+        let scaled = self.scaled.get(model).filter(|scaled| manifest.bounded(scaled.replicas) == 0)?;
+        Some(scaled.author.clone())
+    }
+
     /// What the loads of a namespace's models ask for.
     pub(crate) fn scalings(&self, namespace: &Namespace) -> Vec<(ModelName, Scaling)> {
         let of = self.scaling.iter().filter(|(model, _)| model.namespace == *namespace);
@@ -343,6 +349,7 @@ impl World {
         };
         let shadow = desired.shadow.as_ref();
         let asleep = self.is_asleep(&model.namespace, &model.name) && replicas.is_empty();
+        let stopped = self.stopped(model, &desired.manifest).filter(|_| replicas.is_empty());
         let sent = self.sendings.get(model).map(|(sending, _)| sending.sent.clone()).unwrap_or_default();
         ModelRoute {
             current,
@@ -358,11 +365,13 @@ impl World {
             waiting: self
                 .away(model)
                 .cloned()
-                .or_else(|| self.waiting.get(model).map(|(waiting, _)| explain(waiting).0.message.into_owned())),
+                .or_else(|| self.waiting.get(model).map(|(waiting, _)| explain(waiting).0.message.into_owned()))
+                .or_else(|| stopped.as_ref().map(|by| format!("{by} set the number of its replicas to 0"))),
             refused: self.waiting.get(model).and_then(|(waiting, _)| match waiting {
                 WaitingOn::Refused(refusal) => Some(refusal.clone()),
                 _ => None,
             }),
+            stopped,
         }
     }
 
@@ -404,6 +413,7 @@ impl World {
             generation,
             asleep: self.is_asleep(&model.namespace, &model.name)
                 && self.current.get(model).is_some_and(|current| current.version == desired.version),
+            stopped: self.stopped(model, &desired.manifest),
             scaling: self.scaling_of(model),
             sent,
             absent,

@@ -8,6 +8,10 @@ use crate::quantity::Span;
 
 /// The most replicas a manifest may ask for.
 const MAX_REPLICAS: u32 = 64;
+/// The dearest that a replica may be: at ten late seconds a second nothing is worth one.
+const DEAREST: u32 = 36_000;
+/// Seconds of a block, at the least and at the most.
+const BLOCKS: (u64, u64) = (2, 604_800);
 
 /// How many replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -25,6 +29,16 @@ pub struct Scale {
     /// With `min: 0`: how long nobody has asked before the model sleeps; 5m by default, 1s at least.
     #[serde(default = "minutes", skip_serializing_if = "is_minutes")]
     pub idle: Span,
+    /// What an hour of a replica costs, in seconds in which requests wait longer than `slo.p99`; 180 by default: twenty seconds of a replica for one of
+    /// them. At a higher price the forecast keeps fewer replicas, and is judged by that; the rule does not know it.
+    #[serde(default = "usual", skip_serializing_if = "is_usual")]
+    #[schemars(range(min = 1, max = 36_000))]
+    pub price: u32,
+    /// With `mode: on`: how long the rule and the forecast each say how many replicas there are, by lot, while it is found out which costs less; 2s at least. By
+    /// default five minutes, and five times a start and a minute at least, and whole days are compared; with a length of one's own
+    /// each block is looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block: Option<Span>,
 }
 
 /// Who says how many replicas there are. A person's number counts before all of these.
@@ -38,7 +52,8 @@ pub enum ScaleMode {
     /// The rule; what the forecast would have said is told beside it.
     #[default]
     Shadow,
-    /// The forecast, with a queueing model and a fast rule; what the rule would have said is told beside it.
+    /// The forecast, with a queueing model and a fast rule, as far as it is shown to cost less than the rule; what the other would have
+    /// said is told beside it.
     On,
 }
 
@@ -66,20 +81,35 @@ fn is_minutes(idle: &Span) -> bool {
     *idle == minutes()
 }
 
+/// Late seconds that an hour of a replica is worth: 20 seconds of it for one, as scalers are judged on load traces.
+fn usual() -> u32 {
+    180
+}
+
+fn is_usual(price: &u32) -> bool {
+    *price == usual()
+}
+
 impl Default for Scale {
     fn default() -> Self {
-        Self { min: one(), max: None, mode: ScaleMode::default(), idle: minutes() }
+        Self { min: one(), max: None, mode: ScaleMode::default(), idle: minutes(), price: usual(), block: None }
     }
 }
 
 impl Scale {
     pub(super) fn check(&self) -> Result<(), String> {
-        let Self { min, max, mode, idle } = *self;
+        let Self { min, max, mode, idle, price, block } = *self;
         if min > MAX_REPLICAS || max.is_some_and(|max| max > MAX_REPLICAS || max < min.max(1)) {
             return Err(format!("spec.scale: 0 ≤ min ≤ max ≤ {MAX_REPLICAS}, and max at least 1"));
         }
         if idle.0 < std::time::Duration::from_secs(1) {
             return Err("spec.scale.idle is at least 1s".into());
+        }
+        if !(1..=DEAREST).contains(&price) {
+            return Err(format!("spec.scale.price is a number from 1 to {DEAREST}"));
+        }
+        if block.is_some_and(|block| !(BLOCKS.0..=BLOCKS.1).contains(&block.0.as_secs())) {
+            return Err("spec.scale.block is between 2s and 7d".into());
         }
         if min == 0 && mode == ScaleMode::Off {
             return Err("spec.scale: with min 0 and mode off nothing would ever start a replica".into());

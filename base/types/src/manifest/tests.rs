@@ -168,6 +168,12 @@ fn the_load_says_how_many_replicas_only_where_more_than_one_number_is_allowed() 
     assert_eq!(told("max: 4, mode: off"), (ScaleMode::Off, (1, 4), 1));
     assert_eq!(told("min: 0"), (ScaleMode::Shadow, (0, 1), 1), "it starts with one, and sleeps when nobody asks");
     assert_eq!(told("min: 0, max: 4, mode: rule"), (ScaleMode::Rule, (0, 4), 1));
+    let priced = of("max: 4, mode: on, price: 900, block: 30s").spec.scale;
+    assert_eq!((priced.price, priced.block.map(|block| block.0.as_secs())), (900, Some(30)));
+    assert_eq!((of("max: 4").spec.scale.price, of("max: 4").spec.scale.block), (180, None));
+    for bad in ["max: 4, price: 0", "max: 4, price: 36001", "max: 4, block: 1s", "max: 4, block: 8d"] {
+        assert_eq!(smallest(&format!(", scale: {{{bad}}}")).unwrap_err().code, Code::ManifestInvalid, "{bad}");
+    }
     let upstream = "{apiVersion: mantlet.dev/v1, kind: Model, metadata: {name: m}, spec: {source: {upstream: 'https://a'}, scale: {max: 4}}}";
     assert_eq!(Manifest::from_yaml(upstream).unwrap().scale_mode(), ScaleMode::Off);
 }

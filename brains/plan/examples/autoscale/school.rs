@@ -3,7 +3,7 @@
 use std::{f64::consts::TAU, sync::Arc};
 
 use online::Random;
-use plan::scale::{Terms, Tutor, network::Network};
+use plan::scale::{PRICE, Terms, Tutor, network::Network};
 
 use crate::{
     Result,
@@ -42,7 +42,7 @@ pub(crate) fn taught(loads: u32) -> Result<Arc<Network>> {
     let mut tutor = Tutor::new(5);
     for turn in 0..loads {
         let cold = [1.0, 5.0, 15.0, 30.0, 60.0].get(random.below(5) as usize).copied().unwrap_or(5.0);
-        let terms = Terms { lanes: 1, slo: 1.0, cold, bounds: (1, 1_000) };
+        let terms = Terms { lanes: 1, slo: 1.0, cold, bounds: (1, 1_000), price: PRICE };
         let curious = (1.0 - f64::from(turn) / (0.7 * f64::from(loads))).max(0.05);
         let mut pupil = tutor.pupil(terms, curious)?;
         run(&load(&mut random), &terms, &mut pupil);

@@ -6,14 +6,17 @@ use online::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Greatest, Scaler, Seen, Terms, Window, staffing::Queue, trend::Trend};
+use super::{Greatest, PRICE, Scaler, Seen, Terms, Window, staffing::Queue, trend::Trend};
 
 /// Seconds between decisions.
 const EVERY: u64 = 15;
 /// Seconds between looks at whether the load climbs.
 const CLIMB: u64 = 5;
-/// The share of requests that may be late in what is forecast.
+/// The share of requests that may be late in what is forecast, and the share of the time in which more may come: at the price of [`PRICE`].
+/// Tails are nearly exponential, so at twice the price twice as much is worth a replica less.
 const LATE: f64 = 0.01;
+/// Between which the share of late requests is, whatever the price.
+const LATEST: (f64, f64) = (1e-4, 0.2);
 /// Seconds that fewer must have been enough before replicas are taken away, and the share that goes at a time.
 const DOWN: u64 = 300;
 const STEP: f64 = 0.25;
@@ -28,10 +31,19 @@ const SOON: f64 = 0.5;
 /// so long after they answer.
 const WORK_OFF: (f64, f64) = (0.15, 3.0);
 const STAY: u64 = 30;
+/// Decisions in which no day was seen yet: whatever is forecast beyond what came lately is fear, not knowledge.
+const YOUNG: u64 = 5_760;
+/// Seconds of what came lately, and starts beside them: the longer one takes, the dearer it is to be wrong. And how many times as much
+/// as the most of it is staffed for by one that is young.
+const LATELY: u64 = 300;
+const LONGER: f64 = 30.0;
+const FEAR: f64 = 2.0;
 
 /// Forecast and queueing: each 15 s, the quantile of the load at the time at which a new replica could answer
 /// ([`Forecast`]), or where a line through the last minute is by then, if it climbs for sure; staffed so that one request in a hundred is late ([`Queue::servers`]); each second, whatever is needed for what comes and waits
 /// right now. More is never held back; fewer are wanted only after five minutes in which fewer were enough, a quarter at a time.
+/// With a higher [`price`](Terms::price) more may be late. On its first day it staffs for no more than twice what came lately: after a burst
+/// it can't know yet how rare those are.
 ///
 /// A second costs O(1), a decision O(replicas) and a forecast of some 5 µs. What it learnt is saved with it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -49,6 +61,9 @@ pub struct Ahead {
     service: f64,
     down: Greatest,
     stay: Greatest,
+    /// What came lately, and decisions that something was learnt for.
+    lately: Greatest,
+    learnt: u64,
     /// What the forecast asks for.
     staffed: f64,
     urgent: bool,
@@ -72,6 +87,8 @@ impl Ahead {
             service: 0.0,
             down: Greatest::new(DOWN),
             stay: Greatest::new(STAY + terms.cold.max(0.0) as u64),
+            lately: Greatest::new(LATELY + (LONGER * terms.cold.max(0.0)) as u64),
+            learnt: 0,
             staffed: 0.0,
             urgent: false,
         })
@@ -87,6 +104,7 @@ impl Ahead {
             self.forecast = fresh.forecast;
         }
         self.stay.length = fresh.stay.length;
+        self.lately.length = fresh.lately.length;
         self.terms = terms;
         Ok(())
     }
@@ -106,14 +124,25 @@ impl Ahead {
         }
         // A clock that goes back, or a load that is no number, teaches nothing.
         let _ = self.forecast.observe(at as f64, mean);
+        let most = self.lately.push(at, if mean.is_finite() { mean } else { 0.0 });
+        self.learnt = self.learnt.saturating_add(u64::from(mean.is_finite()));
         let Ok(quantiles) = self.forecast.ahead(0) else { return 0.0 };
-        self.servers(quantiles.highest)
+        // From the 0.99 quantile at the usual price to the 0.9 quantile at ten times that, by the logarithm of what is above.
+        let dear = self.dear().log10().clamp(0.0, 1.0);
+        let quantile = quantiles.highest + dear * (quantiles.high - quantiles.highest);
+        self.servers(if self.learnt < YOUNG { quantile.min(FEAR * most) } else { quantile })
+    }
+
+    /// By how many times a replica is dearer than usual.
+    fn dear(&self) -> f64 {
+        self.terms.price / PRICE
     }
 
     /// Replicas for so many requests a second.
     fn servers(&self, rate: f64) -> f64 {
         let queue = Queue { rate, service: self.service, varies: (self.dispersion.max(0.1), 1.0) };
-        f64::from(queue.servers(self.terms.slo - self.service, LATE)) / f64::from(self.terms.lanes.max(1))
+        let late = (LATE * self.dear()).clamp(LATEST.0, LATEST.1);
+        f64::from(queue.servers(self.terms.slo - self.service, late)) / f64::from(self.terms.lanes.max(1))
     }
 
     /// Whether something waits right now that the forecast did not see coming.
@@ -142,11 +171,11 @@ fn horizon(terms: Terms) -> u32 {
 
 impl Snapshot for Ahead {
     const KIND: &'static str = "ahead";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
 
     fn check(&self) -> online::Result<()> {
         self.forecast.check()?;
-        let numbers = [self.dispersion, self.service, self.staffed, self.terms.slo, self.terms.cold];
+        let numbers = [self.dispersion, self.service, self.staffed, self.terms.slo, self.terms.cold, self.terms.price];
         if numbers.iter().all(|number| number.is_finite() && *number >= 0.0) {
             Ok(())
         } else {

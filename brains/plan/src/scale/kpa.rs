@@ -46,11 +46,16 @@ impl Kpa {
     pub fn set(&mut self, terms: Terms) {
         self.terms = terms;
     }
+
+    /// Whether it is in a panic, or was within the last minute.
+    pub fn panics(&self) -> bool {
+        self.panicked.is_some()
+    }
 }
 
 impl Snapshot for Kpa {
     const KIND: &'static str = "kpa";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
 
     fn check(&self) -> online::Result<()> {
         let numbers = [self.target, self.stable.sum, self.panic.sum];

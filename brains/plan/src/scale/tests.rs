@@ -4,7 +4,7 @@ use online::Snapshot as _;
 
 use super::*;
 
-const TERMS: Terms = Terms { lanes: 1, slo: 1.0, cold: 5.0, bounds: (1, 500) };
+const TERMS: Terms = Terms { lanes: 1, slo: 1.0, cold: 5.0, bounds: (1, 500), price: PRICE };
 
 fn seen(requests: f64, ready: u32) -> Seen {
     Seen { requests, in_flight: requests * 0.1, service: 0.1, ready, starting: 0 }
@@ -111,4 +111,31 @@ fn other_terms_are_taken_in_and_what_was_learnt_stays() {
     }
     kpa.set(narrow);
     assert_eq!(kpa.second(1_300, &seen(900.0, 6)), 3);
+}
+
+#[test]
+fn a_dearer_replica_is_bought_less_and_the_usual_price_is_what_it_was() {
+    let staffed = |price| {
+        let (mut ahead, mut ready) = (Ahead::new(Terms { price, ..TERMS }).unwrap(), 1);
+        run(&mut ahead, 1, 2_000, 60.0, &mut ready);
+        ahead.staffed()
+    };
+    let by_price: Vec<f64> = [0.1, 1.0, 10.0, 100.0].map(|times| staffed(times * PRICE)).to_vec();
+    assert!(by_price.windows(2).all(|pair| pair[1] <= pair[0]), "{by_price:?}");
+    assert!(by_price[3] >= 6.0, "never fewer than the load: {by_price:?}");
+}
+
+#[test]
+fn after_a_rare_burst_a_young_forecast_lets_go_within_minutes() {
+    for burst in [20, 60, 180] {
+        let (mut ahead, mut ready) = (Ahead::new(TERMS).unwrap(), 1);
+        run(&mut ahead, 1, 3_600, 1.0, &mut ready);
+        assert_eq!(ready, 1);
+        let busy = run(&mut ahead, 3_601, burst, 25.0, &mut ready);
+        assert!(*busy.last().unwrap() >= 3, "{busy:?}");
+        let calm = run(&mut ahead, 3_601 + burst, 7_200, 1.0, &mut ready);
+        let more = calm.iter().filter(|wanted| **wanted > 1).count();
+        // Five minutes and thirty starts of what came lately, then five in which fewer were enough.
+        assert!((300..900).contains(&more), "{burst}: {more} s");
+    }
 }
