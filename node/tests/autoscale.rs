@@ -127,16 +127,15 @@ async fn a_model_sleeps_and_wakes_behind_a_gateway_of_its_own_and_sleeps_on_thro
 /// What a scaler has learnt to which the forecast was shown to cost less: the rule wants more for the same load, and nobody waits.
 fn promoted(terms: Terms, block: u64) -> Guarded {
     let mut guarded = Guarded::new(Mode::On, terms, Some(block), 1).unwrap();
-    let mut ready = 1;
-    for at in 1..2_000 * block {
+    let (mut ready, mut at) = (1, 0);
+    while !guarded.standing().acts {
+        at += 1;
+        assert!(at < 2_000 * block, "it is never promoted: {:?}", guarded.standing());
         // Requests that are on their way for most of their time keep no lane busy.
         let seen = Seen { requests: 10.0, in_flight: 1.3, service: 0.01, ready, starting: 0 };
         ready = guarded.second(at, &seen).wanted;
-        if guarded.standing().acts {
-            return guarded;
-        }
     }
-    panic!("it was never promoted: {:?}", guarded.standing());
+    guarded
 }
 
 /// Puts into the catalog of a node that is down what a scaler has learnt.
@@ -184,5 +183,31 @@ async fn who_says_how_many_outlives_a_restart_and_a_hand_back_is_told() {
     node.client().until_in_ledger("autoscaler.hand_back").await;
     let model = until(&node, PATIENCE, "the rule acts", |model| !acts(model)).await;
     assert_eq!(model["scaling"]["mode"], "on", "{model}");
+    ask(&node, 5).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_somebody_set_to_none_is_not_woken_and_says_who_did_it() {
+    if setup::onnxruntime().is_none() {
+        return setup::skip("autoscale", "ONNX Runtime's library is not set up: cargo xtask setup");
+    }
+    let node = node(&[]).await;
+    deploy(&node, json!({ "min": 0, "max": 2, "idle": "60s" })).await;
+    until(&node, PATIENCE, "the first", |model| model["replicas"] == "1/1").await;
+    assert!(node.cli(&["scale", "add", "0"]).status.success());
+    let model = until(&node, PATIENCE, "none", |model| model["state"] == "stopped").await;
+    assert_eq!(model["replicas"], "0/0", "{model}");
+    // At once, though the request could wait for half a minute.
+    let (code, answer) = node.client().infer("add", &onnx::add_request()).await;
+    assert_eq!((code, &answer["code"]), (503, &json!("model_stopped")), "{answer}");
+    let said = answer.to_string();
+    assert!(said.contains("admin set their number to 0") && said.contains("mantlet scale add manifest"), "{said}");
+    let (code, answer) = node.client().get("/v2/models/add/ready").await;
+    assert_eq!((code, &answer["code"]), (503, &json!("model_stopped")), "{answer}");
+    let shown = String::from_utf8(node.cli(&["models", "show", "add"]).stdout).unwrap();
+    assert!(shown.contains("admin set the number of its replicas to 0"), "{shown}");
+    assert_eq!(until(&node, PATIENCE, "none still", |_| true).await["replicas"], "0/0", "nobody woke it");
+    // The way back that the message names.
+    assert!(node.cli(&["scale", "add", "manifest"]).status.success());
     ask(&node, 5).await;
 }

@@ -121,6 +121,7 @@ codes! {
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, Unavailable, Gateway, true, "the node has no room for this request";
     DeadlineExceeded = "deadline_exceeded", GATEWAY_TIMEOUT, DeadlineExceeded, Gateway, true, "the answer did not come before the deadline";
     ModelNotReady = "model_not_ready", SERVICE_UNAVAILABLE, Unavailable, Model, true, "the model has no ready replica";
+    ModelStopped = "model_stopped", SERVICE_UNAVAILABLE, Unavailable, Client, false, "somebody wants the model to have no replica";
     ReplicaLost = "replica_lost", BAD_GATEWAY, Unavailable, Model, true, "the model server went away while answering";
     InferenceFailed = "inference_failed", UNPROCESSABLE_ENTITY, FailedPrecondition, Model, false, "the model could not answer these inputs";
     ManifestInvalid = "manifest_invalid", BAD_REQUEST, InvalidArgument, Client, false, "the manifest can't be read";

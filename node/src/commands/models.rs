@@ -85,6 +85,10 @@ fn describe(shown: &Value) -> String {
     for line in sent::lines(&model["sent"]) {
         out.push_str(&format!("requests: {line}\n"));
     }
+    if let Some(by) = model["stopped"].as_str() {
+        let name = text(&model["name"]);
+        out.push_str(&format!("because: {by} set the number of its replicas to 0\nhint: `mantlet scale {name} manifest` leaves it to its load again\n"));
+    }
     if let Some(problem) = model["waiting"].as_object() {
         let field = |name: &str| problem.get(name).map(text).unwrap_or_default();
         out.push_str(&format!("because: {} [{}]\n", field("detail"), field("code")));

@@ -17,7 +17,7 @@ use types::{Code, ModelName, PredictionId, Refusal, Version, infer::TensorSpec};
 use crate::{
     Ring,
     extract::{Asking, Path, Sender},
-    pipeline::{Call, Head, predict},
+    pipeline::{Call, Head, balance::stopped, predict},
     ring::Model,
     sense::Asker,
     trace::Door,
@@ -212,6 +212,9 @@ pub(crate) async fn model_ready(State(ring): State<Arc<Ring>>, sender: Sender, P
     let ready = readable(&ring, &sender, &params).and_then(|(name, version, model)| {
         if is_ready(&model, version) {
             return Ok(json!({ "name": name, "ready": true }));
+        }
+        if let Some(by) = &model.route.stopped {
+            return Err(stopped(&model.route.manifest.metadata.name, by));
         }
         let why = model.route.waiting.clone().unwrap_or_else(|| "no replica is ready".into());
         Err(Refusal::new(Code::ModelNotReady, format!("`{name}` is not ready: {why}")))

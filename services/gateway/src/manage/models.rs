@@ -209,6 +209,8 @@ struct Summary {
     versions: Vec<Version>,
     state: &'static str,
     waiting: Option<Value>,
+    /// Who wants it to have no replica, where somebody does.
+    stopped: Option<String>,
     /// What its load says about the number of replicas, where that has a say.
     scaling: Option<Scaling>,
     /// Where a person sends requests that name no version, where somebody does.
@@ -225,9 +227,11 @@ fn summary(versions: &[VersionRecord], status: Option<&Status>) -> Option<Summar
     let ready = status.and_then(|status| status.ready);
     let waiting = status.and_then(|status| status.waiting.as_ref());
     let asleep = status.is_some_and(|status| status.asleep && status.replicas == 0);
+    let stopped = status.is_some_and(|status| status.stopped.is_some() && status.replicas == 0);
     let state = match (ready, waiting) {
         (Some(version), _) if version == wanted => "ready",
         (None, None) if asleep => "asleep",
+        (None, None) if stopped => "stopped",
         (_, Some(waiting)) if waiting.stuck => "failed",
         _ => "starting",
     };
@@ -242,6 +246,7 @@ fn summary(versions: &[VersionRecord], status: Option<&Status>) -> Option<Summar
         versions: versions.iter().map(|record| record.version).collect(),
         state,
         waiting: waiting.map(|waiting| waiting.reason.problem()),
+        stopped: status.and_then(|status| status.stopped.clone()),
         scaling: status.and_then(|status| status.scaling.clone()),
         sent: status
             .filter(|status| !status.sent.0.is_empty())

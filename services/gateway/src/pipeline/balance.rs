@@ -122,7 +122,8 @@ fn ask(request: &InferRequest) -> Ask {
 /// Claims a replica of the routed version.
 ///
 /// # Errors
-/// `overloaded` when it can't be answered in time; `deadline_exceeded` or `model_not_ready` when no replica became ready.
+/// `overloaded` when it can't be answered in time; `deadline_exceeded` or `model_not_ready` when no replica became ready, `model_stopped` where
+/// none will.
 pub async fn balance(ring: &Ring, route: &Route) -> Result<Lease, Refusal> {
     let open = route.model().meter.as_ref().map(|meter| meter.open());
     // Who waits for a replica takes no room from those who could be answered.
@@ -156,6 +157,9 @@ pub(crate) async fn again(ring: &Ring, route: &Route, tried: &[u64]) -> Result<L
             changes = Some(ring.changes());
             continue;
         };
+        if let Some(by) = &model.route.stopped {
+            return Err(stopped(&key.1, by));
+        }
         let waiting = model.route.waiting.clone();
         let changed = async {
             if tried.is_empty() {
@@ -172,6 +176,13 @@ pub(crate) async fn again(ring: &Ring, route: &Route, tried: &[u64]) -> Result<L
             tried = &[];
         }
     }
+}
+
+/// Somebody wants the model to have no replica: none will come, however long a request waits.
+pub(crate) fn stopped(model: &ModelName, by: &str) -> Refusal {
+    Refusal::new(Code::ModelStopped, format!("`{model}` has no replica since {by} set their number to 0")).hint(
+        format!("`mantlet scale {model} manifest` leaves it to its load again; `mantlet scale {model} 1` starts one"),
+    )
 }
 
 /// No replica of a version became ready in time.

@@ -8,7 +8,7 @@ use tokio::{
 };
 use types::{Code, Refusal};
 
-use super::{Route, not_ready};
+use super::{Route, not_ready, stopped};
 use crate::Ring;
 
 /// Requests that may wait here, of all models together: as many as may wait before the gate.
@@ -40,12 +40,16 @@ impl Hall {
 /// Waits until there is a replica that could answer; at once where there is one. Of a model that sleeps, it starts one.
 ///
 /// # Errors
-/// `overloaded` when too many wait already, `model_not_ready` at the deadline.
+/// `model_stopped` where somebody wants none, `overloaded` when too many wait already, `model_not_ready` at the deadline.
 pub(super) async fn wait(ring: &Ring, route: &Route) -> Result<(), Refusal> {
     let is_there =
         |model: &crate::ring::Model| route.versions_of(model).into_iter().any(|version| model.has_replica(version));
     if is_there(route.model()) {
         return Ok(());
+    }
+    let stops = |model: &crate::ring::Model| model.route.stopped.as_ref().map(|by| stopped(&route.key().1, by));
+    if let Some(refusal) = stops(route.model()) {
+        return Err(refusal);
     }
     let _place = (ring.hall.enter()?, route.model().statistics.hold());
     let (key, mut changes) = (route.key(), ring.changes());
@@ -53,6 +57,9 @@ pub(super) async fn wait(ring: &Ring, route: &Route) -> Result<(), Refusal> {
         let model = ring.model(&key)?;
         if is_there(&model) {
             return Ok(());
+        }
+        if let Some(refusal) = stops(&model) {
+            return Err(refusal);
         }
         if model.route.asleep {
             ring.sleeper.notify_one();
