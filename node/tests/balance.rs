@@ -5,7 +5,12 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use testkit::{Node, load::Load, node::PATIENCE, onnx, setup};
+use testkit::{
+    Node,
+    load::Load,
+    node::{Client, PATIENCE},
+    onnx, setup,
+};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_mantlet");
 const REPLICAS: usize = 4;
@@ -82,6 +87,50 @@ async fn no_prediction_fails_when_gateways_share_replicas() {
         let (answered, failed) = load.end().await;
         assert!(failed.is_empty(), "{} of {answered}: {:?}\n{}", failed.len(), failed.first(), node.log());
     }
+}
+
+/// How many replicas a gateway has asked between requests, by what came of it.
+async fn probes(client: &Client, outcome: &str) -> f64 {
+    let name = format!("mantlet_gateway_probes_total{{outcome=\"{outcome}\"}} ");
+    let answer = client.request(reqwest::Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
+    answer.lines().find_map(|line| line.strip_prefix(&name)?.trim().parse().ok()).unwrap_or(0.0)
+}
+
+/// Whether a gateway knows that others send to the same replicas.
+async fn is_shared(client: &Client) -> bool {
+    let (status, answer) = client.get("/v2/models/add/stats").await;
+    assert_eq!(status, 200, "{answer}");
+    answer["model_stats"][0]["mantlet"]["balancer"]["shared"] == true
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_sees_the_load_of_another_at_replicas_that_it_has_not_asked_itself() {
+    if setup::onnxruntime().is_none() {
+        return setup::skip("balance", "ONNX Runtime's library is not set up: cargo xtask setup");
+    }
+    let node = serving("shadow", &["--split", "--listen", "127.0.0.1:0"]).await;
+    let clients = node.clients();
+    let load = Load::start(&clients[0], "add", |_| 10.0, 16, CLIENT);
+    load.more(400).await;
+    assert_eq!(probes(&clients[1], "told").await, 0.0, "nobody asks here, and so nobody is asked");
+    // One request is answered by one replica: what is known of all of them comes by questions.
+    let (mut asked, until) = (0, tokio::time::Instant::now() + PATIENCE);
+    loop {
+        assert_eq!(clients[1].infer("add", &onnx::add_request()).await.0, 200);
+        asked += 1;
+        let (told, lively) = (probes(&clients[1], "told").await, tokio::time::Instant::now() + Duration::from_secs(4));
+        while probes(&clients[1], "told").await < told + 3.0 && tokio::time::Instant::now() < lively {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        if probes(&clients[1], "told").await >= REPLICAS as f64 - 1.0 && is_shared(&clients[1]).await {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < until, "{asked} requests\n{}", node.log());
+    }
+    // Where answers come all the time nobody needs to be asked often.
+    let (answered, failed) = load.end().await;
+    assert!(failed.is_empty(), "{} of {answered}: {:?}\n{}", failed.len(), failed.first(), node.log());
+    assert!(probes(&clients[0], "missed").await + probes(&clients[0], "told").await < answered as f64 / 4.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -64,6 +64,17 @@ pub struct Unload {
     pub version: Version,
 }
 
+/// Asks how a replica stands, without a request to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandOf {
+    /// Its model.
+    pub model: ModelName,
+    /// Its version.
+    pub version: Version,
+    /// The number by which replicas know who asks.
+    pub sender: u64,
+}
+
 /// How a model server is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerStatus {
@@ -143,10 +154,17 @@ pub trait ModelServer: Send + Sync {
     ) -> Result<(InferResponse, Option<Report>), Refusal> {
         Ok((self.infer(request).await?, None))
     }
+
+    /// How a replica stands, where somebody else than who asks has sent to it lately; nothing where it knows no more than who
+    /// asks.
+    async fn stand(&self, _of: StandOf) -> Result<Option<Report>, Refusal> {
+        Ok(None)
+    }
 }
 
 service! {
-    /// The part of a model server's door that its orchestrator calls.
+    /// The part of a model server's door that is called beside inferences: by its orchestrator, and by gateways that ask how a
+    /// replica stands.
     pub trait Control, client ControlClient, router control_router, path "mantlet.ModelServer" {
         /// As [`ModelServer::load`].
         fn load(Load) -> ModelMetadata;
@@ -154,6 +172,8 @@ service! {
         fn unload(Unload) -> ();
         /// As [`ModelServer::status`].
         fn status(()) -> ServerStatus;
+        /// As [`ModelServer::stand`].
+        fn stand(StandOf) -> Option<Report>;
         /// Shows another certificate from now on.
         fn renew(Renewal) -> ();
     }
@@ -174,6 +194,9 @@ impl Control for Controlled {
     }
     async fn status(&self, (): ()) -> Result<ServerStatus, Refusal> {
         self.0.status().await
+    }
+    async fn stand(&self, of: StandOf) -> Result<Option<Report>, Refusal> {
+        self.0.stand(of).await
     }
     async fn renew(&self, request: Renewal) -> Result<(), Refusal> {
         (self.1)(request)
@@ -313,5 +336,9 @@ impl ModelServer for ModelServerClient {
         asked: Asked,
     ) -> Result<(InferResponse, Option<Report>), Refusal> {
         self.ask(request, Some(asked)).await
+    }
+
+    async fn stand(&self, of: StandOf) -> Result<Option<Report>, Refusal> {
+        self.control.stand(of).await
     }
 }

@@ -1,9 +1,11 @@
 //! What a gateway says of an inference to the replica that it asks, and what the replica says of itself beside its answer.
 //!
 //! Both are one header each, numbers with spaces between them, so that either side may be older than the other: who does
-//! not know a header asks and answers as if there were none.
+//! not know a header asks and answers as if there were none. A replica that is asked without a request says the same text.
 
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 /// Metadata of a request: who asks, and how much work that is.
 pub(crate) const WORK: &str = "mantlet-work";
@@ -40,7 +42,8 @@ impl Asked {
 }
 
 /// How a replica stands. Times are lengths, so that both sides' clocks need not agree.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Report {
     /// Requests here.
     pub in_flight: u32,
@@ -93,6 +96,20 @@ impl Report {
     }
 }
 
+impl From<Report> for String {
+    fn from(report: Report) -> Self {
+        report.to_text()
+    }
+}
+
+impl TryFrom<String> for Report {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::from_text(&text).ok_or("it is not how a replica stands")
+    }
+}
+
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -127,6 +144,9 @@ mod tests {
             latency: Duration::from_millis(4),
         };
         assert_eq!(Report::from_text(&report.to_text()), Some(report));
+        let document = serde_json::to_string(&report).unwrap();
+        assert_eq!(serde_json::from_str::<Report>(&document).unwrap(), report);
+        assert!(serde_json::from_str::<Report>("\"1 2\"").is_err());
         let strange = Report { pace: f64::NAN, readings: f64::INFINITY, waiting: Duration::MAX, ..report };
         let read = Report::from_text(&strange.to_text()).unwrap();
         assert_eq!((read.pace, read.readings, read.waiting), (-FARTHEST, READINGS, Duration::from_nanos(u64::MAX)));

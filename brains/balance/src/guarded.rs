@@ -43,6 +43,8 @@ pub struct Standing {
     pub promoted: u64,
     /// How often it handed back.
     pub handed_back: u64,
+    /// Whether others are known to send to the same replicas.
+    pub shared: bool,
 }
 
 impl Standing {
@@ -181,7 +183,14 @@ impl Guarded {
         let [pool, learnt] = &self.shown;
         let latencies = (pool.count > 0.0 && learnt.count > 0.0).then_some((pool.value, learnt.value));
         let (promoted, handed_back) = self.turns;
-        Standing { acts: self.acts(), credited: self.credited, latencies, promoted, handed_back }
+        let shared = self.work.is_shared();
+        Standing { acts: self.acts(), credited: self.credited, latencies, promoted, handed_back, shared }
+    }
+
+    /// The replicas that are to be asked how they stand: nothing was heard of them for a second, though requests come. Each
+    /// counts as asked now, so that it is asked once a second at the most.
+    pub fn silent(&mut self, now: Duration) -> Vec<u64> {
+        if self.mode == Mode::Off { Vec::new() } else { self.work.silent(now) }
     }
 
     /// Whether the challenger chooses now.

@@ -35,6 +35,10 @@ const EXPLORE: (f64, f64) = (0.004, 2.0);
 const USUAL: u32 = 16;
 /// How long others are reckoned with that nothing is heard of.
 const GONE: Duration = Duration::from_secs(10);
+/// A replica of which nothing was heard for as long is asked how it stands.
+const SILENT: Duration = Duration::from_secs(1);
+/// And only as long after a request: where nobody asks, nothing is to be known.
+const LIVELY: Duration = Duration::from_secs(5);
 /// How long a message takes to a replica, as far as it is not yet in what that said of itself.
 const ON_ITS_WAY: Duration = Duration::from_micros(500);
 
@@ -57,6 +61,8 @@ struct Replica {
     head: Head,
     /// When it last answered.
     answered: Duration,
+    /// When it was heard last, or was asked.
+    heard: Duration,
     /// Predicted work that it said to have beside ours, less what is done, and when.
     others: Option<(f64, Duration)>,
     pace: Pace,
@@ -106,6 +112,8 @@ pub struct Work {
     others: bool,
     /// When a replica was last heard.
     heard: Duration,
+    /// When the last request was sent.
+    sent: Option<Duration>,
     elsewhere: f64,
     explore: f64,
     explored: u64,
@@ -125,6 +133,7 @@ impl Work {
             fresh: 0,
             others: false,
             heard: Duration::ZERO,
+            sent: None,
             elsewhere: 0.0,
             explore: 0.0,
             explored: 0,
@@ -142,6 +151,7 @@ impl Work {
                     work: 0.0,
                     head: Head::default(),
                     answered: now,
+                    heard: now,
                     others: None,
                     pace: Pace::default(),
                     slowness: 1.0,
@@ -162,6 +172,26 @@ impl Work {
         }
         let sixteens = self.replicas.len().div_ceil(16).max(1);
         Listening { after_request: PROBES, every: Some(POLL * sixteens as u32) }
+    }
+
+    /// The replicas of which nothing was heard for a second, though requests come; each counts as asked now.
+    pub(crate) fn silent(&mut self, now: Duration) -> Vec<u64> {
+        let lively = self.sent.is_some_and(|at| now.saturating_sub(at) <= LIVELY);
+        if !lively || self.replicas.len() < 2 {
+            return Vec::new();
+        }
+        let silent = self.replicas.iter_mut().filter(|replica| now.saturating_sub(replica.heard) >= SILENT);
+        silent
+            .map(|replica| {
+                replica.heard = now;
+                replica.key
+            })
+            .collect()
+    }
+
+    /// Whether others are known to send to these replicas too.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.others
     }
 
     /// What this request will take on a usual replica, in seconds; 0 as long as nothing is known.
@@ -224,6 +254,7 @@ impl Work {
 
     /// A request goes to this replica, whoever chose it.
     pub(crate) fn sent(&mut self, key: u64, id: u64, predicted: f64, now: Duration) {
+        self.sent = Some(now);
         if let Some(replica) = self.replicas.iter_mut().find(|replica| replica.key == key) {
             replica.sent.push_back(Sent { id, began: now, predicted });
             replica.work += supposed(predicted);
@@ -255,6 +286,9 @@ impl Work {
             return None;
         }
         let answered = outcome == Outcome::Answered;
+        if answered {
+            replica.heard = replica.heard.max(now);
+        }
         // An error counts as slow: whoever fails fast must not look fast.
         let seconds =
             if answered { seconds } else { seconds.max(now.saturating_sub(sent.began).as_secs_f64()).max(1.0) };
@@ -287,6 +321,7 @@ impl Work {
         }
         self.others |= report.in_flight as usize > replica.sent.len();
         self.heard = self.heard.max(at);
+        replica.heard = replica.heard.max(at);
         let there = replica.sent.iter().take_while(|sent| sent.began + ON_ITS_WAY <= at);
         let own: f64 = there.map(|sent| supposed(sent.predicted)).sum();
         let running = self.left.of(report.running, report.running_for / replica.slowness);

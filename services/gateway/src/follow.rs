@@ -5,7 +5,10 @@ use std::{collections::HashSet, hash::Hash, sync::Arc, time::Duration};
 use rpc::{Changes, Since, registry::Used};
 use types::Refusal;
 
-use crate::{Ring, pipeline::balance::turns::Turns};
+use crate::{
+    Ring,
+    pipeline::balance::{probe, turns::Turns},
+};
 
 /// How long to wait after a follower's call failed.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -71,10 +74,10 @@ pub async fn run(ring: Arc<Ring>, ready: tokio::sync::oneshot::Sender<()>, stop:
                 pause(turns.tell(&ring).await).await;
             }
         };
-        tokio::join!(people, rules, bounds, routes, held, uses, turns)
+        tokio::join!(people, rules, bounds, routes, held, uses, turns, probe::run(&ring))
     };
     tokio::select! {
-        ((), (), (), (), (), (), ()) = follow => {}
+        ((), (), (), (), (), (), (), ()) = follow => {}
         () = stop => {}
     }
 }

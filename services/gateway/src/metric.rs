@@ -12,7 +12,10 @@ pub(crate) use exemplars::Exemplar;
 use exemplars::Exemplars;
 
 use crate::pipeline::{
-    balance::turns::{ACTS, SAVED},
+    balance::{
+        probe::PROBED,
+        turns::{ACTS, SAVED},
+    },
     record::COPIED,
 };
 
@@ -72,6 +75,10 @@ impl Metrics {
         metrics::describe_gauge!(
             SAVED,
             "share of latency that the learnt rule saves beside the pool, below 0 where it costs"
+        );
+        metrics::describe_counter!(
+            PROBED,
+            "replicas asked how they stand between requests: told what others have there (told), that there are none (alone), or nothing in time (missed)"
         );
         metrics::describe_counter!(SPANS_LOST, "spans lost because the collector was away, busy or refused them");
         metrics::describe_counter!(LABELS, "labels of predictions that were stored");

@@ -292,7 +292,8 @@ fn balancer(model: &Model) -> Value {
     let standings = model.pools.standings();
     let standing = standings.iter().find(|(version, _)| *version == model.route.current).map(|(_, standing)| standing);
     let rule = if standing.is_some_and(|standing| standing.acts) { "learnt" } else { "pool" };
-    json!({ "mode": mode, "rule": rule, "saved": standing.and_then(|standing| standing.better()) })
+    let shared = standing.is_some_and(|standing| standing.shared);
+    json!({ "mode": mode, "rule": rule, "saved": standing.and_then(|standing| standing.better()), "shared": shared })
 }
 
 pub(crate) async fn statistics(State(ring): State<Arc<Ring>>, sender: Sender, Path(params): Params) -> Response {

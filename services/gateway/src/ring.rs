@@ -18,7 +18,10 @@ use rpc::{
     orchestrator::{ModelKey, ModelRoute, Replica},
 };
 use store::{Artefacts, Streams};
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use types::{
     CallerName, Refusal, Version,
     event::{Denial, Event},
@@ -400,6 +403,17 @@ impl Ring {
         let each = several.flat_map(|(key, model)| {
             let standings = model.pools.standings().into_iter();
             standings.map(move |(version, standing)| ((key.clone(), version), standing))
+        });
+        each.collect()
+    }
+
+    /// The replicas of every model that are to be asked how they stand.
+    pub(crate) fn silent(&self) -> Vec<(ModelKey, Arc<Pools>, Arc<Door>)> {
+        let (models, now) = (self.models.read(), Instant::now());
+        let several = models.iter().filter(|(_, model)| model.replicas.len() > 1);
+        let each = several.flat_map(|(key, model)| {
+            let silent = model.pools.silent(&model.replicas, now).into_iter();
+            silent.map(move |door| (key.clone(), model.pools.clone(), door))
         });
         each.collect()
     }

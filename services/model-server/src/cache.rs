@@ -205,15 +205,21 @@ impl Cache {
 
     /// The model asked for, which counts as used now; without a version, the newest.
     pub(crate) fn get(&self, model: &ModelName, version: Option<Version>) -> Option<Arc<Slot>> {
+        let slot = self.find(model, version)?;
+        let now = u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX);
+        slot.used.store(now, Ordering::Relaxed);
+        Some(slot)
+    }
+
+    /// The same, which does not count as using it.
+    pub(crate) fn find(&self, model: &ModelName, version: Option<Version>) -> Option<Arc<Slot>> {
         let slots = self.slots.read();
         let versions = slots.get(model)?.iter();
         let slot = match version {
             Some(version) => versions.clone().find(|slot| slot.load.version == version),
             None => versions.max_by_key(|slot| slot.load.version),
-        }?;
-        let now = u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX);
-        slot.used.store(now, Ordering::Relaxed);
-        Some(slot.clone())
+        };
+        slot.cloned()
     }
 
     /// Adds a model; returns the one it replaces.

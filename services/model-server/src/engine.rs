@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use ort::{environment::Environment, logging::LogLevel};
 use rpc::{
-    model_server::{Away, Load, ModelServer, ServerStatus, State, Unload},
+    model_server::{Away, Load, ModelServer, ServerStatus, StandOf, State, Unload},
     report::{Asked, Report},
 };
 use tokio::time::Instant;
@@ -384,6 +384,11 @@ impl ModelServer for Engine {
         asked: Asked,
     ) -> Result<(InferResponse, Option<Report>), Refusal> {
         self.0.answer(request, Some(asked)).await
+    }
+
+    async fn stand(&self, of: StandOf) -> Result<Option<Report>, Refusal> {
+        let slot = self.0.cache.find(&of.model, Some(of.version));
+        Ok(slot.and_then(|slot| slot.stand.told(of.sender)))
     }
 }
 

@@ -42,6 +42,15 @@ impl Stand {
         drop(state);
         Here { mark: Mark { stand: self.clone(), id }, sender: asked.sender, over: false }
     }
+
+    /// How the replica stands, for who asks without a request; nothing where nobody else has sent to it lately.
+    pub(crate) fn told(&self, sender: u64) -> Option<Report> {
+        let now = self.epoch.elapsed();
+        let state = self.state.lock();
+        let report = state.others(sender, now).then(|| state.reporter.report(now))?;
+        drop(state);
+        Some(told(&report, now))
+    }
 }
 
 impl State {
@@ -142,6 +151,19 @@ mod tests {
         assert_eq!(first.done(), None);
         drop(second);
         assert_eq!(stand.state.lock().reporter.report(stand.epoch.elapsed()).in_flight, 0, "dropped is done");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_without_a_request_hears_of_others_and_counts_as_nobody() {
+        let stand = Arc::new(Stand::default());
+        assert_eq!(stand.told(1), None, "nobody sends");
+        let theirs = stand.enter(asked(2));
+        assert_eq!(stand.told(2), None, "it knows of its own");
+        assert_eq!(stand.told(1).map(|report| (report.in_flight, report.waiting)), Some((1, 4 * MS)));
+        assert_eq!(theirs.done(), None, "who only asks sends nothing");
+        assert_eq!(stand.told(1).map(|report| report.in_flight), Some(0));
+        tokio::time::advance(REMEMBERED + MS).await;
+        assert_eq!(stand.told(1), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use access::signing::Key;
 use model_server::{Engine, Sessions};
 use rpc::{
     ModelServer,
-    model_server::{Load, ModelServerClient, Unload, model_server_router},
+    model_server::{Load, ModelServerClient, StandOf, Unload, model_server_router},
     report::Asked,
 };
 use testkit::{onnx, setup};
@@ -101,6 +101,11 @@ async fn counted(server: &dyn ModelServer) {
     assert_eq!((report.in_flight, report.waiting), (0, std::time::Duration::ZERO));
     assert!(report.readings > 2.0 && report.mean > std::time::Duration::ZERO, "{report:?}");
     assert!(ask(7).await.is_some());
+    // Who asks without a request hears the same, and of what is not there nothing.
+    let of = |version, sender| StandOf { model: "add".parse().unwrap(), version: Version(version), sender };
+    let report = server.stand(of(1, 9)).await.unwrap().unwrap();
+    assert!(report.in_flight == 0 && report.readings > 3.0, "{report:?}");
+    assert_eq!(server.stand(of(9, 9)).await.unwrap(), None);
 }
 
 /// Polls all at once, in order of their answers' places.

@@ -139,6 +139,66 @@ fn others_that_are_not_heard_of_any_more_are_gone() {
     }
 }
 
+/// One request to this replica, or to any where it is none; answered after a millisecond.
+fn ask_once(guarded: &mut Guarded, now: Duration, rng: &mut ChaCha8Rng) -> u64 {
+    let ask = Ask { size: 1.0, rows: 1 };
+    let claim = guarded.claim(&ask, now, rng).unwrap();
+    let end = End { claim, ask, began: now, outcome: Outcome::Answered, compute: None, report: None };
+    guarded.ended(&end, now + Duration::from_millis(1));
+    claim.key
+}
+
+#[test]
+fn who_was_not_heard_for_a_second_is_asked_once_a_second_while_requests_come() {
+    const MS: fn(u64) -> Duration = Duration::from_millis;
+    let (mut guarded, mut rng) = (Guarded::new(Mode::Shadow, Duration::ZERO).unwrap(), ChaCha8Rng::seed_from_u64(1));
+    guarded.set(&[1, 2, 3], Duration::ZERO);
+    assert!(guarded.silent(MS(5_000)).is_empty(), "nobody asks the version");
+    let answered = ask_once(&mut guarded, MS(10_000), &mut rng);
+    let mut others: Vec<u64> = [1, 2, 3].into_iter().filter(|key| *key != answered).collect();
+    assert_eq!(guarded.silent(MS(10_500)), others, "an answer is heard, too");
+    assert!(guarded.silent(MS(11_000)).is_empty(), "an answer says enough for a second, and so does a question");
+    // Who has said something of itself is not asked.
+    guarded.heard(others[0], &crate::report::Report::default(), MS(11_200));
+    let silent = guarded.silent(MS(11_600));
+    assert_eq!(silent.len(), 2, "{silent:?}");
+    assert!(!silent.contains(&others.remove(0)));
+    assert!(!guarded.silent(MS(15_000)).is_empty());
+    assert!(
+        guarded.silent(MS(15_002)).is_empty() && guarded.silent(MS(16_001)).is_empty(),
+        "five seconds after the last"
+    );
+    // With nothing to choose there is nothing to ask; off, nothing is learnt.
+    ask_once(&mut guarded, MS(20_000), &mut rng);
+    guarded.set(&[1], MS(20_000));
+    assert!(guarded.silent(MS(22_000)).is_empty());
+    let mut off = Guarded::new(Mode::Off, Duration::ZERO).unwrap();
+    off.set(&[1, 2], Duration::ZERO);
+    ask_once(&mut off, MS(1), &mut rng);
+    assert!(off.silent(MS(2_000)).is_empty());
+}
+
+#[test]
+fn what_others_send_is_reckoned_with_though_no_request_of_ours_went_there() {
+    let mut guarded = Guarded::promoted(Box::<Ridge>::default(), Duration::ZERO).unwrap();
+    serve(&mut guarded, 200, 7);
+    assert!(guarded.acts() && !guarded.standing().shared);
+    let (mut rng, mut now) = (ChaCha8Rng::seed_from_u64(2), Duration::from_secs(1_000));
+    let busy = crate::report::Report { in_flight: 50, waiting: 10.0, ..Default::default() };
+    let mut chosen = Vec::new();
+    for _ in 0..50 {
+        now += Duration::from_millis(20);
+        // Three are asked and say that others have much there; the fourth is idle.
+        (1..4).for_each(|key| guarded.heard(key, &busy, now));
+        guarded.heard(4, &crate::report::Report::default(), now);
+        chosen.push(ask_once(&mut guarded, now, &mut rng));
+    }
+    assert!(guarded.standing().shared);
+    // A block in two hundred is the pool's; all of these fit into two blocks.
+    let idle = chosen.iter().filter(|key| **key == 4).count();
+    assert!(idle >= 45, "{chosen:?}");
+}
+
 #[test]
 fn a_pool_that_chose_alone_goes_on_with_what_it_knows() {
     let (mut pool, mut rng) = (Pool::new(Duration::ZERO), ChaCha8Rng::seed_from_u64(1));

@@ -5,6 +5,7 @@ mod admit;
 mod chooser;
 mod hall;
 mod pools;
+pub(crate) mod probe;
 pub(crate) mod turns;
 
 use std::{sync::Arc, time::Duration};

@@ -78,6 +78,21 @@ impl Chooser {
         }
     }
 
+    /// The replicas that are to be asked how they stand.
+    pub(super) fn silent(&mut self, now: Duration) -> Vec<u64> {
+        match self {
+            Self::Plain(_) => Vec::new(),
+            Self::Guarded(guarded) => guarded.silent(now),
+        }
+    }
+
+    /// A replica that was asked has said how it stands.
+    pub(super) fn told(&mut self, key: u64, report: &Report, now: Duration) {
+        if let Self::Guarded(guarded) = self {
+            guarded.heard(key, &heard(report, now), now);
+        }
+    }
+
     /// How the learnt rule stands, where there is one.
     pub(super) fn standing(&self) -> Option<Standing> {
         match self {

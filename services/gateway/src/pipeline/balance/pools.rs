@@ -6,6 +6,7 @@ use ::balance::{Mode, Pool, Standing};
 use parking_lot::Mutex;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
+use rpc::report::Report;
 use tokio::time::Instant;
 use types::Version;
 
@@ -61,6 +62,19 @@ impl Pools {
         let mut standings: Vec<_> = standings.collect();
         standings.sort_by_key(|(version, _)| *version);
         standings
+    }
+
+    /// The replicas that are to be asked how they stand, each at most once a second.
+    pub(crate) fn silent(&self, doors: &[Arc<Door>], now: Instant) -> Vec<Arc<Door>> {
+        let (choosers, _) = &mut *self.state.lock();
+        let now = self.since(now);
+        let keys: Vec<u64> = choosers.values_mut().flat_map(|chooser| chooser.silent(now)).collect();
+        doors.iter().filter(|door| keys.contains(&door.key)).cloned().collect()
+    }
+
+    /// A replica that was asked has said how it stands.
+    pub(super) fn told(&self, door: &Door, report: &Report) {
+        self.with(door.replica.version, Instant::now(), |chooser, _, now| chooser.told(door.key, report, now));
     }
 
     /// Asks whoever chooses of a version, unless it has gone.
