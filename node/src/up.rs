@@ -15,7 +15,7 @@ mod supervisor;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use gateway::{Security, listen};
-use rpc::{Clock, Registry};
+use rpc::{Clock, Registry, clock::Anchor};
 use serde_json::json;
 use settings::Settings;
 use store::{Catalog, Streams, directory::Directory};
@@ -47,6 +47,8 @@ pub(crate) struct Plan {
     run: PathBuf,
     /// Whether callers are checked.
     secure: bool,
+    /// Since when steady time counts.
+    anchor: Anchor,
 }
 
 /// The services of a node, running.
@@ -70,8 +72,10 @@ pub(crate) async fn run(node: &Node, arguments: &cli::Up, format: Format) -> Res
         run: data.run_dir(),
         secure: matches!(arguments.security, cli::Security::On),
         settings,
+        anchor: Anchor::here(),
     };
-    let keeper = Keeper::open(data.clone(), plan.settings.names.clone(), plan.settings.life, Clock::System)?;
+    let clock = Clock::Node(plan.anchor);
+    let keeper = Keeper::open(data.clone(), plan.settings.names.clone(), plan.settings.life, clock)?;
     let stores = Arc::new(Stores::open(&data).await?);
     let outcome = serve(&plan, arguments.split, &data, (Arc::new(keeper), stores.clone()), format).await;
     stores.close().await;
@@ -87,12 +91,13 @@ async fn serve(
     format: Format,
 ) -> Result<(), Refusal> {
     // Folders are there before anybody looks for them.
-    let artefacts = Arc::new(Directory::open(plan.root.join("artefacts")).await?);
+    let artefacts = Arc::new(Directory::open(plan.root.join("artefacts")).await?.keeping(plan.settings.disk_reserve));
     let (running, addresses, token) = if split {
         let (split, addresses, registry) = split::start(plan, keeper, stores.clone()).await?;
         (Running::Split(split), addresses, data.admin(&registry).await?)
     } else {
-        let (together, address, registry) = together(plan, keeper, &stores, artefacts, Clock::System).await?;
+        let (together, address, registry) =
+            together(plan, keeper, &stores, artefacts, Clock::Node(plan.anchor)).await?;
         (Running::Together(together), vec![address], data.admin(&*registry).await?)
     };
     let scheme = if plan.secure { "https" } else { "http" };
@@ -140,7 +145,7 @@ async fn together(
     let listener = listen::bind(*address, plan.secure)?;
     let shared =
         Shared { root: plan.root.clone(), run: plan.run.clone(), supervisor: keeper.clone(), artefacts, clock };
-    let mut badges = Badges::new(keeper, plan.settings.life);
+    let mut badges = Badges::new(keeper, plan.settings.life, Clock::Node(plan.anchor));
     let tls = if plan.secure { Some(badges.port().await?) } else { None };
     let listener = listen::Listener::new(listener, tls)?;
     let address = listener.address();

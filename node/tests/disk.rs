@@ -195,3 +195,40 @@ async fn a_disk_that_stands_still_holds_up_changes_and_no_prediction() {
     let callers = node.json(&["callers", "list"]);
     assert!(callers.as_array().unwrap().iter().any(|caller| caller["caller"] == "teller"), "{callers}");
 }
+
+#[tokio::test]
+async fn where_the_disk_is_short_uploads_are_refused_and_changes_have_room() {
+    const TEST: &str = "disk::where_the_disk_is_short";
+    if setup::onnxruntime().is_none() {
+        return setup::skip(TEST, "ONNX Runtime's library is not set up: cargo xtask setup");
+    }
+    let Some(node) = Node::on_small_disk(BINARY, 2 * DISK) else {
+        return setup::skip(TEST, "no file system can be mounted here, not even in a namespace of our own");
+    };
+    let settings = node.scratch().join("mantlet.toml");
+    std::fs::write(&settings, "[node]\ndisk-reserve = \"40%\"\n").unwrap();
+    let mut node = node.with(&["--config", settings.to_str().unwrap()]);
+    node.up().await;
+    node.deploy("add", &onnx::add(10.0));
+    let client = node.client();
+    predict(&client).await;
+
+    // A quarter of the disk is left: less than is to stay free, and enough for whatever else is asked for.
+    let ballast = node.dir().join("ballast");
+    let disk = rustix::fs::statvfs(&node.dir()).unwrap();
+    let left = (disk.f_bavail * disk.f_frsize).saturating_sub(2 * DISK / 4);
+    std::fs::write(&ballast, vec![7; usize::try_from(left).unwrap()]).unwrap();
+    let path = node.file("other.onnx", &onnx::add(2.0));
+    let output = node.cli(&["deploy", path.to_str().unwrap(), "--name", "other", "--output", "json"]);
+    let error: Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert_eq!((output.status.code(), &error["error"]["code"]), (Some(1), &json!("storage_unavailable")), "{error}");
+    assert!(error["error"]["message"].as_str().unwrap().contains("are to stay free"), "{error}");
+    assert!(error["error"]["hint"].as_str().unwrap().contains("disk"), "{error}");
+    let id = predict(&client).await;
+    node.json(&["audit", "prove", &id]);
+    node.json(&["callers", "add", "teller", "--role", "caller"]);
+    assert_eq!(metric(&client, "mantlet_gateway_events_lost_total").await, 0.0);
+
+    std::fs::remove_file(&ballast).unwrap();
+    node.deploy("other", &onnx::add(2.0));
+}

@@ -64,6 +64,14 @@ pub struct Unload {
     pub version: Version,
 }
 
+/// Gives up memory, since the machine is short of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relieve {
+    /// So many bytes of models that nobody uses right now go, and stay away from what others may take; with 0 that is as it was at
+    /// the start.
+    pub bytes: u64,
+}
+
 /// Asks how a replica stands, without a request to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StandOf {
@@ -93,6 +101,9 @@ pub struct ServerStatus {
     /// Models that were put out of memory so far, to make room for others.
     #[serde(default)]
     pub unloaded: u64,
+    /// Private memory that is in use, in bytes; 0 where that is not known.
+    #[serde(default)]
+    pub memory: u64,
     /// Models that can't be asked right now though this process is well, and why: other servers hold them.
     #[serde(default)]
     pub away: Vec<Away>,
@@ -143,6 +154,11 @@ pub trait ModelServer: Send + Sync {
     /// How it is.
     async fn status(&self) -> Result<ServerStatus, Refusal>;
 
+    /// Gives up memory as far as it can; how many bytes its models gave up.
+    async fn relieve(&self, _relieve: Relieve) -> Result<u64, Refusal> {
+        Ok(0)
+    }
+
     /// Answers one inference.
     async fn infer(&self, request: InferRequest) -> Result<InferResponse, Refusal>;
 
@@ -172,6 +188,8 @@ service! {
         fn unload(Unload) -> ();
         /// As [`ModelServer::status`].
         fn status(()) -> ServerStatus;
+        /// As [`ModelServer::relieve`].
+        fn relieve(Relieve) -> u64;
         /// As [`ModelServer::stand`].
         fn stand(StandOf) -> Option<Report>;
         /// Shows another certificate from now on.
@@ -194,6 +212,9 @@ impl Control for Controlled {
     }
     async fn status(&self, (): ()) -> Result<ServerStatus, Refusal> {
         self.0.status().await
+    }
+    async fn relieve(&self, relieve: Relieve) -> Result<u64, Refusal> {
+        self.0.relieve(relieve).await
     }
     async fn stand(&self, of: StandOf) -> Result<Option<Report>, Refusal> {
         self.0.stand(of).await
@@ -324,6 +345,10 @@ impl ModelServer for ModelServerClient {
 
     async fn status(&self) -> Result<ServerStatus, Refusal> {
         self.control.status(()).await
+    }
+
+    async fn relieve(&self, relieve: Relieve) -> Result<u64, Refusal> {
+        self.control.relieve(relieve).await
     }
 
     async fn infer(&self, request: InferRequest) -> Result<InferResponse, Refusal> {

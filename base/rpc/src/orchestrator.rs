@@ -314,6 +314,9 @@ pub struct Scaling {
     pub since: Timestamp,
     /// Seconds that a replica takes to start, as far as is known.
     pub cold_seconds: f64,
+    /// Why it sleeps on though it is asked, where it does: memory is short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub short: Option<String>,
 }
 
 /// How the forecast stands beside the rule: blocks of time went by lot to both.

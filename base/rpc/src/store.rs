@@ -53,6 +53,8 @@ impl From<Error> for Fault {
             Error::TooLarge { what, limit } => Self::TooLarge { what, limit },
             Error::Missing(what) => Self::Missing { what },
             Error::Corrupt { what, why } => Self::Corrupt { what, why },
+            // Only artefacts are refused so, and they are on this side.
+            no_room @ Error::NoRoom { .. } => Self::Unavailable { what: "the upload".into(), why: no_room.to_string() },
             Error::Unavailable { what, source } => Self::Unavailable { what, why: source.to_string() },
         }
     }

@@ -1,6 +1,6 @@
 //! Artefacts: uploads wait in staging, bundles are published whole or not at all.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -58,6 +58,15 @@ pub trait Artefacts: Send + Sync {
 
     /// Removes a bundle; one that is not there is fine.
     async fn remove(&self, bundle: Digest) -> Result<(), Error>;
+
+    /// Whether so little room is left that what nobody needs should go.
+    async fn is_short(&self) -> bool;
+
+    /// Every published bundle, those first that were published longest ago.
+    async fn bundles(&self) -> Result<Vec<Digest>, Error>;
+
+    /// Forgets uploads that have waited for as long to be published; how many.
+    async fn forget_staged(&self, waited: Duration) -> Result<u64, Error>;
 
     /// Where a model server on this machine finds the bundle.
     fn path(&self, bundle: Digest) -> PathBuf;

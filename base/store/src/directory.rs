@@ -1,8 +1,12 @@
 //! Artefacts in a directory: `staging/<id>` and `bundles/<digest>/<file>`.
 //!
-//! A bundle is built under a temporary name, synced, and renamed: it is there whole or not at all.
+//! A bundle is built under a temporary name, synced, and renamed: it is there whole or not at all. Where less of the disk is free than
+//! is to stay free, no upload is taken: what was acknowledged needs room to be kept.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
@@ -16,7 +20,14 @@ use crate::{Artefacts, ByteStream, Content, Error, Staged};
 #[derive(Debug, Clone)]
 pub struct Directory {
     root: PathBuf,
+    /// The share of the disk that stays free.
+    reserve: f64,
 }
+
+/// How many times what is to stay free is little.
+const SHORT: u64 = 2;
+/// Bytes of an upload after which it is looked again how much is free.
+const LOOK: u64 = 4 << 20;
 
 impl Directory {
     /// Opens the directory, makes what is missing, and clears what an earlier process left in staging.
@@ -24,7 +35,7 @@ impl Directory {
     /// # Errors
     /// `Unavailable` when it can't be written.
     pub async fn open(root: impl Into<PathBuf>) -> Result<Self, Error> {
-        let directory = Self { root: root.into() };
+        let directory = Self::opened(root);
         let staging = directory.root.join("staging");
         match fs::remove_dir_all(&staging).await {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(at(&staging)(error)),
@@ -38,7 +49,30 @@ impl Directory {
 
     /// A directory that another process of this node has opened.
     pub fn opened(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), reserve: 0.0 }
+    }
+
+    /// It keeps this share of the disk free, from 0 to 1.
+    #[must_use]
+    pub fn keeping(self, share: f64) -> Self {
+        Self { reserve: share, ..self }
+    }
+
+    /// Whether so many bytes more may be taken.
+    fn has_room(&self, bytes: u64) -> Result<(), Error> {
+        match self.room() {
+            Some((free, reserve)) if free < reserve.saturating_add(bytes) => {
+                Err(Error::NoRoom { what: "the upload".into(), free, reserve })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Bytes that are free, and those that are to stay free; nothing where none are, or the file system can't say it.
+    fn room(&self) -> Option<(u64, u64)> {
+        let disk = rustix::fs::statvfs(&self.root).ok().filter(|_| self.reserve > 0.0)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+        Some((bytes(disk.f_bavail), (bytes(disk.f_blocks) as f64 * self.reserve) as u64))
     }
 
     /// Writes a bundle's files into a folder of their own.
@@ -109,18 +143,23 @@ impl Drop for Unfinished {
 #[async_trait]
 impl Artefacts for Directory {
     async fn stage(&self, mut body: ByteStream, limit: u64) -> Result<Staged, Error> {
+        self.has_room(0)?;
         let id = uuid::Uuid::new_v4().simple().to_string();
         let path = self.staged(&id)?;
         // Whoever sends it may go away, and this call with it.
         let mut unfinished = Unfinished(Some(path.clone()));
         let result = async {
             let mut file = fs::File::create(&path).await.map_err(at(&path))?;
-            let (mut size, mut hasher) = (0_u64, Sha256::new());
+            let (mut size, mut looked, mut hasher) = (0_u64, 0, Sha256::new());
             while let Some(chunk) = body.next().await {
                 let chunk = chunk.map_err(|error| Error::unavailable("the upload", error))?;
                 size += chunk.len() as u64;
                 if size > limit {
                     return Err(Error::TooLarge { what: "the upload".into(), limit });
+                }
+                if size >= looked + LOOK {
+                    self.has_room(chunk.len() as u64)?;
+                    looked = size;
                 }
                 hasher.update(&chunk);
                 file.write_all(&chunk).await.map_err(at(&path))?;
@@ -211,6 +250,39 @@ impl Artefacts for Directory {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(at(&path)(error)),
             _ => Ok(()),
         }
+    }
+
+    async fn is_short(&self) -> bool {
+        self.room().is_some_and(|(free, reserve)| free < reserve.saturating_mul(SHORT))
+    }
+
+    async fn bundles(&self) -> Result<Vec<Digest>, Error> {
+        let folder = self.root.join("bundles");
+        let mut entries = fs::read_dir(&folder).await.map_err(at(&folder))?;
+        let mut found = Vec::new();
+        while let Some(entry) = entries.next_entry().await.map_err(at(&folder))? {
+            let digest = entry.file_name().to_str().and_then(|name| name.parse::<Digest>().ok());
+            let changed = entry.metadata().await.and_then(|metadata| metadata.modified());
+            found.extend(digest.zip(changed.ok()));
+        }
+        found.sort_by_key(|(_, changed)| *changed);
+        Ok(found.into_iter().map(|(digest, _)| digest).collect())
+    }
+
+    async fn forget_staged(&self, waited: Duration) -> Result<u64, Error> {
+        let folder = self.root.join("staging");
+        let mut entries = fs::read_dir(&folder).await.map_err(at(&folder))?;
+        let mut forgotten = 0;
+        while let Some(entry) = entries.next_entry().await.map_err(at(&folder))? {
+            let Ok(metadata) = entry.metadata().await else { continue };
+            // What is written still has just changed; what is from the future is not old.
+            let age = metadata.modified().ok().and_then(|at| at.elapsed().ok()).unwrap_or(Duration::ZERO);
+            if metadata.is_file() && age >= waited {
+                fs::remove_file(entry.path()).await.map_err(at(&entry.path()))?;
+                forgotten += 1;
+            }
+        }
+        Ok(forgotten)
     }
 
     fn path(&self, bundle: Digest) -> PathBuf {

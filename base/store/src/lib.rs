@@ -33,6 +33,8 @@ pub enum Error {
     Missing(String),
     #[error("{what} holds something that can't be read: {why}")]
     Corrupt { what: String, why: String },
+    #[error("{what} is not taken: {free} bytes of the disk are free, and {reserve} are to stay free")]
+    NoRoom { what: String, free: u64, reserve: u64 },
     #[error("{what} can't be used")]
     Unavailable {
         what: String,
@@ -60,6 +62,9 @@ impl From<Error> for Refusal {
             Error::Missing(_) | Error::Corrupt { .. } => {
                 Self::new(Code::StorageUnavailable, error.to_string()).hint(RESTORE)
             }
+            Error::NoRoom { .. } => Self::new(Code::StorageUnavailable, error.to_string()).hint(
+                "make room on the disk of the data directory, or delete models that are not needed: `mantlet delete NAME`",
+            ),
             Error::Unavailable { source, .. } => Self::new(Code::StorageUnavailable, format!("{error}: {source}"))
                 .hint("check that the disk of the data directory has space and can be written: `mantlet doctor`"),
         }

@@ -11,6 +11,7 @@ pub mod canary;
 pub mod check;
 mod foresee;
 mod planner;
+pub mod pressure;
 pub mod scale;
 pub mod slices;
 

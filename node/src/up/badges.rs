@@ -4,11 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use access::{Identity, tls};
 use gateway::listen::PublicTls;
-use rpc::{Supervisor, door::Badge, model_server::Renewal};
+use rpc::{Clock, Supervisor, clock::Jumps, door::Badge, model_server::Renewal};
+use tokio::time::Instant;
 use types::Refusal;
 
 use crate::output;
 
+/// How often it is looked whether the system's clock was set: certificates are judged by it.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long to wait after a renewal failed.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -23,12 +26,13 @@ pub(super) struct Badges {
     services: Vec<(String, Badge)>,
     port: Option<PublicTls>,
     life: Duration,
+    clock: Clock,
 }
 
 impl Badges {
     /// None yet; each that is made later is renewed at a third of `life`.
-    pub(super) fn new(supervisor: Arc<dyn Supervisor>, life: Duration) -> Self {
-        Self { supervisor, services: Vec::new(), port: None, life }
+    pub(super) fn new(supervisor: Arc<dyn Supervisor>, life: Duration, clock: Clock) -> Self {
+        Self { supervisor, services: Vec::new(), port: None, life, clock }
     }
 
     /// Takes in a badge that is shown already.
@@ -59,8 +63,12 @@ impl Badges {
     /// Renews them until `stop` resolves.
     pub(super) async fn run(self, stop: impl Future<Output = ()>) {
         let renew = async {
+            let mut jumps = Jumps::of(&self.clock);
             loop {
-                tokio::time::sleep(self.life / 3).await;
+                let (began, third) = (Instant::now(), self.life / 3);
+                while began.elapsed() < third && !jumps.jumped(&self.clock) {
+                    tokio::time::sleep(LOOK.min(third)).await;
+                }
                 while let Err(refusal) = self.renew().await {
                     tracing::error!(%refusal, "certificates could not be renewed; it is tried again");
                     tokio::time::sleep(AGAIN).await;

@@ -10,6 +10,7 @@ use gateway::{Security, keys::KeySet, listen::Listener};
 use model_server::process::Sandbox;
 use rpc::{
     Clock,
+    clock::Anchor,
     door::{self, Badge, Rooms},
     model_server::Renewal,
     orchestrator::{OrchestratorClient, orchestrator_router},
@@ -82,6 +83,8 @@ pub(crate) struct Order {
     pub(super) secure: bool,
     /// The settings of the node.
     pub(super) settings: Vec<(String, String, String)>,
+    /// Since when steady time counts.
+    pub(super) anchor: Anchor,
 }
 
 /// A process that knows what it is to be.
@@ -150,7 +153,8 @@ impl Order {
                 let library = model_server::runtime::find(settings.onnxruntime.as_deref()).ok();
                 let folder = library.and_then(|library| Some(library.path.canonicalize().ok()?.parent()?.to_owned()));
                 let processes = ["/proc", "/bin", "/usr/bin"].map(PathBuf::from);
-                let read = folder.into_iter().chain(processes).chain([artefacts]).collect();
+                let memory = settings.memory_sources.iter().filter(|source| source.exists()).cloned();
+                let read = folder.into_iter().chain(processes).chain([artefacts]).chain(memory).collect();
                 (read, vec![run, PathBuf::from("/dev/null")], vec![binary])
             }
         };
@@ -189,10 +193,10 @@ pub(crate) async fn run(Prepared { order, settings }: Prepared, parent: u32) -> 
         root: order.root.clone(),
         run: order.run.clone(),
         supervisor: Arc::new(SupervisorClient(supervisor.clone())),
-        artefacts: Arc::new(Directory::opened(order.root.join("artefacts"))),
-        clock: Clock::System,
+        artefacts: Arc::new(Directory::opened(order.root.join("artefacts")).keeping(settings.disk_reserve)),
+        clock: Clock::Node(order.anchor),
     };
-    let mut badges = Badges::new(shared.supervisor.clone(), settings.life);
+    let mut badges = Badges::new(shared.supervisor.clone(), settings.life, shared.clock.clone());
     badges.add(&order.service.path(), badge.clone());
     match &order.service {
         Service::Registry => {

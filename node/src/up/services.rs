@@ -33,6 +33,8 @@ const DRAIN: Duration = Duration::from_secs(30);
 const LANES: usize = 8;
 /// How often the ledger takes in what a call that was cut short left behind.
 const DRAIN_LEDGER: Duration = Duration::from_secs(1);
+/// After how many of those it is looked whether the disk is short.
+const SWEEP: u64 = 30;
 /// How often the metrics are kept small.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -69,10 +71,15 @@ pub(super) async fn registry(
 /// What the registry does beside answering, until `stop` resolves.
 pub(super) async fn run_registry(registry: Arc<Registry>, stop: impl Future<Output = ()>) {
     let work = async {
-        loop {
+        for round in 0_u64.. {
             tokio::time::sleep(DRAIN_LEDGER).await;
             if let Err(refusal) = registry.drain().await {
                 tracing::error!(%refusal, "the ledger can't take in what waits");
+            }
+            if round.is_multiple_of(SWEEP)
+                && let Err(refusal) = registry.sweep().await
+            {
+                tracing::warn!(%refusal, "the disk is short, and what nobody needs can't be let go of");
             }
         }
     };
@@ -95,7 +102,9 @@ pub(super) async fn orchestrator(
     // As many inferences at a time as a model server makes of what was left to it.
     let lanes = if settings.sessions == 0 { settings.cores.clamp(1, LANES) } else { settings.sessions };
     let lanes = u32::try_from(lanes).unwrap_or(u32::MAX);
-    let bounds = orchestrator::Bounds { spread, upstreams: settings.upstreams.clone(), lanes };
+    let (share, sources) = (settings.memory_reserve, settings.memory_sources.clone());
+    let memory = Some(orchestrator::memory::Reserve { share, sources });
+    let bounds = orchestrator::Bounds { spread, upstreams: settings.upstreams.clone(), lanes, memory };
     let heads: orchestrator::AskHeads = Box::new(move |since| {
         let registry = registry.clone();
         Box::pin(async move { registry.heads(since).await })

@@ -7,7 +7,7 @@ use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
 use gateway::listen;
 use rpc::{
-    Supervisor as _,
+    Clock, Supervisor as _,
     child::{self, Start},
     door,
     registry::RegistryClient,
@@ -56,7 +56,7 @@ pub(super) async fn start(
     stores: Arc<Stores>,
 ) -> Result<(Split, Vec<std::net::SocketAddr>, RegistryClient), Refusal> {
     let (stop_gateways, stop_others) = (Stop::new(), Stop::new());
-    let mut badges = Badges::new(keeper.clone(), plan.settings.life);
+    let mut badges = Badges::new(keeper.clone(), plan.settings.life, Clock::Node(plan.anchor));
     let badge = badges.service("supervisor").await?;
     let listener = child::accepting(child::bind(&socket(&plan.run, "supervisor"))?)?;
     let times = (age(plan.settings.life), Duration::ZERO);
@@ -126,6 +126,7 @@ impl Kept {
                 run: plan.run.clone(),
                 secure: plan.secure,
                 settings: plan.values.clone(),
+                anchor: plan.anchor,
             },
             keeper,
         })

@@ -106,7 +106,7 @@ pub(crate) fn identify<'a>(ring: &Ring, asking: impl Into<Asking<'a>>) -> Result
     if !ring.restrictions.is_empty() {
         let asker = Asker::of(&principal);
         if !asker.admin {
-            ring.restrictions.admit(&asker.subject, None, ring.clock.now())?;
+            ring.restrictions.admit(&asker.subject, None, ring.clock.steady())?;
         }
     }
     Ok(principal)

@@ -210,7 +210,7 @@ impl Looker {
     }
 
     fn look(&mut self, glimpse: Glimpse) {
-        let now = self.clock.now();
+        let now = self.clock.steady();
         match glimpse {
             Glimpse::Probe { asker, code, place, asked } => {
                 let end = match code {
@@ -257,7 +257,7 @@ impl Looker {
     }
 
     fn tell(&mut self, runtime: &Handle, all: bool) {
-        let mut sightings = self.crowd.drain(self.clock.now(), all);
+        let mut sightings = self.crowd.drain(self.clock.steady(), all);
         while !sightings.is_empty() {
             let rest = sightings.split_off(sightings.len().min(TOLD));
             let report = Report { by: self.told.by.clone(), sightings: std::mem::replace(&mut sightings, rest) };

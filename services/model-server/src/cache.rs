@@ -193,14 +193,16 @@ impl Drop for User {
 pub(crate) struct Cache {
     slots: RwLock<HashMap<ModelName, Vec<Arc<Slot>>>>,
     epoch: Instant,
-    /// Bytes that those in memory may take together.
-    room: u64,
+    /// Bytes that those in memory may take together: as things are, and where the machine has memory enough.
+    room: AtomicU64,
+    most: u64,
     unloaded: AtomicU64,
 }
 
 impl Cache {
     pub(crate) fn new(room: u64) -> Self {
-        Self { slots: RwLock::new(HashMap::new()), epoch: Instant::now(), room, unloaded: AtomicU64::new(0) }
+        let (epoch, unloaded) = (Instant::now(), AtomicU64::new(0));
+        Self { slots: RwLock::new(HashMap::new()), epoch, room: AtomicU64::new(room), most: room, unloaded }
     }
 
     /// The model asked for, which counts as used now; without a version, the newest.
@@ -273,17 +275,49 @@ impl Cache {
         self.unloaded.load(Ordering::Relaxed)
     }
 
+    /// Lets its models take so many bytes less than they do, and takes as many out of memory as that needs and as are idle; the
+    /// caller lets go of them. With 0 they may take as much as at the start again.
+    pub(crate) fn relieve(&self, bytes: u64) -> (Vec<Pool>, u64) {
+        if bytes == 0 {
+            self.room.store(self.most, Ordering::Relaxed);
+            return (Vec::new(), 0);
+        }
+        let taken = self.taken();
+        self.room.store(taken.saturating_sub(bytes).min(self.most), Ordering::Relaxed);
+        // What is in use stays: it goes when others come, like everything beyond the room.
+        let gone = self.let_go(0);
+        (gone, taken.saturating_sub(self.taken()))
+    }
+
+    /// Those that are in memory.
+    fn warm(&self) -> Vec<Arc<Slot>> {
+        self.all().into_iter().filter(|slot| slot.is_warm() || slot.streaming.is_some()).collect()
+    }
+
+    /// Bytes that those in memory take.
+    fn taken(&self) -> u64 {
+        self.warm().iter().map(|slot| slot.bytes()).sum()
+    }
+
     /// Takes idle models out of memory, the least recently used first, until `need` more bytes have room; the caller
     /// lets go of them. An error is how many bytes are lacking.
     pub(crate) fn make_room(&self, need: u64) -> Result<Vec<Pool>, u64> {
-        let there = |slot: &Arc<Slot>| slot.is_warm() || slot.streaming.is_some();
-        let warm: Vec<Arc<Slot>> = self.all().into_iter().filter(there).collect();
+        let gone = self.let_go(need);
+        let (taken, room) = (self.taken(), self.room.load(Ordering::Relaxed));
+        let lacking = taken.saturating_add(need).saturating_sub(room);
+        // With nothing else in memory it may try: the limit on the process decides.
+        if lacking == 0 || taken == 0 { Ok(gone) } else { Err(lacking) }
+    }
+
+    /// Takes idle models out of memory, the least recently used first, until `need` more bytes have room.
+    fn let_go(&self, need: u64) -> Vec<Pool> {
+        let (warm, room) = (self.warm(), self.room.load(Ordering::Relaxed));
         let mut taken: u64 = warm.iter().map(|slot| slot.bytes()).sum();
         let mut idle: Vec<&Arc<Slot>> = warm.iter().filter(|slot| !slot.is_used()).collect();
         idle.sort_by_key(|slot| slot.used.load(Ordering::Relaxed));
         let mut gone = Vec::new();
         for slot in idle {
-            if taken.saturating_add(need) <= self.room {
+            if taken.saturating_add(need) <= room {
                 break;
             }
             if let Some(pool) = slot.take_idle() {
@@ -293,9 +327,7 @@ impl Cache {
             }
         }
         self.unloaded.fetch_add(u64::try_from(gone.len()).unwrap_or(0), Ordering::Relaxed);
-        let lacking = taken.saturating_add(need).saturating_sub(self.room);
-        // With nothing else in memory it may try: the limit on the process decides.
-        if lacking == 0 || taken == 0 { Ok(gone) } else { Err(lacking) }
+        gone
     }
 }
 
@@ -316,10 +348,20 @@ impl Gauge {
 
     /// Bytes of private writable memory and stack, as the limit on the process counts them.
     pub fn bytes(&self) -> Option<u64> {
+        self.pages()?.get(5)?.checked_mul(self.page)
+    }
+
+    /// Bytes of private memory that are in use: what the machine has back when the process ends.
+    pub fn resident(&self) -> Option<u64> {
+        let pages = self.pages()?;
+        pages.get(1)?.saturating_sub(*pages.get(2)?).checked_mul(self.page)
+    }
+
+    /// Pages: all, in use, shared, code, none, private, none.
+    fn pages(&self) -> Option<Vec<u64>> {
         let mut text = [0; 128];
         let length = self.file.read_at(&mut text, 0).ok()?;
         let text = std::str::from_utf8(text.get(..length)?).ok()?;
-        let pages: u64 = text.split_whitespace().nth(5)?.parse().ok()?;
-        pages.checked_mul(self.page)
+        text.split_whitespace().map(|number| number.parse().ok()).collect()
     }
 }

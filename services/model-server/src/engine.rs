@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use ort::{environment::Environment, logging::LogLevel};
 use rpc::{
-    model_server::{Away, Load, ModelServer, ServerStatus, StandOf, State, Unload},
+    model_server::{Away, Load, ModelServer, Relieve, ServerStatus, StandOf, State, Unload},
     report::{Asked, Report},
 };
 use tokio::time::Instant;
@@ -370,8 +370,15 @@ impl ModelServer for Engine {
             queued: u32::try_from(queued).unwrap_or(u32::MAX),
             loaded: u32::try_from(queues.len()).unwrap_or(u32::MAX),
             unloaded: self.0.cache.unloaded(),
+            memory: self.0.gauge.as_ref().and_then(Gauge::resident).unwrap_or(0),
             away: slots.iter().filter_map(|slot| away(slot)).collect(),
         })
+    }
+
+    async fn relieve(&self, Relieve { bytes }: Relieve) -> Result<u64, Refusal> {
+        let (gone, given_up) = self.0.cache.relieve(bytes);
+        off_the_runtime(move || gone.into_iter().for_each(Pool::join)).await?;
+        Ok(given_up)
     }
 
     async fn infer(&self, request: InferRequest) -> Result<InferResponse, Refusal> {

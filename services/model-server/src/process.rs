@@ -135,8 +135,9 @@ pub async fn run(settings: Settings, gauge: Option<Gauge>, parent: u32) -> Resul
         number => Sessions::Exactly(number),
     };
     let mut engine = if settings.outward { Engine::outward() } else { Engine::new(&settings.library, sessions)? };
-    if settings.shared && !settings.outward {
-        engine = engine.with_room(settings.memory, gauge);
+    if !settings.outward {
+        // Where there is one model alone, the limit on the process decides.
+        engine = engine.with_room(if settings.shared { settings.memory } else { u64::MAX }, gauge);
     }
     let engine = Arc::new(engine);
     let shown = Renewal { chain: settings.chain, key: settings.key, ca: settings.ca };

@@ -7,7 +7,7 @@ use access::signing::{Key, MODEL_FILE};
 use model_server::{Engine, Sessions};
 use rpc::{
     ModelServer,
-    model_server::{Load, Unload},
+    model_server::{Load, Relieve, Unload},
 };
 use testkit::{onnx, setup};
 use types::{Code, DataType, Tensor, Version, infer::InferRequest};
@@ -141,4 +141,34 @@ async fn a_model_that_is_no_function_of_its_inputs_is_refused() {
     let refusal = engine.load(load).await.unwrap_err();
     assert_eq!(refusal.code, Code::ModelUnsupported, "{refusal}");
     assert!(refusal.message.contains("when the same input is asked again"), "{refusal}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_idle_goes_when_memory_is_to_be_given_up_and_answers_all_the_same() {
+    let Some(engine) = engine("model-server cache::given_up") else { return };
+    let shelf = Shelf::new();
+    let loads = [shelf.add("a", 1.0), shelf.add("b", 2.0), shelf.add("c", 3.0)];
+    let one = size(&loads[0]);
+    for load in loads {
+        engine.load(load).await.unwrap();
+    }
+    assert_eq!(ask(&engine, "a").await, Ok(1.0));
+    assert_eq!(
+        engine.relieve(Relieve { bytes: one }).await.unwrap(),
+        one,
+        "one is enough: the one used least recently"
+    );
+    let status = engine.status().await.unwrap();
+    assert_eq!((status.loaded, status.unloaded, status.ready), (2, 1, true));
+    // Who is asked comes back, and others go for it: there is less room than there was.
+    for (model, term) in [("b", 2.0), ("a", 1.0), ("c", 3.0)] {
+        assert_eq!(ask(&engine, model).await, Ok(term));
+        assert!(engine.status().await.unwrap().loaded <= 2);
+    }
+    // Room again: all are in memory.
+    assert_eq!(engine.relieve(Relieve { bytes: 0 }).await.unwrap(), 0);
+    for (model, term) in [("a", 1.0), ("b", 2.0), ("c", 3.0)] {
+        assert_eq!(ask(&engine, model).await, Ok(term));
+    }
+    assert_eq!(engine.status().await.unwrap().loaded, 3);
 }

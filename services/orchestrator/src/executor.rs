@@ -150,21 +150,23 @@ impl Executor {
 
     /// Makes and carries out one plan; returns when to plan again.
     async fn turn(&mut self) -> Result<Instant, Refusal> {
-        let now = self.shared.clock.now();
+        let (now, steady) = (self.shared.clock.now(), self.shared.clock.steady());
         let over = self.shared.unsend(now).await?;
         let (plan, report) = {
             let mut world = self.shared.world.lock();
-            let (plan, report) = plan::plan(&world.inputs(), self.generation, now, &mut new_id);
+            let (plan, report) = plan::plan(&world.inputs(), self.generation, steady, &mut new_id);
             world.note_waiting(&report, now);
             (plan, report)
         };
-        let again = report.again_at.into_iter().chain(over).map(|at: Timestamp| at.since(now).min(TICK)).min();
-        let again = again.unwrap_or(TICK);
+        let again = report.again_at.map(|at: Timestamp| at.since(steady));
+        let again = again.into_iter().chain(over.map(|at| at.since(now))).min().unwrap_or(TICK).min(TICK);
         if !plan.steps.is_empty() {
             self.carry_out(plan, now).await?;
         }
         self.renew_secrets().await?;
         self.swap();
+        let relieve = std::mem::take(&mut self.shared.world.lock().relieve);
+        relieve.into_iter().for_each(|(server, bytes)| self.order(&server, Order::Relieve(bytes)));
         self.shared.publish();
         Ok(Instant::now() + again)
     }
@@ -241,6 +243,7 @@ impl Executor {
             digests: BTreeMap::new(),
             away: BTreeMap::new(),
             began: BTreeMap::new(),
+            bytes: 0,
         };
         self.shared.world.lock().servers.insert(server.clone(), held);
         let ((drain, drained), (orders, ordered)) = (oneshot::channel(), mpsc::channel(ORDERS));
@@ -248,6 +251,7 @@ impl Executor {
         let life = Life {
             spec,
             backend: self.backend.clone(),
+            clock: self.shared.clock.clone(),
             loading: self.loading.clone(),
             happened: self.happened.0.clone(),
             orders: ordered,
@@ -267,7 +271,7 @@ impl Executor {
                 return;
             }
         };
-        let now = self.shared.clock.now();
+        let now = self.shared.clock.steady();
         let (known, digest, streaming) = {
             let mut world = self.shared.world.lock();
             let known = world.known.get(&replica).cloned();
@@ -408,7 +412,7 @@ impl Executor {
     }
 
     fn note(&mut self, id: &ServerId, happened: Happened) -> String {
-        let now = self.shared.clock.now();
+        let now = self.shared.clock.steady();
         if matches!(happened, Happened::Barren(_) | Happened::Crashed(_) | Happened::Gone) {
             self.swaps.retain(|(server, _), _| server != id);
         }
@@ -460,6 +464,11 @@ impl Executor {
                 held.digests.remove(&replica);
                 tracing::info!(server = %id.0, replica = %Named(&replica), "replica gone");
                 "gone".into()
+            }
+            Happened::Weighs(bytes) => {
+                held.bytes = bytes;
+                world.weigh(id);
+                "weighed".into()
             }
             Happened::Away(away) => {
                 for (replica, why) in &away {

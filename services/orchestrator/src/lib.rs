@@ -4,7 +4,7 @@
 //! from what is wanted and what is there, journals each step, and carries it out; a task per model server
 //! ([`server`]) owns its process and reports what happens to it. [`backend::Backend`] starts processes; the
 //! embedded form is [`local`]. Where a manifest leaves the number of replicas to the load, [`scaling`] asks a [`scaler`] each second, by
-//! what gateways say ([`loads`]).
+//! what gateways say ([`loads`]); where [`memory`] is short, models that may sleep do so sooner.
 //!
 //! Does not know about: callers, payloads, how a bundle is made.
 
@@ -14,6 +14,7 @@ mod heads;
 mod journal;
 mod loads;
 pub mod local;
+pub mod memory;
 mod outlook;
 mod scaler;
 mod scaling;
@@ -56,6 +57,8 @@ pub struct Bounds {
     pub upstreams: Vec<String>,
     /// Requests that a replica answers at a time, as far as autoscaling is concerned; 1 where it is less.
     pub lanes: u32,
+    /// How much memory of the machine stays free, and where that is read; nothing is unloaded for lack of it where nothing is said.
+    pub memory: Option<memory::Reserve>,
 }
 
 /// The orchestrator's door: wishes in, routes and status out.
@@ -106,7 +109,7 @@ impl Orchestrator {
         heads: AskHeads,
         bounds: Bounds,
     ) -> Result<(Self, Executor), Refusal> {
-        let Bounds { spread, upstreams, lanes } = bounds;
+        let Bounds { spread, upstreams, lanes, memory } = bounds;
         let mut world = World::spread(spread);
         for document in read_all(&*catalog, Collection::Desired, WISH).await? {
             world.wish(document.read::<Desired>()?, document.generation);
@@ -136,7 +139,7 @@ impl Orchestrator {
             lanes: lanes.max(1),
         });
         shared.publish();
-        let scalers = scaling::Scalers::new(shared.clone(), kept);
+        let scalers = scaling::Scalers::new(shared.clone(), kept, memory);
         let executor = Executor::new(shared.clone(), journal, backend, (heads, scalers));
         Ok((Self { shared }, executor))
     }
@@ -283,7 +286,7 @@ impl rpc::Orchestrator for Orchestrator {
             named += 1;
             plan::ServerId(format!("new-{named}"))
         };
-        let rounds = plan::foresee(&inputs, self.shared.clock.now(), &mut name);
+        let rounds = plan::foresee(&inputs, self.shared.clock.steady(), &mut name);
         let mut homes: BTreeMap<plan::ServerId, Namespace> =
             inputs.servers.into_iter().map(|(id, server)| (id, server.namespace)).collect();
         let entries = journal::Journal::recent(&*self.shared.catalog).await?;
@@ -307,7 +310,7 @@ impl rpc::Orchestrator for Orchestrator {
     }
 
     async fn load(&self, loads: Loads) -> Result<(), Refusal> {
-        let now = self.shared.clock.now();
+        let now = self.shared.clock.steady();
         let is_asleep = {
             let world = self.shared.world.lock();
             let is_scaled = |model: &plan::ModelId| {

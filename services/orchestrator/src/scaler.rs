@@ -63,6 +63,8 @@ pub(crate) struct Scaler {
     /// Whether it slept and its first replica is not ready; and the second in which that became ready last.
     waking: bool,
     woke: Option<u64>,
+    /// Why it can't be woken, where it can't.
+    short: Option<String>,
     said: Said,
 }
 
@@ -153,6 +155,7 @@ impl Scaler {
             asked: at,
             waking: false,
             woke: None,
+            short: None,
             said,
         })
     }
@@ -210,7 +213,7 @@ impl Scaler {
 
     /// Somebody wants it anew: it has to show that it can be loaded, and is not put to sleep meanwhile.
     pub(crate) fn touch(&mut self, now: Timestamp) {
-        self.asked = self.at;
+        (self.asked, self.short) = (self.at, None);
         self.guarded.void();
         if self.sleeps() {
             self.waking = true;
@@ -218,9 +221,32 @@ impl Scaler {
         }
     }
 
-    /// A request waits for a model that sleeps: one replica, at once, however many wait.
+    /// Memory is short, and it is worth least: it sleeps, as if nobody had asked for long.
+    pub(crate) fn unload(&mut self, why: &str, now: Timestamp) {
+        if !self.sleeps() && self.scale.min == 0 {
+            self.waking = false;
+            self.say(0, why, now);
+        }
+    }
+
+    /// Whether it may sleep at all.
+    pub(crate) fn may_sleep(&self) -> bool {
+        self.scale.min == 0
+    }
+
+    /// It sleeps on though it is asked, for this reason; with none it may be woken.
+    pub(crate) fn hold(&mut self, short: Option<String>) {
+        self.short = short;
+    }
+
+    /// Why it sleeps on though it is asked.
+    pub(crate) fn short(&self) -> Option<&String> {
+        self.short.as_ref()
+    }
+
+    /// A request waits for a model that sleeps: one replica, at once, however many wait; none while memory is short.
     pub(crate) fn wake(&mut self, now: Timestamp) {
-        if self.sleeps() {
+        if self.sleeps() && self.short.is_none() {
             (self.waking, self.asked) = (true, self.at);
             self.say(1, "it slept and is asked: one replica first", now);
         }
@@ -241,6 +267,7 @@ impl Scaler {
             overruled,
             since: self.said.since,
             cold_seconds: cold,
+            short: self.short.clone(),
         }
     }
 

@@ -1,4 +1,7 @@
-//! Each second, how many replicas each model's load needs: asked, carried into the world, recorded and kept.
+//! Each second, how many replicas each model's load needs: asked, carried into the world, recorded and kept. Where memory is short,
+//! [`room`] says which of those that may sleep do so at once, and which may wake.
+
+mod room;
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
@@ -7,21 +10,23 @@ use std::{
 };
 
 use ledger::Record;
-use plan::{ModelId, State, scale::Standing};
+use plan::{ModelId, State, pressure::Recent, scale::Standing};
 use rpc::orchestrator::Scaling;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use store::{Catalog, Collection, Expect, Write, read_all};
 use tokio::time::{MissedTickBehavior, interval};
-use types::{Manifest, Refusal, manifest::ScaleMode};
+use types::{Manifest, Refusal, Timestamp, manifest::ScaleMode};
 
 use crate::{
     SCALING, Shared, key,
     loads::Asked,
+    memory::Reserve,
     scaler::{self, Kept, Scaler, Second},
     turns,
     world::World,
 };
+use room::Room;
 
 /// How often all are asked.
 const TICK: Duration = Duration::from_secs(1);
@@ -42,6 +47,7 @@ pub(crate) struct Scalers {
     kept: BTreeMap<ModelId, Kept>,
     scalers: BTreeMap<ModelId, One>,
     ticks: u64,
+    room: Option<Room>,
 }
 
 struct One {
@@ -56,12 +62,19 @@ struct One {
     fresh: bool,
     /// How the forecast stood when it was told last.
     stood: Standing,
+    /// What it was asked lately.
+    recent: Recent,
+    /// Whether somebody asks right now.
+    busy: bool,
+    /// Since when it is awake, by steady time.
+    awake: Option<Duration>,
 }
 
 impl One {
     fn new(scaler: Scaler, generation: u64, cold: f64) -> Self {
-        let stood = scaler.standing();
-        Self { generation, told: scaler.said().wanted, cold, fresh: false, stood, scaler }
+        let (told, stood) = (scaler.said().wanted, scaler.standing());
+        let recent = Recent::default();
+        Self { generation, told, cold, fresh: false, stood, recent, busy: false, awake: None, scaler }
     }
 }
 
@@ -102,8 +115,8 @@ pub(crate) async fn kept(catalog: &dyn Catalog, world: &mut World) -> Result<BTr
 }
 
 impl Scalers {
-    pub(crate) fn new(shared: Arc<Shared>, kept: BTreeMap<ModelId, Kept>) -> Self {
-        Self { shared, kept, scalers: BTreeMap::new(), ticks: 0 }
+    pub(crate) fn new(shared: Arc<Shared>, kept: BTreeMap<ModelId, Kept>, memory: Option<Reserve>) -> Self {
+        Self { shared, kept, scalers: BTreeMap::new(), ticks: 0, room: memory.map(Room::new) }
     }
 
     /// Asks them each second, and at once where somebody waits for a model that sleeps; as long as it runs.
@@ -122,14 +135,16 @@ impl Scalers {
     /// Tells every scaler a second.
     fn second(&mut self) {
         let (now, lanes) = (self.shared.clock.now(), self.shared.lanes);
+        // Whoever sets the system's clock makes nobody idle.
+        let steady = self.shared.clock.steady();
         self.ticks += 1;
-        let asked = self.shared.heard.lock().look(now);
+        let asked = self.shared.heard.lock().look(steady);
         let subjects = subjects(&self.shared.world.lock());
         let known: BTreeSet<&ModelId> = subjects.iter().map(|subject| &subject.model).collect();
         self.scalers.retain(|model, _| known.contains(model));
         for subject in subjects {
             let Subject { model, manifest, generation, ready, starting, cold, overruled } = subject;
-            let (terms, at) = (scaler::terms(&manifest, lanes, cold), now.0 / 1_000);
+            let (terms, at) = (scaler::terms(&manifest, lanes, cold), steady.0 / 1_000);
             let kept = self.kept.remove(&model);
             let one = match self.scalers.entry(model.clone()) {
                 Entry::Occupied(one) => one.into_mut(),
@@ -156,8 +171,20 @@ impl Scalers {
                 Some(asked) => asked.get(&model).copied().unwrap_or_default(),
                 None => Asked { requests: f64::NAN, ..Asked::default() },
             };
+            one.busy = open > 0 || requests > 0.0 || in_flight > 0.0;
+            one.recent.note(requests, since(steady));
+            if one.busy && one.scaler.sleeps() {
+                let short = self.room.as_mut().and_then(|room| room.lacks(&model, one, &self.shared));
+                one.scaler.hold(short);
+            } else {
+                one.scaler.hold(None);
+            }
             one.scaler.second(at, Second { requests, in_flight, open, served, ready, starting, overruled }, now);
             one.fresh |= requests > 0.0;
+            one.awake = one.awake.or(Some(since(steady))).filter(|_| !one.scaler.sleeps());
+        }
+        if let Some(room) = &mut self.room {
+            room.make(&mut self.scalers, &self.shared);
         }
     }
 
@@ -166,6 +193,8 @@ impl Scalers {
         let (now, heard) = (self.shared.clock.now(), self.shared.heard.lock());
         for (model, one) in &mut self.scalers {
             if one.scaler.sleeps() && heard.is_asked(model) {
+                let short = self.room.as_mut().and_then(|room| room.lacks(model, one, &self.shared));
+                one.scaler.hold(short);
                 one.scaler.wake(now);
             }
         }
@@ -174,7 +203,7 @@ impl Scalers {
     /// Records what has changed, keeps what was learnt, and carries it into the world: a change no sooner than it is recorded.
     async fn tell(&mut self) {
         let all = self.ticks.is_multiple_of(KEEP);
-        let (mut writes, mut records, mut others) = (Vec::new(), Vec::new(), false);
+        let (mut writes, mut records) = (Vec::new(), Vec::new());
         for (model, one) in &mut self.scalers {
             let changed = one.told != one.scaler.said().wanted;
             let grown = all && one.fresh;
@@ -190,11 +219,14 @@ impl Scalers {
             }
             records.extend(turns.iter().map(|turn| turns::record(&self.shared, model, turn).to_line()));
             if changed {
-                others = true;
                 records.push(record(&self.shared, model, one).to_line());
             }
         }
-        if !writes.is_empty() {
+        if let Some(room) = &self.room {
+            records.extend(room.records(&self.shared));
+        }
+        let changed = !records.is_empty();
+        if !writes.is_empty() || changed {
             // What was not recorded does not happen: it is tried again in a second.
             if let Err(error) = self.shared.catalog.commit(writes, records).await {
                 tracing::warn!(%error, "what scalers say can't be recorded");
@@ -207,13 +239,24 @@ impl Scalers {
             one.fresh &= !all;
         }
         self.show();
-        if others {
+        if let Some(room) = &mut self.room {
+            self.shared.world.lock().relieve.extend(room.orders());
+        }
+        if changed {
             self.shared.changed.notify_one();
         }
     }
 
     fn show(&self) {
-        let mut world = self.shared.world.lock();
+        if self.carry() {
+            // Who waits is told why.
+            self.shared.publish();
+        }
+    }
+
+    /// Carries into the world what is said; whether it is another one for those who wait.
+    fn carry(&self) -> bool {
+        let (mut world, mut changed) = (self.shared.world.lock(), false);
         world.scaling.retain(|model, _| {
             let stays = self.scalers.contains_key(model) || self.kept.contains_key(model);
             if !stays {
@@ -225,10 +268,17 @@ impl Scalers {
             turns::measure(model, &one.stood);
             // Somebody may have taken the wish back meanwhile.
             if world.wishes.contains_key(model) {
-                world.scaling.insert(model.clone(), one.scaler.scaling(false, one.cold));
+                let before = world.scaling.insert(model.clone(), one.scaler.scaling(false, one.cold));
+                changed |= before.is_some_and(|before| before.short.as_ref() != one.scaler.short());
             }
         }
+        changed
     }
+}
+
+/// Steady time as a length.
+fn since(steady: Timestamp) -> Duration {
+    Duration::from_millis(steady.0)
 }
 
 /// What the ledger is told of another number.

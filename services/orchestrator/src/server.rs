@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use plan::{ModelId, Replica, ServerId};
 use rpc::{
-    ModelServer as _,
-    model_server::{Away, Load, ModelServerClient, State, Unload},
+    Clock, ModelServer as _,
+    clock::Jumps,
+    model_server::{Away, Load, ModelServerClient, Relieve, State, Unload},
 };
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
@@ -41,6 +42,8 @@ pub(crate) enum Order {
     },
     /// Let this streaming replica, which holds what was learnt before, answer by this state from now on.
     Swap { replica: Replica, digest: Digest, before: Digest },
+    /// Give up so many bytes of models that nobody uses; with 0, take as many again as at the start.
+    Relieve(u64),
     /// Let go of this, once its requests in flight have ended.
     Unload { replica: Replica, digest: Digest },
 }
@@ -60,6 +63,8 @@ pub(crate) enum Happened {
     Unloaded(Replica),
     /// These can't be asked right now, and why: other servers hold them, or held them until now.
     Away(BTreeMap<Replica, String>),
+    /// So much private memory of it is in use, in bytes.
+    Weighs(u64),
     /// No model server can be started here.
     Barren(Refusal),
     /// It ended, or stopped answering.
@@ -72,6 +77,7 @@ pub(crate) enum Happened {
 pub(crate) struct Life {
     pub(crate) spec: Spec,
     pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) clock: Clock,
     /// Loads at a time on this machine: they are heavy.
     pub(crate) loading: Arc<Semaphore>,
     pub(crate) happened: mpsc::Sender<(ServerId, Happened)>,
@@ -83,8 +89,9 @@ pub(crate) struct Life {
 /// How a piece of work with a model server ended.
 enum Done {
     Told(Happened),
-    Probed(Option<Vec<Away>>),
+    Probed(Option<(Vec<Away>, u64)>),
     Renewed,
+    Relieved,
     /// The connection broke; the process is about to be seen as ended, and its own words are better.
     Lost(String),
     /// It will not end by itself.
@@ -133,7 +140,8 @@ impl Life {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         // Until it has answered once it is starting, and loading has its own limit.
         let (mut probing, mut renewing, mut seen) = (false, false, false);
-        let mut away = BTreeMap::new();
+        let mut jumps = Jumps::of(&self.clock);
+        let (mut away, mut weight) = (BTreeMap::new(), 0_u64);
         loop {
             tokio::select! {
                 how = process.exited() => return Happened::Crashed(how),
@@ -148,7 +156,15 @@ impl Life {
                     Done::Probed(well) => {
                         (probing, seen) = (false, seen || well.is_some());
                         missed = if well.is_some() || !seen { 0 } else { missed + 1 };
-                        let now = self.away(well.unwrap_or_default());
+                        let (well, bytes) = well.unwrap_or((Vec::new(), weight));
+                        // Small changes are told by nobody: they come with each request.
+                        if bytes.abs_diff(weight) > weight / 8 {
+                            weight = bytes;
+                            if !self.tell(Happened::Weighs(bytes)).await {
+                                return Happened::Gone;
+                            }
+                        }
+                        let now = self.away(well);
                         if now != away {
                             away.clone_from(&now);
                             if !self.tell(Happened::Away(now)).await {
@@ -157,6 +173,7 @@ impl Life {
                         }
                     }
                     Done::Renewed => renewing = false,
+                    Done::Relieved => {}
                     Done::Lost(why) => {
                         let how = timeout(PROBE, process.exited()).await;
                         process.kill().await;
@@ -172,7 +189,9 @@ impl Life {
                         probing = true;
                         work.push(probe(client.clone()));
                     }
-                    if !renewing && renewed.elapsed() >= self.backend.renew_every() {
+                    // Certificates are judged by the system's clock: where that was set, a new one is needed at once.
+                    let due = renewed.elapsed() >= self.backend.renew_every() || jumps.jumped(&self.clock);
+                    if !renewing && due {
                         (renewing, renewed) = (true, Instant::now());
                         work.push(self.renew(client, endpoint));
                     }
@@ -226,6 +245,12 @@ impl Life {
                     backend.take_back(&endpoint, idle).await;
                 }
                 Done::Told(Happened::Swapped(replica, digest, outcome))
+            }
+            .boxed(),
+            Order::Relieve(bytes) => async move {
+                let outcome = timeout(GRACE, client.relieve(Relieve { bytes })).await;
+                tracing::info!(bytes, ?outcome, "a model server was asked to give up memory");
+                Done::Relieved
             }
             .boxed(),
             Order::Unload { replica, digest } => async move {
@@ -297,7 +322,7 @@ async fn load(
 fn probe(client: ModelServerClient) -> BoxFuture<'static, Done> {
     let probe = async move {
         let status = timeout(PROBE, client.status()).await.ok().and_then(Result::ok);
-        Done::Probed(status.filter(|status| status.ready).map(|status| status.away))
+        Done::Probed(status.filter(|status| status.ready).map(|status| (status.away, status.memory)))
     };
     probe.boxed()
 }

@@ -55,6 +55,8 @@ pub(crate) struct Held {
     pub(crate) away: BTreeMap<Replica, String>,
     /// When those were begun that start.
     pub(crate) began: BTreeMap<Replica, Timestamp>,
+    /// Private memory of it that is in use; 0 where that is not known.
+    pub(crate) bytes: u64,
 }
 
 #[derive(Debug, Default)]
@@ -68,6 +70,8 @@ pub(crate) struct World {
     pub(crate) scaling: BTreeMap<ModelId, Scaling>,
     /// Seconds that replicas took to start, of each model a mean.
     pub(crate) cold: BTreeMap<ModelId, f64>,
+    /// Bytes that a replica took which had a model server of its own, of each model the last.
+    pub(crate) weights: BTreeMap<ModelId, u64>,
     pub(crate) current: BTreeMap<ModelId, Current>,
     pub(crate) servers: BTreeMap<ServerId, Held>,
     pub(crate) trouble: BTreeMap<Replica, Trouble>,
@@ -78,6 +82,8 @@ pub(crate) struct World {
     /// The bundles of the newest states of streaming versions.
     pub(crate) heads: BTreeMap<Replica, Digest>,
     pub(crate) spread: Spread,
+    /// Shared model servers that are to give up so many bytes; with 0, to take as many again as at their start.
+    pub(crate) relieve: BTreeMap<ServerId, u64>,
     pub(crate) waiting: BTreeMap<ModelId, (WaitingOn, Timestamp)>,
     restarts: BTreeMap<ModelId, u32>,
     /// Routes that went away and must be taken back from followers.
@@ -125,6 +131,7 @@ impl World {
         self.sendings.remove(&model);
         self.scaling.remove(&model);
         self.cold.remove(&model);
+        self.weights.remove(&model);
         self.forget(&model);
         self.waiting.remove(&model);
         self.restarts.remove(&model);
@@ -250,6 +257,29 @@ impl World {
         *mean += FRESH * (took - *mean);
     }
 
+    /// Notes what the replica takes that has this model server alone, once it answers.
+    pub(crate) fn weigh(&mut self, server: &ServerId) {
+        let Some(held) = self.servers.get(server).filter(|held| held.server.room == plan::Room::One) else { return };
+        let ready = held.server.replicas.iter().find(|(_, state)| **state == State::Ready);
+        if let Some((replica, _)) = ready {
+            self.weights.insert(replica.model.clone(), held.bytes);
+        }
+    }
+
+    /// Bytes that a model takes now, as far as its replicas have model servers of their own; and whether it might be unloaded:
+    /// it answers, and no person has said that it stays.
+    pub(crate) fn taken(&self, model: &ModelId) -> Option<u64> {
+        let (desired, _) = self.wishes.get(model)?;
+        let said = self.scaled.contains_key(model) || self.sendings.contains_key(model);
+        let answers = self.current.get(model).is_some_and(|current| current.version == desired.version);
+        if said || !answers || desired.manifest.spec.resources.pinned {
+            return None;
+        }
+        let alone = self.servers.values().filter(|held| held.server.room == plan::Room::One && !held.server.draining);
+        let of = alone.filter(|held| held.server.replicas.keys().any(|replica| replica.model == *model));
+        Some(of.map(|held| held.bytes).sum())
+    }
+
     /// Where people send requests of a namespace's models.
     pub(crate) fn sent(&self, namespace: &Namespace) -> Vec<(ModelName, Sent)> {
         let of = self.sendings.iter().filter(|(model, _)| model.namespace == *namespace);
@@ -342,6 +372,11 @@ impl World {
         away.filter(|(replica, _)| replica.model == *model).map(|(_, why)| why).next()
     }
 
+    /// Why a model that sleeps can't be woken right now.
+    fn short(&self, model: &ModelId) -> Option<&String> {
+        self.scaling.get(model)?.short.as_ref()
+    }
+
     fn route(&self, model: &ModelId, desired: &Desired, replicas: Vec<RouteReplica>) -> ModelRoute {
         let (current, manifest) = match self.current.get(model) {
             Some(current) => (current.version, &current.manifest),
@@ -365,6 +400,7 @@ impl World {
             waiting: self
                 .away(model)
                 .cloned()
+                .or_else(|| self.short(model).cloned().filter(|_| asleep))
                 .or_else(|| self.waiting.get(model).map(|(waiting, _)| explain(waiting).0.message.into_owned()))
                 .or_else(|| stopped.as_ref().map(|by| format!("{by} set the number of its replicas to 0"))),
             refused: self.waiting.get(model).and_then(|(waiting, _)| match waiting {
@@ -396,7 +432,13 @@ impl World {
             stuck: false,
             since: Timestamp(0),
         });
-        let waiting = self.waiting.get(model).filter(|_| short).map(said).or(away);
+        let asleep = self.is_asleep(&model.namespace, &model.name);
+        let kept = self.scaling.get(model).filter(|_| asleep).and_then(|scaling| {
+            let reason = Refusal::new(Code::ModelNotReady, scaling.short.clone()?)
+                .hint("stop what takes memory, or a model that is not needed: `mantlet top`, `mantlet delete NAME`");
+            Some(Waiting { reason, stuck: false, since: scaling.since })
+        });
+        let waiting = self.waiting.get(model).filter(|_| short).map(said).or(away).or(kept);
         let sent = self.sendings.get(model).map(|(sending, generation)| (sending.sent.clone(), *generation));
         let sent = sent.unwrap_or_default();
         let absent = sent.0.versions().into_keys().filter(|version| ready(*version) == 0).collect();
@@ -411,8 +453,7 @@ impl World {
             wanted,
             waiting,
             generation,
-            asleep: self.is_asleep(&model.namespace, &model.name)
-                && self.current.get(model).is_some_and(|current| current.version == desired.version),
+            asleep: asleep && self.current.get(model).is_some_and(|current| current.version == desired.version),
             stopped: self.stopped(model, &desired.manifest),
             scaling: self.scaling_of(model),
             sent,

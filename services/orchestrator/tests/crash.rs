@@ -1,8 +1,9 @@
 //! The orchestrator is killed before and after each thing it writes down, and goes on where it was.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: failing loudly is their job")]
 
+mod stage;
+
 use std::{
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,100 +12,16 @@ use std::{
 };
 
 use async_trait::async_trait;
-use orchestrator::{
-    Bounds, Orchestrator, Spread,
-    backend::{Backend, Endpoint, Process, Spec},
-};
+use orchestrator::{Bounds, Orchestrator, Spread};
 use parking_lot::Mutex;
 use rpc::{
-    Clock, ModelServer, Orchestrator as _,
-    model_server::{Load, ModelServerClient, Renewal, ServerStatus, Unload, model_server_router},
+    Clock, Orchestrator as _,
     orchestrator::{Desired, PlanOf, Scale, Status, StatusOf, Submit},
 };
+use stage::{Stage, no_heads};
 use store::{Catalog, Collection, Committed, Document, Error, Write, read_all, sqlite::SqliteCatalog};
-use testkit::remote::{self, Remote};
 use tokio::sync::Notify;
-use types::{
-    Code, Digest, Manifest, Refusal, Version,
-    infer::{InferRequest, InferResponse, ModelMetadata},
-};
-
-/// A model server that loads anything and answers nothing.
-struct Hollow;
-
-#[async_trait]
-impl ModelServer for Hollow {
-    async fn load(&self, _: Load) -> Result<ModelMetadata, Refusal> {
-        Ok(ModelMetadata::default())
-    }
-
-    async fn unload(&self, _: Unload) -> Result<(), Refusal> {
-        Ok(())
-    }
-
-    async fn status(&self) -> Result<ServerStatus, Refusal> {
-        Ok(ServerStatus { ready: true, in_flight: 0, answered: 0, queued: 0, loaded: 0, unloaded: 0, away: Vec::new() })
-    }
-
-    async fn infer(&self, _: InferRequest) -> Result<InferResponse, Refusal> {
-        Err(Refusal::new(Code::InferenceFailed, "hollow"))
-    }
-}
-
-/// Starts hollow model servers, behind one real door.
-struct Stage(Remote);
-
-struct Actor(Endpoint, Arc<Notify>);
-
-#[async_trait]
-impl Process for Actor {
-    fn endpoint(&self) -> &Endpoint {
-        &self.0
-    }
-
-    async fn exited(&mut self) -> String {
-        self.1.notified().await;
-        "ended".into()
-    }
-
-    fn terminate(&mut self) {
-        self.1.notify_one();
-    }
-
-    async fn kill(&mut self) {
-        self.1.notify_one();
-    }
-}
-
-#[async_trait]
-impl Backend for Stage {
-    async fn start(&self, spec: Spec) -> Result<Box<dyn Process>, Refusal> {
-        let endpoint = Endpoint { socket: PathBuf::from(&spec.server.0), peer: "service".into() };
-        Ok(Box::new(Actor(endpoint, Arc::new(Notify::new()))))
-    }
-
-    fn door(&self, _: &Endpoint) -> Result<ModelServerClient, Refusal> {
-        Ok(ModelServerClient::new(self.0.channel.clone()))
-    }
-
-    async fn lend(&self, _: &Endpoint, _: Digest) -> Result<PathBuf, Refusal> {
-        Ok(PathBuf::new())
-    }
-
-    async fn take_back(&self, _: &Endpoint, _: Digest) {}
-
-    async fn keys(&self) -> Result<Vec<String>, Refusal> {
-        Ok(Vec::new())
-    }
-
-    async fn renewal(&self, _: &Endpoint) -> Result<Renewal, Refusal> {
-        Ok(Renewal::default())
-    }
-
-    fn renew_every(&self) -> Duration {
-        Duration::from_secs(3_600)
-    }
-}
+use types::{Digest, Manifest, Version};
 
 /// A catalog that dies at one of its writes: before it is written, or after that and before anybody hears of it.
 struct Mortal {
@@ -234,12 +151,8 @@ async fn live(orchestrator: &Orchestrator, told: &Mutex<Told>) {
     settled(orchestrator, None, 0).await;
 }
 
-fn no_heads() -> orchestrator::AskHeads {
-    Box::new(|_| Box::pin(std::future::pending()))
-}
-
 async fn open(catalog: Arc<dyn Catalog>, alone: u32) -> (Orchestrator, tokio::task::JoinHandle<()>) {
-    let stage = Arc::new(Stage(remote::open(model_server_router(Arc::new(Hollow), Arc::new(|_| Ok(()))))));
+    let stage = Arc::new(Stage::new());
     let bounds = Bounds { spread: Spread { alone, ..Spread::default() }, ..Bounds::default() };
     let (orchestrator, executor) = Orchestrator::open(catalog, Clock::System, stage, no_heads(), bounds).await.unwrap();
     (orchestrator, tokio::spawn(executor.run(std::future::pending())))

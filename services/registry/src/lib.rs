@@ -17,6 +17,7 @@ mod quotas;
 mod secrets;
 pub mod sequencer;
 mod snapshots;
+mod sweep;
 
 use std::sync::Arc;
 

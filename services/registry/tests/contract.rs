@@ -195,3 +195,39 @@ async fn a_peer_that_is_not_named_is_turned_away() {
     let stranger = other.service("gateway", now, std::time::Duration::from_secs(60)).unwrap();
     assert!(ask("registry", &stranger, &authority.certificate()).await.is_err(), "another CA");
 }
+
+#[tokio::test]
+async fn where_the_disk_is_short_uploads_are_refused_and_what_nobody_names_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let free = Directory::open(dir.path().join("artefacts")).await.unwrap();
+    // All of it is to stay free, so there is never enough.
+    let short = free.clone().keeping(1.0);
+    let parts = Parts {
+        catalog: Arc::new(SqliteCatalog::open(&dir.path().join("catalog.db")).await.unwrap()),
+        artefacts: Arc::new(short.clone()),
+        log: Arc::new(SqliteLog::open(&dir.path().join("ledger.db")).await.unwrap()),
+        supervisor: Arc::new(testkit::keys::Keys::default()),
+        clock: Clock::System,
+    };
+    let registry = Arc::new(Registry::open(parts).await.unwrap());
+    let made = Made { registry: registry.clone(), artefacts: Arc::new(free.clone()), _dir: dir };
+    let deployed = deploy(&made, &*registry, "fraud", 1.0).await.unwrap();
+    let body = || futures::stream::iter([Ok(Bytes::from_static(b"model"))]).boxed();
+    let refusal = types::Refusal::from(short.stage(body(), 1 << 20).await.unwrap_err());
+    assert_eq!(refusal.code, Code::StorageUnavailable);
+    assert!(refusal.message.contains("are to stay free") && refusal.hint.unwrap().contains("make room"));
+
+    // A crash between publishing and registering leaves a bundle; an upload may yet be deployed.
+    let orphan = types::Digest::of(b"orphan");
+    let files = vec![("model.onnx".to_owned(), store::Content::Bytes(b"model".to_vec()))];
+    free.publish(orphan, files).await.unwrap();
+    let staged = free.stage(body(), 1 << 20).await.unwrap();
+    assert_eq!(free.bundles().await.unwrap().len(), 2);
+    assert_eq!(registry.sweep().await.unwrap(), 1);
+    assert_eq!(free.bundles().await.unwrap(), [deployed.version.digest], "what was acknowledged stays");
+    assert_eq!(free.read_staged(&staged.id).await.unwrap(), b"model");
+    assert_eq!(registry.sweep().await.unwrap(), 0);
+    // Who waits too long goes, too; and where there is room nobody looks.
+    assert_eq!(free.forget_staged(std::time::Duration::ZERO).await.unwrap(), 1);
+    assert!(!free.is_short().await && short.is_short().await);
+}

@@ -191,9 +191,10 @@ impl Newsroom {
     }
 
     /// Sends what is due, unless something is on its way, or is not written yet: that would be sent again and again.
-    pub(crate) fn send(&mut self, now: Timestamp) {
+    /// It is due by steady time, and signed with the time that its receiver compares.
+    pub(crate) fn send(&mut self, steady: Timestamp, now: Timestamp) {
         let Some(to) = self.to.clone().filter(|_| self.sending.is_empty() && self.unkept.is_empty()) else { return };
-        for note in self.outbox.due(now) {
+        for note in self.outbox.due(steady) {
             let (catalog, to) = (self.catalog.clone(), to.clone());
             self.sending
                 .push(async move { (tell(&*catalog, &to, &note, now).await, note) }.map(|(a, n)| (n, a)).boxed());

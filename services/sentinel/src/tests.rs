@@ -1,6 +1,9 @@
 //! The door and the loop behind it, over a real catalog; agents that fail.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use defend::{Agent, Make, Seat};
 use rpc::{
@@ -37,10 +40,15 @@ async fn start(folder: &std::path::Path, agents: Vec<(AgentName, Make)>) -> Runn
 
 /// One that may restrict such a share of the callers at once.
 async fn start_with(folder: &std::path::Path, agents: Vec<(AgentName, Make)>, blast: f64) -> Running {
+    start_by(folder, agents, blast, Clock::System).await
+}
+
+/// One with this clock.
+async fn start_by(folder: &std::path::Path, agents: Vec<(AgentName, Make)>, blast: f64, clock: Clock) -> Running {
     let catalog = Arc::new(SqliteCatalog::open(&folder.join("catalog.db")).await.unwrap());
     let parts = Parts {
         catalog,
-        clock: Clock::System,
+        clock,
         arbiter: arbiter::Settings { autonomy: Autonomy::Act, blast, ..arbiter::Settings::default() },
         budget: 0.01,
         window: Duration::from_secs(60),
@@ -285,4 +293,35 @@ async fn what_people_undo_is_handed_back_to_the_rule_until_one_brings_it_back() 
     assert_eq!(settled.incident.state, types::defence::IncidentState::Closed);
     assert_eq!(running.state(agent).await.mode, "on");
     running.end().await;
+}
+
+#[tokio::test]
+async fn a_restriction_lasts_as_long_as_it_was_to_though_the_clock_is_set_by_hours() {
+    let folder = tempfile::tempdir().unwrap();
+    let [now, steady] = [0; 2].map(|_| Arc::new(AtomicU64::new(1_800_000_000_000)));
+    let clock = Clock::Hands(now.clone(), steady.clone());
+    let sentinel = start_by(folder.path(), Vec::new(), 0.01, clock).await;
+    let restrict = |caller: &str, seconds: u64| Restrict {
+        actor: "caller:bank/boss".into(),
+        subject: format!("caller:bank/{caller}").parse().unwrap(),
+        model: None,
+        rung: Rung::Block,
+        lasts_ms: Some(seconds * 1_000),
+        reason: "I know it".into(),
+    };
+    sentinel.door.restrict(restrict("eve", 3_600)).await.unwrap();
+    sentinel.until(|all| all.len() == 1).await;
+    // The clock is set by hours, forwards and back. What lasts a second ends after a second, and what lasts an hour does not.
+    for hours in [5, -5, 24] {
+        now.store(1_800_000_000_000_u64.saturating_add_signed(hours * 3_600_000), Ordering::Relaxed);
+        sentinel.door.restrict(restrict("mallory", 1)).await.unwrap();
+        sentinel.until(|all| all.len() == 2).await;
+        steady.fetch_add(2_000, Ordering::Relaxed);
+        let left = sentinel.until(|all| all.len() < 2).await;
+        assert_eq!(left.iter().map(|one| one.subject.to_string()).collect::<Vec<_>>(), ["caller:bank/eve"]);
+    }
+    // An hour that has passed is one.
+    steady.fetch_add(3_700_000, Ordering::Relaxed);
+    sentinel.until(<[Restriction]>::is_empty).await;
+    sentinel.end().await;
 }

@@ -108,7 +108,7 @@ impl Work {
                 tracing::warn!(agent, %error, "what is usual can't be read; it is learnt again");
             }
         }
-        for restriction in book.in_force(parts.clock.now()) {
+        for restriction in book.in_force(parts.clock.steady()) {
             feed.set(restriction.id.clone(), Some(restriction));
         }
         let news = Newsroom::open(parts.catalog.clone(), parts.webhook).await?;
@@ -143,7 +143,7 @@ impl Work {
                 biased;
                 () = &mut stop => break,
                 Some(asked) = self.words.recv() => self.answer(asked).await,
-                tried = self.news.next() => self.news.take(tried, self.clock.now()),
+                tried = self.news.next() => self.news.take(tried, self.clock.steady()),
                 Some(said) = self.said.recv() => self.hear(said),
                 Some(report) = self.reports.recv() => self.report(&report),
                 _ = ticks.tick() => self.tick(),
@@ -217,7 +217,7 @@ impl Work {
     }
 
     fn tick(&mut self) {
-        let now = self.clock.now();
+        let now = self.clock.steady();
         for (agent, what) in self.team.tick() {
             self.failed(agent, &what);
         }
@@ -234,7 +234,7 @@ impl Work {
         counter!("mantlet_sentinel_agent_failures_total", "agent" => agent.as_str()).increment(1);
         tracing::error!(%agent, what, "an agent failed; the others go on");
         let reasons = vec![defend::belief::Reason { evidence: 0.0, agent, model: None, what: what.to_owned() }];
-        let act = Act { reasons, ..nothing(&Subject::Agent(agent), self.clock.now()) };
+        let act = Act { reasons, ..nothing(&Subject::Agent(agent), self.clock.steady()) };
         let mut noted = self.book.note(&act);
         noted.incident.summary = format!("the agent {agent} failed: {what}");
         noted.incident.techniques.clear();
@@ -338,7 +338,7 @@ impl Work {
             return Err(Refusal::new(Code::Conflict, format!("nothing of `{id}` is {what}"))
                 .hint(format!("see how it stands: `mantlet incidents show {}`", incident.id)));
         };
-        let (now, ids) = (self.clock.now(), actions.iter().map(|action| action.id.clone()).collect::<Vec<_>>());
+        let (now, ids) = (self.clock.steady(), actions.iter().map(|action| action.id.clone()).collect::<Vec<_>>());
         let (verb, state) = match say {
             Say::Approve => ("approved", ActionState::Ended),
             Say::Reject => ("rejected", ActionState::Rejected),
@@ -383,7 +383,7 @@ impl Work {
 
     fn restrict(&mut self, restrict: Restrict) -> Incident {
         let Restrict { actor, subject, model, rung, lasts_ms, reason } = restrict;
-        let now = self.clock.now();
+        let now = self.clock.steady();
         let mut act = self.arbiter.approve(&subject, rung, model, now);
         let until = lasts_ms.map(|lasts| now.plus(Duration::from_millis(lasts)));
         self.arbiter.until(&subject, until);
@@ -397,7 +397,7 @@ impl Work {
     }
 
     fn agents(&self, namespace: Option<&Namespace>) -> Vec<AgentState> {
-        let now = self.clock.now();
+        let now = self.clock.steady();
         let state = |agent: &AgentName| {
             let (alive, failures, _) = self.team.state(*agent);
             let seen = self.counts.get(agent).copied().unwrap_or_default();
@@ -427,7 +427,7 @@ impl Work {
             tracing::warn!(%refusal, "incidents can't be kept right now; it is tried again");
             tokio::time::sleep(TICK).await;
         }
-        self.news.send(self.clock.now());
+        self.news.send(self.clock.steady(), self.clock.now());
     }
 
     async fn settled(&mut self, incident: Incident) -> Result<Settled, Refusal> {

@@ -214,7 +214,7 @@ impl Alarms {
             self.known.told.lock().remove(&note.id);
         }
         self.send().await?;
-        Ok(self.outbox.next().map_or(REST, |next| next.since(self.clock.now()).min(REST)))
+        Ok(self.outbox.next().map_or(REST, |next| next.since(self.clock.steady()).min(REST)))
     }
 
     async fn note(&mut self, version: VersionKey, alarm: Alarm) -> Result<(), Refusal> {
@@ -231,7 +231,7 @@ impl Alarms {
             detail: json!({ "version": number, "alarm": alarm }),
         };
         let waits = webhook.is_some_and(|webhook| webhook.tells(alarm.kind));
-        let told = waits.then_some(Told::Waiting { attempts: 0, next: now, why: None });
+        let told = waits.then_some(Told::Waiting { attempts: 0, next: self.clock.steady(), why: None });
         let note = Note { id: id(&version, &alarm), about: News { version, alarm }, told };
         let pushed = note.told.is_some().then(|| self.outbox.room()).flatten();
         let writes = pushed.iter().chain([&note]).map(write).collect::<Result<Vec<_>, _>>()?;
@@ -250,9 +250,9 @@ impl Alarms {
             let teller = self.teller.clone();
             async move { (teller.tell(&note, now).await, note) }
         };
-        let mut sent: FuturesUnordered<_> = self.outbox.due(now).into_iter().map(told).collect();
+        let mut sent: FuturesUnordered<_> = self.outbox.due(self.clock.steady()).into_iter().map(told).collect();
         while let Some((answer, note)) = sent.next().await {
-            let note = webhook::after(note, answer?, self.clock.now());
+            let note = webhook::after(note, answer?, self.clock.steady());
             let (namespace, model, id) = (&note.about.version.0, &note.about.version.1, &note.id);
             match &note.told {
                 Some(Told::Waiting { why, attempts, .. }) => {

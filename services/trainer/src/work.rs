@@ -493,7 +493,7 @@ impl Work {
             tracing::warn!(%refusal, "evaluations of deleted models could not be dropped");
         }
         let age = self.age.max(HORIZON);
-        self.keep.not_before = Timestamp(self.clock.now().0.saturating_sub(millis(age)));
+        self.keep.not_before = Timestamp(self.clock.steady().0.saturating_sub(millis(age)));
         if let Err(error) = self.streams.retain(JOINED, self.keep).await {
             tracing::warn!(%error, "old entries of the joined log could not be dropped");
         }

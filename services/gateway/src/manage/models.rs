@@ -230,7 +230,7 @@ fn summary(versions: &[VersionRecord], status: Option<&Status>) -> Option<Summar
     let stopped = status.is_some_and(|status| status.stopped.is_some() && status.replicas == 0);
     let state = match (ready, waiting) {
         (Some(version), _) if version == wanted => "ready",
-        (None, None) if asleep => "asleep",
+        (None, _) if asleep => "asleep",
         (None, None) if stopped => "stopped",
         (_, Some(waiting)) if waiting.stuck => "failed",
         _ => "starting",

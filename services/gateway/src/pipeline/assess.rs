@@ -94,7 +94,7 @@ pub(crate) async fn assess(
     // First of all: whoever is not answered learns nothing, not even what there is.
     let held = match ring.restrictions.is_empty() {
         true => None,
-        false => ring.restrictions.admit(&Asker::of(principal).subject, Some(name), ring.clock.now())?,
+        false => ring.restrictions.admit(&Asker::of(principal).subject, Some(name), ring.clock.steady())?,
     };
     let model = ring.model(&key)?;
     let spec = &model.route.manifest.spec;

@@ -34,7 +34,7 @@ pub(crate) async fn watch(State(ring): State<Arc<Ring>>, request: Request, next:
     if let Some(source) = source
         && nameless
         && !ring.restrictions.is_empty()
-        && let Err(refusal) = ring.restrictions.admit(&prefix(source), None, ring.clock.now())
+        && let Err(refusal) = ring.restrictions.admit(&prefix(source), None, ring.clock.steady())
     {
         return rest::refuse(&refusal);
     }

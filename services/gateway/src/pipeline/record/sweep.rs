@@ -36,7 +36,7 @@ pub(super) async fn run(stores: Stores, recorder: mpsc::WeakSender<writer::Entry
 
 async fn sweep(stores: &Stores, each: bool) -> Result<(), Refusal> {
     let (age, bytes) = stores.keep;
-    let not_before = Timestamp(stores.clock.now().0.saturating_sub(millis(age)));
+    let not_before = Timestamp(stores.clock.steady().0.saturating_sub(millis(age)));
     for stream in [predictions(&stores.gateway), batches(&stores.gateway), feedback(&stores.gateway)] {
         stores.streams.retain(&stream, Retention { not_before, bytes }).await?;
     }
@@ -45,7 +45,7 @@ async fn sweep(stores: &Stores, each: bool) -> Result<(), Refusal> {
 
 /// Erases what has outlived its model's own time.
 async fn erase(stores: &Stores) -> Result<(), Refusal> {
-    let now = stores.clock.now();
+    let now = stores.clock.steady();
     let over = |entry: &Entry, prediction: &Prediction| {
         prediction.keep.is_some_and(|keep| entry.at.plus(Duration::from_millis(keep)) <= now)
     };
