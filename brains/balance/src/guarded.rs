@@ -13,7 +13,7 @@ use crate::{
     Outcome, Pool,
     policy::{Ask, Claim, End, Listening, Policy},
     predict::{Mean, Predict, Ridge},
-    work::Work,
+    work::{Explorer, Work},
 };
 
 /// Requests of a block at the least, and mean latencies that it lasts at the least.
@@ -80,6 +80,10 @@ pub struct Guarded {
     handed_back: Option<u64>,
     /// Times that it was promoted and handed back, and mean latencies of blocks by rule.
     turns: (u64, u64),
+    /// Whether copies may be sent; where the next one goes, and the numbers of those in flight.
+    copies: bool,
+    to_copy: Option<usize>,
+    copied: Vec<u64>,
     shown: [Mean; 2],
 }
 
@@ -128,6 +132,9 @@ impl Guarded {
             claims: 0,
             handed_back: None,
             turns: (0, 0),
+            copies: false,
+            to_copy: None,
+            copied: Vec::new(),
             shown: [Mean::default(); 2],
         })
     }
@@ -185,6 +192,26 @@ impl Guarded {
         let (promoted, handed_back) = self.turns;
         let shared = self.work.is_shared();
         Standing { acts: self.acts(), credited: self.credited, latencies, promoted, handed_back, shared }
+    }
+
+    /// From now on copies of requests find out whether a slow replica still is, while little is in flight: whoever claims asks for a
+    /// [`copy`](Self::copy) after each claim.
+    pub fn explore_by_copies(&mut self) {
+        self.copies = true;
+    }
+
+    /// Claims a replica for a copy of the request that was claimed for last, where one is to be explored and the budget of further
+    /// attempts has something for that. The first answer is the caller's; the copy runs to its end, since only then something
+    /// is learnt of the replica.
+    pub fn copy(&mut self, ask: &Ask, now: Duration) -> Option<Claim> {
+        let place = self.to_copy.take()?;
+        if !self.pool.budget().hedge(now) {
+            return None;
+        }
+        let key = self.pool.take(place, now)?;
+        let claim = self.sent(key, self.work.predict(ask), now);
+        self.copied.push(claim.id);
+        Some(claim)
     }
 
     /// The replicas that are to be asked how they stand: nothing was heard of them for a second, though requests come. Each
@@ -301,14 +328,17 @@ impl Policy for Guarded {
     }
 
     fn claim(&mut self, ask: &Ask, now: Duration, mut rng: &mut dyn Rng) -> Option<Claim> {
+        self.to_copy = None;
         if !self.challenges() {
             let key = self.pool.claim(&[], now, &mut rng)?;
             return Some(self.claimed(key, ask, now));
         }
         let predicted = self.work.predict(ask);
+        let explorer = if self.copies && self.pool.is_idle() { Explorer::Copy } else { Explorer::Request };
         let (open, shares) = self.pool.open(now);
-        let chosen = self.work.choose(predicted, open, shares, now, rng)?;
-        let key = self.pool.take(chosen, now)?;
+        let chosen = self.work.choose(predicted, open, shares, explorer, now, rng)?;
+        self.to_copy = chosen.copy;
+        let key = self.pool.take(chosen.place, now)?;
         Some(self.sent(key, predicted, now))
     }
 
@@ -317,6 +347,8 @@ impl Policy for Guarded {
         if self.mode == Mode::Off {
             return;
         }
+        let copy = self.copied.iter().position(|id| *id == end.claim.id);
+        copy.map(|place| self.copied.swap_remove(place));
         let plain = self.work.plain();
         let which = (end.claim.key, end.claim.id);
         let learnt = self.work.ended(which, &end.ask, end.compute, end.outcome, now);
@@ -327,7 +359,8 @@ impl Policy for Guarded {
             // Losses are in range by construction; an error would change nothing.
             let _ = self.judge(end.claim.predicted, plain, seconds, now);
         }
-        if end.outcome != Outcome::Cancelled && plain.is_some() {
+        // Nobody waited for a copy.
+        if copy.is_none() && end.outcome != Outcome::Cancelled && plain.is_some() {
             let _ = self.count(end.began, now, self.work.mean());
         }
     }

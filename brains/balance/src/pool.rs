@@ -243,12 +243,16 @@ impl<K: Clone + PartialEq> Pool<K> {
         }
         let usual = (self.latencies.count() >= ENOUGH).then(|| self.latencies.at(HEDGE_AT)).flatten();
         let Some(usual) = usual else { return Some(Patience::Rescue(STALLED)) };
-        let load = f64::from(self.in_flight()) / self.replicas.len() as f64;
-        Some(if load <= IDLE_ENOUGH {
+        Some(if self.is_idle() {
             Patience::Hedge(usual.max(SOONEST))
         } else {
             Patience::Rescue((usual * RESCUE.1).max(RESCUE.0))
         })
+    }
+
+    /// Whether so little is in flight that a further request makes no queue.
+    pub(crate) fn is_idle(&self) -> bool {
+        f64::from(self.in_flight()) <= IDLE_ENOUGH * self.replicas.len() as f64
     }
 
     /// What further attempts are paid from.

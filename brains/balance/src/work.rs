@@ -70,6 +70,24 @@ struct Replica {
     slowness: f64,
 }
 
+/// Who finds out whether a replica still is slow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Explorer {
+    /// A request goes there instead of to the best.
+    Request,
+    /// A copy of a request goes there, beside the best.
+    Copy,
+}
+
+/// Where a request goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Choice {
+    /// The best place.
+    pub(crate) place: usize,
+    /// Where a copy of it finds something out.
+    pub(crate) copy: Option<usize>,
+}
+
 /// The first of what was sent: when work on it began in seconds, its prediction, and one over that.
 #[derive(Debug, Clone, Copy, Default)]
 struct Head {
@@ -221,15 +239,16 @@ impl Work {
     }
 
     /// The best of these places for work of this prediction. `share` is what share of its usual one a replica gets, from
-    /// 0.1 to 1.
+    /// 0.1 to 1. Where copies explore, nothing else does.
     pub(crate) fn choose(
         &mut self,
         predicted: f64,
         open: &[usize],
         share: impl Fn(usize) -> f64,
+        explorer: Explorer,
         now: Duration,
         rng: &mut dyn Rng,
-    ) -> Option<usize> {
+    ) -> Option<Choice> {
         let predicted = supposed(predicted);
         let stale = 1.0 / (STALE * self.mean()).max(1e-6);
         let seconds = now.as_secs_f64();
@@ -244,12 +263,12 @@ impl Work {
             }
         }
         let explores = faded.score < known.score && faded.place != known.place && self.explore >= 1.0;
-        let place = if explores { faded.place } else { known.place }?;
         if explores {
             self.explore -= 1.0;
-            self.explored += 1;
+            self.explored += u64::from(explorer == Explorer::Request);
         }
-        Some(place)
+        let by = |who| faded.place.filter(|_| explores && explorer == who);
+        Some(Choice { place: by(Explorer::Request).or(known.place)?, copy: by(Explorer::Copy) })
     }
 
     /// A request goes to this replica, whoever chose it.

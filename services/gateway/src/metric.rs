@@ -60,7 +60,7 @@ impl Metrics {
         metrics::describe_counter!("mantlet_gateway_answers_total", "predictions answered");
         metrics::describe_counter!(
             "mantlet_gateway_attempts_total",
-            "predictions sent once more: in place of a lost attempt (retry), of a silent one (rescue), or for the tail (hedge)"
+            "predictions sent once more: in place of a lost attempt (retry), of a silent one (rescue), for the tail (hedge), or to find out how quick a replica is (explore)"
         );
         metrics::describe_histogram!(
             "mantlet_gateway_request_seconds",

@@ -19,7 +19,7 @@ use rpc::{
 };
 use store::{Artefacts, Streams};
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, Semaphore, watch},
     time::Instant,
 };
 use types::{
@@ -35,6 +35,7 @@ use crate::{
     pipeline::{
         assess::{Limiter, Quotas},
         balance::{Admission, Hall, Place, Pools},
+        forward::COPIES,
         record::{Recorder, Shadows, Statistics, Stores, Strangers},
     },
     restrictions::Restrictions,
@@ -157,6 +158,8 @@ pub struct Ring {
     pub(crate) limiter: Limiter,
     pub(crate) admission: Arc<Admission>,
     pub(crate) hall: Hall,
+    /// Places for copies that find out how quick a replica is.
+    pub(crate) exploring: Arc<Semaphore>,
     /// Somebody waits for a model that sleeps.
     pub(crate) sleeper: Notify,
     pub(crate) quotas: Quotas,
@@ -307,6 +310,7 @@ impl Ring {
             limiter: Limiter::default(),
             admission: Admission::new(),
             hall: Hall::new(),
+            exploring: Arc::new(Semaphore::new(COPIES)),
             sleeper: Notify::new(),
             quotas: Quotas::default(),
             name: stores.gateway.clone(),

@@ -199,6 +199,63 @@ fn what_others_send_is_reckoned_with_though_no_request_of_ours_went_there() {
     assert!(idle >= 45, "{chosen:?}");
 }
 
+/// Serves requests of 5 to 15 ms that come every 4 ms, the first replica so many times slower: when the last one came, and where live
+/// ones and copies went.
+fn explore(guarded: &mut Guarded, (from, requests): (Duration, u32), slow: u32) -> (Duration, Vec<u64>, Vec<u64>) {
+    let (mut rng, mut now) = (ChaCha8Rng::seed_from_u64(11), from);
+    let mut open: Vec<(Duration, Claim, Ask, Duration)> = Vec::new();
+    let (mut live, mut copies) = (Vec::new(), Vec::new());
+    let end = |guarded: &mut Guarded, open: &mut Vec<(Duration, Claim, Ask, Duration)>, until: Duration| {
+        open.sort_by_key(|(over, ..)| *over);
+        let left = open.split_off(open.partition_point(|(over, ..)| *over <= until));
+        for (over, claim, ask, began) in std::mem::replace(open, left) {
+            let (outcome, compute) = (Outcome::Answered, Some(over - began));
+            guarded.ended(&End { claim, ask, began, outcome, compute, report: None }, over);
+        }
+    };
+    for _ in 0..requests {
+        now += Duration::from_millis(4);
+        end(guarded, &mut open, now);
+        let ask = Ask { size: f64::from(rng.random_range(5..15_u32)), rows: 1 };
+        let took = |key: u64| Duration::from_millis(1) * ask.size as u32 * if key == 1 { slow } else { 1 };
+        let claim = guarded.claim(&ask, now, &mut rng).unwrap();
+        live.push(claim.key);
+        open.push((now + took(claim.key), claim, ask, now));
+        if let Some(copy) = guarded.copy(&ask, now) {
+            assert_ne!(copy.key, claim.key);
+            copies.push(copy.key);
+            open.push((now + took(copy.key), copy, ask, now));
+        }
+        assert_eq!(guarded.copy(&ask, now), None, "one copy at the most");
+    }
+    end(guarded, &mut open, Duration::MAX);
+    (now, live, copies)
+}
+
+#[test]
+fn copies_find_out_whether_a_slow_replica_still_is_and_no_request_pays_for_it() {
+    let mut guarded = Guarded::promoted(Box::<Ridge>::default(), Duration::ZERO).unwrap();
+    guarded.set(&[1, 2, 3, 4], Duration::ZERO);
+    guarded.explore_by_copies();
+    let (now, ..) = explore(&mut guarded, (Duration::ZERO, 1_000), 5);
+    let now = now + Duration::from_secs(1);
+    // What is known exactly is believed for a minute: these are some.
+    let (now, live, copies) = explore(&mut guarded, (now, 100_000), 5);
+    let now = now + Duration::from_secs(1);
+    assert!(guarded.acts());
+    assert_eq!(guarded.work().explored(), 0);
+    // What the pool's own blocks send there is no exploration.
+    let paid = live.iter().filter(|key| **key == 1).count();
+    assert!(paid < live.len() / 200, "{paid} of {}", live.len());
+    assert!((3..=100).contains(&copies.len()) && copies.iter().all(|key| *key == 1), "{copies:?}");
+    // Once it is quick again a copy shows it, or the pool's own block, and requests go there.
+    let (_, live, copies) = explore(&mut guarded, (now, 100_000), 1);
+    assert!(copies.len() <= 10, "{copies:?}");
+    let there = live[50_000..].iter().filter(|key| **key == 1).count();
+    assert!(there > 5_000, "{there} of 50000");
+    assert_eq!(guarded.pool().in_flight(), 0);
+}
+
 #[test]
 fn a_pool_that_chose_alone_goes_on_with_what_it_knows() {
     let (mut pool, mut rng) = (Pool::new(Duration::ZERO), ChaCha8Rng::seed_from_u64(1));

@@ -47,6 +47,8 @@ pub struct Lease {
     pass: Option<Pass>,
     /// The request as its model's load, where that is counted; likewise.
     open: Option<Open>,
+    /// A claim for a copy of it that finds out how quick another replica is.
+    copy: Option<Box<Lease>>,
 }
 
 impl Lease {
@@ -71,6 +73,11 @@ impl Lease {
     /// The place in flight, which the whole request has and not the attempt.
     pub(crate) fn pass(&mut self) -> Option<Pass> {
         self.pass.take()
+    }
+
+    /// A claim on another replica, for a copy of the request that finds out how quick that one is.
+    pub(crate) fn copy(&mut self) -> Option<Lease> {
+        self.copy.take().map(|copy| *copy)
     }
 
     /// The request as its model's load, where that is counted.
@@ -226,10 +233,18 @@ impl Claims {
 
     fn of(&self, model: &Model, version: Version, tried: &[u64]) -> Option<Lease> {
         let (began, ask) = (Instant::now(), self.ask);
-        let claim = model.pools.with(version, began, |chooser, rng, now| match self.attempt {
-            Attempt::First => chooser.claim(&ask, now, rng),
-            Attempt::Further => chooser.again(&ask, tried, now, rng),
+        let (claim, copy) = model.pools.with(version, began, |chooser, rng, now| match self.attempt {
+            Attempt::First => Some((chooser.claim(&ask, now, rng)?, chooser.copy(&ask, now))),
+            Attempt::Further => Some((chooser.again(&ask, tried, now, rng)?, None)),
         })??;
+        let copy = copy.and_then(|copy| self.lease(model, version, copy, began)).map(Box::new);
+        let mut lease = self.lease(model, version, claim, began)?;
+        lease.copy = copy;
+        Some(lease)
+    }
+
+    fn lease(&self, model: &Model, version: Version, claim: Claim, began: Instant) -> Option<Lease> {
+        let ask = self.ask;
         let Some(door) = model.replicas.iter().find(|door| door.key == claim.key) else {
             // The pool is newer than these doors; whoever claims looks again.
             let (began, outcome) = (model.pools.since(began), Outcome::Cancelled);
@@ -239,7 +254,7 @@ impl Claims {
         };
         let (door, pools) = (door.clone(), model.pools.clone());
         let (outcome, told, pass) = (Outcome::Cancelled, (None, None), None);
-        Some(Lease { door, pools, version, claim, ask, began, outcome, told, pass, open: None })
+        Some(Lease { door, pools, version, claim, ask, began, outcome, told, pass, open: None, copy: None })
     }
 }
 

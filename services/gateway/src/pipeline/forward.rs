@@ -6,7 +6,10 @@ use std::{sync::Arc, time::Duration};
 use ::balance::{Outcome, Patience, gate::Served};
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use rpc::ModelServer as _;
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep_until, timeout},
+};
 use types::{
     Code, Refusal, Version,
     infer::{InferRequest, InferResponse},
@@ -140,6 +143,11 @@ pub async fn forward(
     Ok(Reply { route, version, response, replica, attempts })
 }
 
+/// How long a copy may take that finds out how quick a replica is.
+const EXPLORING: Duration = Duration::from_secs(5);
+/// Such copies on their way, at most.
+pub(crate) const COPIES: usize = 8;
+
 /// How long until it is looked again whether there is a second replica.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -160,13 +168,40 @@ impl<'a> Race<'a> {
     fn send(&mut self, lease: Lease, kind: &'static str) {
         let now = Instant::now();
         self.version = lease.version();
+        let (number, request) = self.begin(&lease, kind);
+        self.running.push(Box::pin(async move { (number, attempt(request, lease).await) }));
+        self.next = now + wait(self.route, self.version, now);
+    }
+
+    /// Sends a copy that finds out how quick a replica is: its answer counts if it is the first, and it goes on if not.
+    fn explore(&mut self, ring: &Ring, lease: Lease) {
+        let Ok(permit) = ring.exploring.clone().try_acquire_owned() else { return };
+        ring.metrics.again("explore");
+        let (number, request) = self.begin(&lease, "explore");
+        let (told, hears) = oneshot::channel();
+        tokio::spawn(async move {
+            let ended = timeout(EXPLORING, attempt(request, lease)).await;
+            // Nobody may be waiting any more.
+            let _ = told.send(ended);
+            drop(permit);
+        });
+        self.running.push(Box::pin(async move {
+            match hears.await {
+                Ok(Ok(Ended::Answered(answer))) => (number, Ended::Answered(answer)),
+                // What a slow replica refuses, a good one may answer.
+                _ => (number, Ended::Lost),
+            }
+        }));
+    }
+
+    /// Notes an attempt; its number and what is sent.
+    fn begin(&mut self, lease: &Lease, kind: &'static str) -> (usize, InferRequest) {
         self.tried.push(lease.door().key);
         if let Some(noted) = &mut self.noted {
-            noted.began(lease.replica(), self.version, kind);
+            noted.began(lease.replica(), lease.version(), kind);
         }
-        let (route, number) = (self.route, self.tried.len() - 1);
-        self.running.push(Box::pin(async move { (number, attempt(route, lease).await) }));
-        self.next = now + wait(self.route, self.version, now);
+        let request = InferRequest { version: Some(lease.version()), ..self.route.request().clone() };
+        (self.tried.len() - 1, request)
     }
 
     /// The next attempt that ends, if any runs.
@@ -197,13 +232,17 @@ impl<'a> Race<'a> {
 async fn race<'a>(
     ring: &Ring,
     route: &'a Route,
-    lease: Lease,
+    mut lease: Lease,
     noted: Option<&'a mut Attempts>,
 ) -> Result<(Answer, u32), Refusal> {
     let began = Instant::now();
     let (running, version) = (FuturesUnordered::new(), route.version());
     let mut race = Race { route, running, tried: Vec::with_capacity(1), version, next: began, noted };
+    let copy = lease.copy();
     race.send(lease, "first");
+    if let Some(copy) = copy {
+        race.explore(ring, copy);
+    }
     loop {
         let wake = race.next.min(route.deadline());
         tokio::select! {
@@ -285,9 +324,8 @@ enum Ended {
     Lost,
 }
 
-async fn attempt(route: &Route, lease: Lease) -> Ended {
+async fn attempt(request: InferRequest, lease: Lease) -> Ended {
     let version = lease.version();
-    let request = InferRequest { version: Some(version), ..route.request().clone() };
     let client = &lease.door().client;
     let outcome = match lease.asked() {
         Some(asked) => client.infer_counted(request, asked).await,

@@ -33,6 +33,7 @@ impl Chooser {
             && let Ok(mut guarded) = Guarded::new(mode, now)
         {
             guarded.adopt(mem::replace(&mut **pool, Pool::new(now)), now);
+            guarded.explore_by_copies();
             *self = Self::Guarded(Box::new(guarded));
         }
         match self {
@@ -54,6 +55,14 @@ impl Chooser {
         match self {
             Self::Plain(pool) => pool.claim(&[], now, rng).map(plain),
             Self::Guarded(guarded) => guarded.claim(ask, now, rng),
+        }
+    }
+
+    /// Claims a replica for a copy of what was claimed for last, where that finds something out.
+    pub(super) fn copy(&mut self, ask: &Ask, now: Duration) -> Option<Claim> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Guarded(guarded) => guarded.copy(ask, now),
         }
     }
 
