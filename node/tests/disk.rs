@@ -215,7 +215,7 @@ async fn where_the_disk_is_short_uploads_are_refused_and_changes_have_room() {
 
     // A quarter of the disk is left: less than is to stay free, and enough for whatever else is asked for.
     let ballast = node.dir().join("ballast");
-    let disk = rustix::fs::statvfs(&node.dir()).unwrap();
+    let disk = rustix::fs::statvfs(node.dir()).unwrap();
     let left = (disk.f_bavail * disk.f_frsize).saturating_sub(2 * DISK / 4);
     std::fs::write(&ballast, vec![7; usize::try_from(left).unwrap()]).unwrap();
     let path = node.file("other.onnx", &onnx::add(2.0));

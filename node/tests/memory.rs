@@ -14,6 +14,19 @@ const CLIENT: std::time::Duration = std::time::Duration::from_secs(30);
 /// A model stays half a minute at least.
 const WHILE: std::time::Duration = std::time::Duration::from_secs(120);
 
+/// A node on a machine with so many MiB free, with these settings of its orchestrator too.
+async fn node(free: u64, settings: &str) -> (Node, Machine) {
+    let node = Node::new(BINARY);
+    let machine = Machine(node.scratch().join("meminfo"));
+    machine.free(free);
+    let text =
+        format!("[orchestrator]\nmemory-reserve = \"10%\"\nmemory-sources = \"{}\"\n{settings}\n", machine.0.display());
+    let file = node.file("mantlet.toml", text.as_bytes());
+    let mut node = node.with(&["--config", file.to_str().unwrap()]);
+    node.up().await;
+    (node, machine)
+}
+
 /// A machine of 1 GiB whose memory the test says.
 struct Machine(PathBuf);
 
@@ -28,12 +41,12 @@ impl Machine {
     }
 }
 
-async fn deploy(node: &Node, name: &str, term: f32) {
+async fn deploy(node: &Node, name: &str, term: f32, scale: Value) {
     let manifest = json!({
         "apiVersion": "mantlet.dev/v1",
         "kind": "Model",
         "metadata": { "name": name },
-        "spec": { "source": { "onnx": "model.onnx" }, "scale": { "min": 0, "max": 1, "idle": "1h" } },
+        "spec": { "source": { "onnx": "model.onnx" }, "scale": scale },
     });
     let (code, answer) = node.client().deploy(&onnx::add(term), &manifest).await.unwrap();
     assert_eq!(code, 200, "{answer}");
@@ -54,16 +67,21 @@ async fn until(node: &Node, name: &str, what: &str, wanted: impl Fn(&Value) -> b
 
 /// What the ledger says of models that were unloaded for lack of memory, once it says something.
 async fn unloaded(node: &Node) -> Vec<Value> {
+    recorded(node, |record| {
+        let why = record["detail"]["why"].as_str();
+        record["action"] == "model.autoscale" && why.is_some_and(|why| why.contains("memory is short"))
+    })
+    .await
+}
+
+/// Records of the ledger of this kind, once there is one.
+async fn recorded(node: &Node, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
     let end = Instant::now() + WHILE;
     loop {
         let (_, page) = node.client().get("/v1/ledger?limit=10000").await;
         let records = page["records"].as_array().unwrap().iter();
         let records = records.map(|line| serde_json::from_str::<Value>(line.as_str().unwrap()).unwrap());
-        let short = |record: &Value| {
-            let why = record["detail"]["why"].as_str();
-            record["action"] == "model.autoscale" && why.is_some_and(|why| why.contains("memory is short"))
-        };
-        let found: Vec<Value> = records.filter(short).collect();
+        let found: Vec<Value> = records.filter(&wanted).collect();
         if !found.is_empty() {
             return found;
         }
@@ -77,15 +95,9 @@ async fn the_model_worth_least_goes_when_memory_is_short_and_comes_back_when_it_
     if setup::onnxruntime().is_none() {
         return setup::skip("memory", "ONNX Runtime's library is not set up: cargo xtask setup");
     }
-    let node = Node::new(BINARY);
-    let machine = Machine(node.scratch().join("meminfo"));
-    machine.free(900);
-    let settings = format!("[orchestrator]\nmemory-reserve = \"10%\"\nmemory-sources = \"{}\"\n", machine.0.display());
-    let file = node.file("mantlet.toml", settings.as_bytes());
-    let mut node = node.with(&["--config", file.to_str().unwrap()]);
-    node.up().await;
+    let (node, machine) = node(900, "").await;
     for (name, term) in [("busy", 10.0), ("idle", 20.0)] {
-        deploy(&node, name, term).await;
+        deploy(&node, name, term, json!({ "min": 0, "max": 1, "idle": "1h" })).await;
         until(&node, name, "ready", |model| model["state"] == "ready").await;
     }
     let load = Load::start(&node.client(), "busy", |_| 10.0, 2, CLIENT);
@@ -116,4 +128,32 @@ async fn the_model_worth_least_goes_when_memory_is_short_and_comes_back_when_it_
     until(&node, "idle", "back", |model| model["state"] == "ready" && model["waiting"].is_null()).await;
     let (answered, failed) = load.end().await;
     assert!(failed.is_empty(), "{} of {answered}: {:?}\n{}", failed.len(), failed.first(), node.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shared_model_servers_give_up_what_is_idle_and_get_it_back() {
+    if setup::onnxruntime().is_none() {
+        return setup::skip("memory", "ONNX Runtime's library is not set up: cargo xtask setup");
+    }
+    let (node, machine) = node(900, "alone = 0").await;
+    for (name, term) in [("one", 10.0), ("two", 20.0)] {
+        deploy(&node, name, term, json!({ "min": 1 })).await;
+        until(&node, name, "ready", |model| model["state"] == "ready").await;
+    }
+    let relieved = async |given_up: bool| {
+        let wanted =
+            |record: &Value| record["action"] == "model-server.relieve" && (record["detail"]["bytes"] != 0) == given_up;
+        recorded(&node, wanted).await
+    };
+    machine.free(50);
+    let records = relieved(true).await;
+    assert!(records[0]["detail"]["why"].as_str().unwrap().contains("memory is short"), "{records:?}");
+    assert!(records[0]["subject"].as_str().unwrap().starts_with("model-server:default/"), "{records:?}");
+    // Nobody is told to wait: what went comes back with the request.
+    for (name, term) in [("one", 10.0), ("two", 20.0), ("one", 10.0)] {
+        let (code, answer) = node.client().infer(name, &onnx::add_request()).await;
+        assert_eq!((code, &answer["outputs"][0]["data"][0]), (200, &json!(1.0 + term)), "{answer}");
+    }
+    machine.free(900);
+    assert_eq!(relieved(false).await.len(), 1);
 }

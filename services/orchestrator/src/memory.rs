@@ -43,8 +43,10 @@ fn group(folder: &Path) -> Option<Memory> {
     let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
     let (total, taken) = (number("memory.max")?, number("memory.current")?);
     let stat = read("memory.stat")?;
-    let idle = stat.lines().find_map(|line| line.strip_prefix("inactive_file ")?.trim().parse::<u64>().ok());
-    (total > 0).then_some(Memory { total, free: total.saturating_sub(taken.saturating_sub(idle.unwrap_or(0))) })
+    let of =
+        |name: &str| stat.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok()).unwrap_or(0);
+    let files = of("inactive_file ").saturating_add(of("active_file "));
+    (total > 0).then_some(Memory { total, free: total.saturating_sub(taken.saturating_sub(files)) })
 }
 
 #[cfg(test)]
@@ -59,14 +61,17 @@ mod tests {
         fs::write(&meminfo, "MemTotal:       1000 kB\nMemFree:  1 kB\nMemAvailable:    400 kB\n").unwrap();
         for (folder, most) in [(&limited, "1000"), (&free, "max")] {
             fs::create_dir(folder).unwrap();
-            let files =
-                [("memory.max", most), ("memory.current", "900"), ("memory.stat", "anon 1\ninactive_file 200\n")];
+            let files = [
+                ("memory.max", most),
+                ("memory.current", "900"),
+                ("memory.stat", "anon 1\ninactive_file 200\nactive_file 50\n"),
+            ];
             files.iter().for_each(|(name, text)| fs::write(folder.join(name), text).unwrap());
         }
         let of = |sources: &[&PathBuf]| {
             Reserve { share: 0.1, sources: sources.iter().map(|path| (*path).clone()).collect() }.read()
         };
-        let (all, group) = (Memory { total: 1_024_000, free: 409_600 }, Memory { total: 1_000, free: 300 });
+        let (all, group) = (Memory { total: 1_024_000, free: 409_600 }, Memory { total: 1_000, free: 350 });
         assert_eq!((of(&[&meminfo]), of(&[&limited])), (Some(all), Some(group)));
         assert_eq!(of(&[&free]), None, "a group without a limit has what the machine has");
         assert_eq!(of(&[&meminfo, &limited, &free]), Some(group));

@@ -1,9 +1,6 @@
 //! Where memory is short: which models go to sleep at once, and whether one that is asked again may wake.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use ledger::Record;
 use plan::{
@@ -27,8 +24,8 @@ pub(super) struct Room {
     displaced: BTreeMap<ModelId, String>,
     /// Models that may be displaced, as they were at the last look.
     candidates: Vec<Candidate>,
-    /// Shared model servers that gave up memory, and have not got it back.
-    relieved: BTreeSet<ServerId>,
+    /// Shared model servers that gave up memory, and have not got it back; what they took when they were asked last.
+    relieved: BTreeMap<ServerId, u64>,
     /// What is to be ordered of them, once it is recorded: bytes to give up, or 0 to have it back, with the reason.
     orders: BTreeMap<ServerId, (u64, String)>,
 }
@@ -41,7 +38,7 @@ impl Room {
             pressure,
             displaced: BTreeMap::new(),
             candidates: Vec::new(),
-            relieved: BTreeSet::new(),
+            relieved: BTreeMap::new(),
             orders: BTreeMap::new(),
         }
     }
@@ -95,20 +92,24 @@ impl Room {
         let is_shared = |held: &&Held| held.server.room == plan::Room::Many && !held.server.outward;
         let mut servers: Vec<(&ServerId, u64)> =
             world.servers.iter().filter(|(_, held)| is_shared(held)).map(|(id, held)| (id, held.bytes)).collect();
-        self.relieved.retain(|id| world.servers.contains_key(id));
+        self.relieved.retain(|id, _| world.servers.contains_key(id));
         if !self.pressure.is_short() {
             let back = std::mem::take(&mut self.relieved);
-            self.orders.extend(back.into_iter().map(|id| (id, (0, "memory is not short any more".to_owned()))));
+            self.orders.extend(back.into_keys().map(|id| (id, (0, "memory is not short any more".to_owned()))));
             return;
         }
         servers.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
         let mut left = lacking;
         for (id, bytes) in servers.into_iter().filter(|(_, bytes)| *bytes > 0) {
+            // Who gave nothing the last time has nothing to give.
+            if self.relieved.get(id) == Some(&bytes) {
+                continue;
+            }
             if left == 0 {
                 break;
             }
             self.orders.insert(id.clone(), (left, told.to_owned()));
-            self.relieved.insert(id.clone());
+            self.relieved.insert(id.clone(), bytes);
             left = left.saturating_sub(bytes);
             self.pressure.acted(now);
         }
