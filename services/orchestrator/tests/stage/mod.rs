@@ -43,25 +43,13 @@ impl ModelServer for Hollow {
 pub(crate) struct Stage {
     remote: Remote,
     /// Ends each that was started.
-    ends: Mutex<Vec<Arc<Notify>>>,
+    pub(crate) ends: Mutex<Vec<Arc<Notify>>>,
 }
 
 impl Stage {
     pub(crate) fn new() -> Self {
         let remote = remote::open(model_server_router(Arc::new(Hollow), Arc::new(|_| Ok(()))));
         Self { remote, ends: Mutex::default() }
-    }
-
-    /// Model servers that were started so far.
-    #[allow(dead_code, reason = "each of the tests that share this uses a part of it")]
-    pub(crate) fn started(&self) -> usize {
-        self.ends.lock().len()
-    }
-
-    /// Every one that was started ends, as if it had crashed.
-    #[allow(dead_code, reason = "each of the tests that share this uses a part of it")]
-    pub(crate) fn crash(&self) {
-        self.ends.lock().iter().for_each(|end| end.notify_one());
     }
 }
 
