@@ -65,6 +65,8 @@ const TAUGHT: u32 = 8;
 const TEACHERS: f32 = 4.0;
 /// Rows of a caller that teach; of further ones, ever fewer.
 const TEACHES: u64 = 32;
+/// Windows in which everybody says what is ordinary of a model that is new.
+const YOUNG: f64 = 2.0 * caller::SETTLED as f64;
 /// Rows up to which a caller is one of the crowd.
 const CROWD: f32 = 20.0;
 
@@ -118,7 +120,8 @@ pub struct Seen {
 ///   their column's range, values that do not go together (a tree of columns: Chow and Liu 1968), a block's mean apart from the sample's,
 ///   answers beside a boundary more often than others'. What callers of few rows do counts together as well, up to twice what
 ///   each one's own rows say.
-/// - What is **ordinary** is learnt of callers that are not suspect, of each ever fewer rows (32, and then as its logarithm).
+/// - What is **ordinary** is learnt of callers that are not suspect, of each ever fewer rows (32, and then as its logarithm); once a model
+///   is sixteen windows old, only of those that asked in eight windows on end without suspicion, so that many new accounts can't teach it theirs.
 /// - Each kind of evidence is a rate against the ordinary one, in nats; rows saturate at 50, since ordinary callers differ.
 ///
 /// Rows are \[columns\], NaN and infinities are missing values; a row of another width is not looked at. 5 to 20 µs a row of at most
@@ -158,6 +161,8 @@ pub struct Queries {
     crowd_at: f64,
     /// Callers who said what is ordinary.
     teachers: u32,
+    /// When the first row came.
+    begun: Option<f64>,
     picked: Vec<f32>,
     /// Rows of another width than the model's.
     misshapen: u64,
@@ -197,6 +202,7 @@ impl Queries {
             crowd: Counts::default(),
             crowd_at: 0.0,
             teachers: 0,
+            begun: None,
             picked: Vec::new(),
             misshapen: 0,
         }
@@ -413,10 +419,15 @@ impl Queries {
     /// Learns what is ordinary, of who isn't suspect.
     fn teach(&mut self, id: u64, answer: Answer, row: Option<&Row>) {
         let now = self.callers.get(id).map_or(0.0, |caller| caller.last);
+        let is_young = now - *self.begun.get_or_insert(now) < YOUNG * self.settings.window;
         let Some(caller) = self.callers.of(id, now) else { return };
+        // Newcomers to a model that has been here for longer say nothing: whoever has many accounts would have its own rows taken for ordinary.
+        if caller.is_suspect() || !(is_young || caller.is_settled()) {
+            return;
+        }
         // The first rows teach, then every second, third, …
         let step = (caller.asked / TEACHES).max(1);
-        if caller.asked % step != 0 || caller.window.evasion.max(caller.window.extraction) > SUSPECT {
+        if caller.asked % step != 0 {
             return;
         }
         caller.taught = caller.taught.saturating_add(1);

@@ -1,5 +1,6 @@
 //! What is remembered of one caller: counts that fade, sums of its newest rows, and what it spent.
 
+use super::SUSPECT;
 use super::artificial::LEVELS;
 use super::chains::Walk;
 use super::natural::{BLOCK, WAVES, Waves};
@@ -15,6 +16,8 @@ const SATURATED: f32 = 50.0;
 const SILENCE: f64 = 20.0;
 /// Rows for which an anchor is kept.
 const ANCHORED: u32 = 100;
+/// Windows without suspicion after which a caller is settled.
+pub(super) const SETTLED: u32 = 8;
 /// Newest rows that are remembered.
 pub(super) const RECENT: usize = 5;
 
@@ -135,6 +138,8 @@ pub(super) struct Caller {
     pub(super) window: Window,
     /// Windows that it asked in before this one.
     pub(super) windows: u32,
+    /// Those without suspicion, one after the other, up to [`SETTLED`]: then it stays so.
+    pub(super) quiet: u32,
     /// Whether the newest row came after a silence.
     pub(super) fresh: bool,
     /// Sums of the distances to the nearest row, to the fourth power: the rule twin's.
@@ -164,6 +169,7 @@ impl Caller {
             known: 0,
             window: Window { begin: now, ..Window::default() },
             windows: 0,
+            quiet: 0,
             fresh: true,
             distances: [0.0; 5],
         }
@@ -184,8 +190,21 @@ impl Caller {
         self.last = self.last.max(now);
         if now - self.window.begin >= window {
             self.windows = self.windows.saturating_add(1);
+            if !self.is_settled() {
+                self.quiet = if self.is_suspect() { 0 } else { self.quiet + 1 };
+            }
             self.window = Window { begin: now, ..Window::default() };
         }
+    }
+
+    /// Whether its rows of this window speak against it.
+    pub(super) fn is_suspect(&self) -> bool {
+        self.window.evasion.max(self.window.extraction) > SUSPECT
+    }
+
+    /// Whether it has asked for long enough without suspicion to say what is ordinary.
+    pub(super) fn is_settled(&self) -> bool {
+        self.quiet >= SETTLED
     }
 
     /// Remembers where a row lies; `fresh` when the caller was silent before.

@@ -4,14 +4,12 @@ use std::fmt;
 
 use super::{
     TURNS,
-    caller::{Caller, Counts, excess, sharp},
+    caller::{Caller, Counts, SETTLED, excess, sharp},
     rates::Rates,
 };
 
 /// How many times as much as its own rows a caller may be suspect for what others do along the same chain.
 const SHARE: f32 = 6.0;
-/// Windows in which a caller asked before it answers for nobody else.
-const SETTLED: u32 = 8;
 /// What one row made from others says at most, which may be chance.
 const ONCE: f32 = 9.0;
 /// How many times as much as its own rows say a caller of few may be suspect for what others of few do.

@@ -318,3 +318,44 @@ fn whoever_asks_a_model_alone_is_what_is_ordinary_there() {
     }
     assert!(seen.extraction > 8.0, "{seen:?}");
 }
+
+/// A jittered search for a boundary by five accounts in turn: after how many rows all of them together are suspect, at most 2,000.
+fn search(world: &mut World, queries: &mut Queries, accounts: u64, begin: f64) -> u32 {
+    let (mut one, mut other) = apart(world);
+    for step in 0..2_000_u32 {
+        let noisy: Vec<f64> = middle(&one, &other).iter().map(|value| value + 0.02 * world.0.normal()).collect();
+        let account = accounts + u64::from(step / 7 % 5);
+        if ask(queries, account, &noisy, begin + f64::from(step) / 20.0).evasion > 12.0 {
+            return step;
+        }
+        if label(&noisy) == label(&one) { one = noisy } else { other = noisy }
+    }
+    2_000
+}
+
+#[test]
+fn many_new_accounts_do_not_teach_what_is_ordinary() {
+    let (mut world, mut queries) = World::seen();
+    let mut at = 301.0;
+    // Twenty windows of ordinary callers: they are settled, the model is not new any more.
+    for step in 0..1_200_u32 {
+        let row = world.row();
+        ask(&mut queries, u64::from(step % 40), &row, at + f64::from(step));
+    }
+    at += 1_200.0;
+    let flips = queries.rates.flips();
+    let line = queries.rates.line();
+    let mut rows = Vec::new();
+    for number in 0..80_u32 {
+        rows.push(search(&mut world, &mut queries, 1_000 + 5 * u64::from(number), at));
+        at += 30.0;
+    }
+    let median = |rows: &[u32]| {
+        let mut rows = rows.to_vec();
+        rows.sort_unstable();
+        rows[rows.len() / 2]
+    };
+    let (first, last) = (median(&rows[..20]), median(&rows[60..]));
+    assert!(last <= 2 * first.max(10), "{first} rows, and after sixty others {last}");
+    assert_eq!((queries.rates.flips(), queries.rates.line()), (flips, line), "only strangers asked");
+}
