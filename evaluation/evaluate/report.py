@@ -84,6 +84,7 @@ SECTIONS: list[tuple[str, dict[str, list[Pair]]]] = [
         "Variable network load",
         {
             "overload": [],
+            "scaling": [],
             "autoscale": [
                 Pair("late seconds, beside Kubernetes' rule at 0.7", "violating_s", "ours", "hpa 0.7"),
                 Pair("late seconds, beside Knative's rule at 0.7", "violating_s", "ours", "kpa 0.7"),

@@ -103,6 +103,8 @@ pub(crate) enum Name {
     Detectors,
     /// Who chooses replicas best, in simulation: round robin, least request, two choices, Prequal, ours, an oracle.
     Balance,
+    /// How many replicas a model has on a running node while a day of a trace is replayed, and whether anything fails.
+    Scaling,
     /// Whether memory and latency stay as they are through twenty minutes at 80 % load.
     Soak,
 }
@@ -118,6 +120,7 @@ impl Name {
             Self::Streams => ("streams", &STREAMS),
             Self::Soak => ("soak", &[]),
             Self::Balance => ("balance", &[]),
+            Self::Scaling => ("scaling", &[]),
             Self::Range => ("range", &["python3.11", "python3.11-venv", "slowhttptest", "wrk"]),
             Self::Retrain => ("retrain", &[]),
             Self::Training => ("training", &[]),
@@ -136,7 +139,10 @@ impl Name {
 
     /// Whether it starts nodes.
     fn wants_a_node(self) -> bool {
-        matches!(self, Self::Serving | Self::Overload | Self::Growth | Self::Soak | Self::Retrain | Self::Range)
+        matches!(
+            self,
+            Self::Serving | Self::Overload | Self::Growth | Self::Scaling | Self::Soak | Self::Retrain | Self::Range
+        )
     }
 }
 

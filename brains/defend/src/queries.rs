@@ -65,7 +65,8 @@ const TAUGHT: u32 = 8;
 const TEACHERS: f32 = 4.0;
 /// Rows of a caller that teach; of further ones, ever fewer.
 const TEACHES: u64 = 32;
-/// Windows in which everybody says what is ordinary of a model that is new.
+/// Settled callers who say what is ordinary by themselves; with fewer everybody does. Windows in which everybody does of a model that is new.
+const REGULARS: u32 = 8;
 const YOUNG: f64 = 2.0 * caller::SETTLED as f64;
 /// Rows up to which a caller is one of the crowd.
 const CROWD: f32 = 20.0;
@@ -121,7 +122,8 @@ pub struct Seen {
 ///   answers beside a boundary more often than others'. What callers of few rows do counts together as well, up to twice what
 ///   each one's own rows say.
 /// - What is **ordinary** is learnt of callers that are not suspect, of each ever fewer rows (32, and then as its logarithm); once a model
-///   is sixteen windows old, only of those that asked in eight windows on end without suspicion, so that many new accounts can't teach it theirs.
+///   is sixteen windows old and has eight callers that asked in eight windows on end without suspicion, only of such, so that many new
+///   accounts can't teach it theirs.
 /// - Each kind of evidence is a rate against the ordinary one, in nats; rows saturate at 50, since ordinary callers differ.
 ///
 /// Rows are \[columns\], NaN and infinities are missing values; a row of another width is not looked at. 5 to 20 µs a row of at most
@@ -161,7 +163,8 @@ pub struct Queries {
     crowd_at: f64,
     /// Callers who said what is ordinary.
     teachers: u32,
-    /// When the first row came.
+    /// Callers that are settled, and when the first row came.
+    settled: u32,
     begun: Option<f64>,
     picked: Vec<f32>,
     /// Rows of another width than the model's.
@@ -202,6 +205,7 @@ impl Queries {
             crowd: Counts::default(),
             crowd_at: 0.0,
             teachers: 0,
+            settled: 0,
             begun: None,
             picked: Vec::new(),
             misshapen: 0,
@@ -218,7 +222,7 @@ impl Queries {
         let answer = Answer::of(said);
         let window = self.settings.window;
         let Some(of) = self.callers.of(caller, now) else { return Seen::default() };
-        of.pass(now, window);
+        self.settled += u32::from(of.pass(now, window));
         of.asked += 1;
         of.window.rows += 1;
         match self.look(caller, answer) {
@@ -420,9 +424,10 @@ impl Queries {
     fn teach(&mut self, id: u64, answer: Answer, row: Option<&Row>) {
         let now = self.callers.get(id).map_or(0.0, |caller| caller.last);
         let is_young = now - *self.begun.get_or_insert(now) < YOUNG * self.settings.window;
+        let has_regulars = !is_young && self.settled >= REGULARS;
         let Some(caller) = self.callers.of(id, now) else { return };
-        // Newcomers to a model that has been here for longer say nothing: whoever has many accounts would have its own rows taken for ordinary.
-        if caller.is_suspect() || !(is_young || caller.is_settled()) {
+        // Newcomers beside them say nothing: whoever has many accounts would have its own rows taken for ordinary.
+        if caller.is_suspect() || (has_regulars && !caller.is_settled()) {
             return;
         }
         // The first rows teach, then every second, third, …

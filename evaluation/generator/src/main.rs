@@ -1,5 +1,5 @@
-//! Sends inferences at a given rate, whatever becomes of those before: arrivals are a Poisson process, and an answer's
-//! latency counts from the moment its request was due. Prints one JSON object. One thread.
+//! Sends inferences at a given rate, or when a trace says so, whatever becomes of those before: arrivals are a Poisson process or the
+//! trace's, and an answer's latency counts from the moment its request was due. Prints one JSON object. One thread.
 
 use std::{
     cell::RefCell,
@@ -16,8 +16,6 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
-/// Connections that are opened before the clock runs: handshakes are not what is measured.
-const WARM: usize = 64;
 /// Open-loop load on one model.
 #[derive(Parser)]
 struct Options {
@@ -37,8 +35,14 @@ struct Options {
     #[arg(long, required = true)]
     expected: Vec<String>,
     /// Requests a second.
-    #[arg(long)]
+    #[arg(long, default_value_t = 1.0, required_unless_present = "arrivals")]
     rate: f64,
+    /// A file with the seconds at which requests are due, ascending, one a line; in place of a rate.
+    #[arg(long)]
+    arrivals: Option<String>,
+    /// Connections that are opened before the clock runs, by a request each: handshakes are not what is measured.
+    #[arg(long, default_value_t = 64)]
+    warm: usize,
     /// How long, in seconds.
     #[arg(long)]
     seconds: f64,
@@ -117,7 +121,7 @@ async fn run(options: &Options) -> Result<Value> {
             .header("content-type", "application/json")
             .body(questions[question].0.clone())
     };
-    let warm: Vec<_> = (0..WARM).map(|_| tokio::task::spawn_local(ask(request(0)))).collect();
+    let warm: Vec<_> = (0..options.warm).map(|_| tokio::task::spawn_local(ask(request(0)))).collect();
     for warm in warm {
         // What is wrong with these is wrong with the others, and counted there.
         let _ = warm.await?;
@@ -126,10 +130,22 @@ async fn run(options: &Options) -> Result<Value> {
     let (mut rng, began) = (ChaCha8Rng::seed_from_u64(options.seed), Instant::now());
     let (mut due, mut sent) = (0.0_f64, 0_u64);
     let mut asked = Vec::new();
+    let arrivals = match &options.arrivals {
+        None => None,
+        Some(file) => {
+            let text = String::from_utf8(read(file)?)?;
+            let seconds = text.lines().map(str::parse).collect::<Result<Vec<f64>, _>>();
+            Some(seconds.with_context(|| format!("`{file}` has a line that is no number of seconds"))?)
+        }
+    };
+    let mut arrivals = arrivals.map(Vec::into_iter);
     let mut silence = (options.silence > 0).then(|| (options.seconds / 4.0, Duration::from_millis(options.silence)));
     loop {
-        // Exponential gaps; the logarithm of a number that is never zero.
-        due += -(1.0 - rng.random::<f64>()).ln() / options.rate;
+        due = match &mut arrivals {
+            Some(arrivals) => arrivals.next().unwrap_or(f64::INFINITY),
+            // Exponential gaps; the logarithm of a number that is never zero.
+            None => due - (1.0 - rng.random::<f64>()).ln() / options.rate,
+        };
         if due >= options.seconds {
             break;
         }

@@ -175,8 +175,8 @@ impl Caller {
         }
     }
 
-    /// Lets time pass.
-    pub(super) fn pass(&mut self, now: f64, window: f64) {
+    /// Lets time pass; whether it is settled from now on.
+    pub(super) fn pass(&mut self, now: f64, window: f64) -> bool {
         let seconds = (now - self.last).max(0.0);
         let (quick, slow) = ((-seconds / QUICK).exp2() as f32, (-seconds / SLOW).exp2() as f32);
         self.quick.fade(quick);
@@ -190,11 +190,14 @@ impl Caller {
         self.last = self.last.max(now);
         if now - self.window.begin >= window {
             self.windows = self.windows.saturating_add(1);
-            if !self.is_settled() {
+            let was_settled = self.is_settled();
+            if !was_settled {
                 self.quiet = if self.is_suspect() { 0 } else { self.quiet + 1 };
             }
             self.window = Window { begin: now, ..Window::default() };
+            return !was_settled && self.is_settled();
         }
+        false
     }
 
     /// Whether its rows of this window speak against it.

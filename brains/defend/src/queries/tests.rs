@@ -359,3 +359,21 @@ fn many_new_accounts_do_not_teach_what_is_ordinary() {
     assert!(last <= 2 * first.max(10), "{first} rows, and after sixty others {last}");
     assert_eq!((queries.rates.flips(), queries.rates.line()), (flips, line), "only strangers asked");
 }
+
+#[test]
+fn where_few_ask_everybody_says_what_is_ordinary() {
+    let (mut world, mut queries) = (World(Random::new(8)), Queries::new(Settings::default(), WIDTH, 3));
+    for step in 0..2_400_u32 {
+        let row = world.row();
+        ask(&mut queries, u64::from(step % 3), &row, f64::from(step));
+    }
+    let before = queries.rates.flips();
+    for step in 0..300_u32 {
+        let (one, other) = apart(&mut world);
+        let noisy: Vec<f64> = one.iter().map(|value| value + 0.02 * world.0.normal()).collect();
+        for row in [&one, &noisy, &other] {
+            ask(&mut queries, 50, row, 2_400.0 + f64::from(step));
+        }
+    }
+    assert!(queries.rates.flips() != before, "a newcomer beside three others");
+}
