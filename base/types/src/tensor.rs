@@ -230,40 +230,25 @@ impl Tensor {
 
     /// The elements of a float tensor as `f64`; nothing for other types.
     pub fn iter_floats(&self) -> impl Iterator<Item = f64> + '_ {
-        let width = self.datatype.width().unwrap_or(1);
-        let data: &[u8] = if self.datatype.is_float() { &self.data } else { &[] };
-        let datatype = self.datatype;
-        data.chunks_exact(width).map(move |chunk| match (datatype, chunk) {
-            (DataType::Fp16, &[a, b]) => half::f16::from_le_bytes([a, b]).to_f64(),
-            (DataType::Bf16, &[a, b]) => half::bf16::from_le_bytes([a, b]).to_f64(),
-            (DataType::Fp32, &[a, b, c, d]) => f64::from(f32::from_le_bytes([a, b, c, d])),
-            (_, chunk) => chunk.try_into().map_or(f64::NAN, f64::from_le_bytes),
-        })
+        self.numbers(self.datatype.is_float())
     }
 
     /// The elements of a number tensor as `f64` (integers beyond 2^53 are rounded); nothing for `BOOL` and
     /// `BYTES`.
-    pub fn iter_numbers(&self) -> Box<dyn Iterator<Item = f64> + '_> {
-        macro_rules! integers {
-            ($type:ty) => {
-                Box::new(self.data.chunks_exact(size_of::<$type>()).map(|chunk| {
-                    let value = chunk.try_into().map_or(0, <$type>::from_le_bytes) as f64;
-                    value
-                }))
-            };
-        }
-        match self.datatype {
-            DataType::Uint8 => Box::new(self.data.iter().map(|b| f64::from(*b))),
-            DataType::Int8 => Box::new(self.data.iter().map(|b| f64::from(b.cast_signed()))),
-            DataType::Uint16 => integers!(u16),
-            DataType::Uint32 => integers!(u32),
-            DataType::Uint64 => integers!(u64),
-            DataType::Int16 => integers!(i16),
-            DataType::Int32 => integers!(i32),
-            DataType::Int64 => integers!(i64),
-            DataType::Bool | DataType::Bytes => Box::new(std::iter::empty()),
-            _ => Box::new(self.iter_floats()),
-        }
+    pub fn iter_numbers(&self) -> impl Iterator<Item = f64> + '_ {
+        self.numbers(!matches!(self.datatype, DataType::Bool | DataType::Bytes))
+    }
+
+    /// One element, in the order of the data, as `f64`: 1 or 0 of a `BOOL`, nothing of `BYTES` and beyond the end. O(1).
+    pub fn number(&self, at: usize) -> Option<f64> {
+        let width = self.datatype.width()?;
+        let begin = at.checked_mul(width)?;
+        self.data.get(begin..begin.checked_add(width)?).map(|element| number(self.datatype, element))
+    }
+
+    fn numbers(&self, any: bool) -> impl Iterator<Item = f64> + '_ {
+        let (datatype, data): (DataType, &[u8]) = (self.datatype, if any { &self.data } else { &[] });
+        data.chunks_exact(datatype.width().unwrap_or(1)).map(move |element| number(datatype, element))
     }
 
     /// The same tensor under another name.
@@ -271,6 +256,30 @@ impl Tensor {
     pub fn renamed(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
+    }
+}
+
+/// An element of this type, little-endian, as a number; NaN where it is none.
+fn number(datatype: DataType, element: &[u8]) -> f64 {
+    macro_rules! number {
+        ($type:ty) => {
+            element.try_into().map_or(f64::NAN, |bytes| <$type>::from_le_bytes(bytes) as f64)
+        };
+    }
+    match datatype {
+        DataType::Bool | DataType::Uint8 => number!(u8),
+        DataType::Int8 => number!(i8),
+        DataType::Uint16 => number!(u16),
+        DataType::Uint32 => number!(u32),
+        DataType::Uint64 => number!(u64),
+        DataType::Int16 => number!(i16),
+        DataType::Int32 => number!(i32),
+        DataType::Int64 => number!(i64),
+        DataType::Fp16 => element.try_into().map_or(f64::NAN, |bytes| half::f16::from_le_bytes(bytes).to_f64()),
+        DataType::Bf16 => element.try_into().map_or(f64::NAN, |bytes| half::bf16::from_le_bytes(bytes).to_f64()),
+        DataType::Fp32 => number!(f32),
+        DataType::Fp64 => number!(f64),
+        DataType::Bytes => f64::NAN,
     }
 }
 
@@ -328,6 +337,23 @@ mod tests {
             Tensor::new("x", DataType::Fp32, vec![i64::MAX, i64::MAX, 0], raw),
             Err(Error::Overflow { .. })
         ));
+    }
+
+    #[test]
+    fn an_element_alone_is_what_it_is_among_all() {
+        for datatype in DataType::ALL {
+            let Some(width) = datatype.width() else { continue };
+            let most = if datatype == DataType::Bool { 2 } else { 61 };
+            let data: Vec<u8> = (0..3 * width).map(|at| (37 * at % most) as u8).collect();
+            let tensor = Tensor::new("x", datatype, vec![3], Bytes::from(data)).unwrap();
+            let all: Vec<f64> = tensor.iter_numbers().collect();
+            let each: Vec<f64> = (0..3).filter_map(|at| tensor.number(at)).collect();
+            assert_eq!((each.len(), tensor.number(3), tensor.number(usize::MAX)), (3, None, None), "{datatype:?}");
+            assert!(datatype == DataType::Bool || all == each, "{datatype:?}: {all:?} {each:?}");
+        }
+        let signed = Tensor::new("x", DataType::Int16, vec![2], Bytes::from_static(&[0xfe, 0xff, 1, 0])).unwrap();
+        assert_eq!((signed.number(0), signed.number(1)), (Some(-2.0), Some(1.0)));
+        assert_eq!(Tensor::from_elements("s", vec![1], [b"ab".as_slice()]).unwrap().number(0), None);
     }
 
     #[test]

@@ -214,7 +214,18 @@ impl Queries {
 
     /// Takes a row that was answered. `now` is in seconds, from whenever; a time before an earlier one counts as that.
     pub fn observe(&mut self, caller: u64, row: &[f64], said: Said<'_>, now: f64) -> Seen {
-        if row.len() != self.sketcher.width() || !now.is_finite() {
+        self.observe_by(caller, (row.len(), |at| row.get(at).copied().unwrap_or(f64::NAN)), said, now)
+    }
+
+    /// The same of a row of so many numbers, of which those are asked for that are looked at: 1,024 at most.
+    pub fn observe_by(
+        &mut self,
+        caller: u64,
+        (width, row): (usize, impl Fn(usize) -> f64),
+        said: Said<'_>,
+        now: f64,
+    ) -> Seen {
+        if width != self.sketcher.width() || !now.is_finite() {
             self.misshapen += 1;
             return Seen::default();
         }

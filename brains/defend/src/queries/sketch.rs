@@ -65,11 +65,11 @@ impl Sketcher {
         self.columns.len()
     }
 
-    /// The columns that are looked at; infinities are missing.
-    pub(super) fn pick(&self, row: &[f64], picked: &mut Vec<f32>) {
+    /// The columns that are looked at, of a row with this number in each; infinities are missing.
+    pub(super) fn pick(&self, row: impl Fn(usize) -> f64, picked: &mut Vec<f32>) {
         picked.clear();
-        let number = |value: &f64| if value.is_finite() { *value as f32 } else { f32::NAN };
-        picked.extend(self.columns.iter().filter_map(|at| row.get(*at as usize)).map(number));
+        let number = |value: f64| if value.is_finite() { value as f32 } else { f32::NAN };
+        picked.extend(self.columns.iter().map(|at| number(row(*at as usize))));
     }
 
     /// The sketch of what was [`pick`](Self::pick)ed.

@@ -36,14 +36,13 @@ pub(super) struct Desk {
     salt: u64,
     left: u32,
     own: HashMap<u64, u32>,
-    row: Vec<f64>,
 }
 
 impl Desk {
     pub(super) fn new(window: f64) -> Self {
         // Where rows fall is nobody's to know: the generator's own keys are drawn by the system.
         let salt = RandomState::new().hash_one(0);
-        Self { models: HashMap::new(), window, salt, left: ROWS, own: HashMap::new(), row: Vec::new() }
+        Self { models: HashMap::new(), window, salt, left: ROWS, own: HashMap::new() }
     }
 
     /// A new round begins.
@@ -92,7 +91,6 @@ impl Desk {
         let mut last = Seen::default();
         let seconds = now.0 as f64 / 1_000.0;
         for number in 0..looked {
-            rows.row(number, &mut self.row);
             let said = match &answers {
                 Answers::Scores(columns, scores) => {
                     let Some(scores) = scores.get(number * columns..(number + 1) * columns) else { break };
@@ -101,7 +99,7 @@ impl Desk {
                 Answers::Labels(labels) => Said::Label(labels.get(number).copied().unwrap_or(0)),
                 Answers::Values(values) => Said::Value(values.get(number).copied().unwrap_or(0.0)),
             };
-            last = entry.0.observe(caller, &self.row, said, seconds);
+            last = entry.0.observe_by(caller, (width, |at| rows.value(number, at)), said, seconds);
         }
         readings(&last, || entry.0.evidence(caller).map(|evidence| evidence.to_string()).unwrap_or_default())
     }

@@ -8,26 +8,34 @@ use types::{
 /// Numbers of a row that are looked at, at most.
 pub(super) const WIDTH: usize = 1 << 18;
 
-/// The rows of tensors that have a value for each; nothing where they have none.
+/// The rows of tensors that have a value for each; nothing where they have none. Numbers stay where they are until one is asked for:
+/// of a picture a few are.
 #[derive(Debug)]
-pub(super) struct Rows {
-    columns: Vec<(usize, Vec<f64>)>,
+pub(super) struct Rows<'a> {
+    columns: Vec<(usize, Values<'a>)>,
     count: usize,
 }
 
-impl Rows {
-    /// Takes the values out of tensors; words become numbers that tell them apart.
-    pub(super) fn of(tensors: &[Tensor], count: u64) -> Self {
+/// The values of a tensor.
+#[derive(Debug)]
+enum Values<'a> {
+    Numbers(&'a Tensor),
+    /// Words, as numbers that tell them apart.
+    Words(Vec<f64>),
+}
+
+impl<'a> Rows<'a> {
+    /// Takes tensors in that have as many values for each row.
+    pub(super) fn of(tensors: &'a [Tensor], count: u64) -> Self {
         let count = usize::try_from(count).unwrap_or(0);
-        let of = |tensor: &Tensor| {
-            let each = tensor.elements().checked_div(count).filter(|each| each * count == tensor.elements())?;
-            let finite = |value: f64| if value.is_finite() { value } else { f64::NAN };
-            let values: Vec<f64> = match tensor.datatype() {
-                DataType::Bytes => tensor.iter_bytes().map(word).collect(),
-                DataType::Bool => tensor.data().iter().map(|flag| f64::from(*flag)).collect(),
-                _ => tensor.iter_numbers().map(finite).collect(),
+        let of = |tensor: &'a Tensor| {
+            let each =
+                tensor.elements().checked_div(count).filter(|each| *each > 0 && each * count == tensor.elements())?;
+            let values = match tensor.datatype() {
+                DataType::Bytes => Values::Words(tensor.iter_bytes().map(word).collect()),
+                _ => Values::Numbers(tensor),
             };
-            (values.len() == each * count && each > 0).then_some((each, values))
+            Some((each, values))
         };
         Self { columns: tensors.iter().filter_map(of).collect(), count }
     }
@@ -42,13 +50,20 @@ impl Rows {
         self.columns.iter().map(|(each, _)| each).sum::<usize>().min(WIDTH)
     }
 
-    /// One of them.
-    pub(super) fn row(&self, number: usize, into: &mut Vec<f64>) {
-        into.clear();
+    /// A number of a row, NaN where it has none. O(tensors).
+    pub(super) fn value(&self, row: usize, mut at: usize) -> f64 {
         for (each, values) in &self.columns {
-            into.extend(values.iter().skip(number * each).take(*each));
+            if at < *each {
+                let at = row * each + at;
+                let value = match values {
+                    Values::Numbers(tensor) => tensor.number(at),
+                    Values::Words(words) => words.get(at).copied(),
+                };
+                return value.filter(|value| value.is_finite()).unwrap_or(f64::NAN);
+            }
+            at -= each;
         }
-        into.truncate(WIDTH);
+        f64::NAN
     }
 }
 
@@ -121,10 +136,11 @@ mod tests {
             floats("c", &[3], &[0.0; 3]),
         ];
         let rows = Rows::of(&inputs, 2);
-        let mut row = Vec::new();
-        rows.row(1, &mut row);
-        assert_eq!((rows.len(), rows.width(), row[0], row[2]), (2, 3, 3.0, 6.0));
-        assert!(row[1].is_nan(), "infinite is no number");
+        assert_eq!((rows.len(), rows.width(), rows.value(1, 0), rows.value(1, 2)), (2, 3, 3.0, 6.0));
+        assert!(
+            rows.value(1, 1).is_nan() && rows.value(1, 3).is_nan(),
+            "infinite is no number, and there is no fourth"
+        );
         assert_eq!(Rows::of(&[], 2).len(), 0);
     }
 
