@@ -127,12 +127,12 @@ def git(*arguments: str) -> str:
 
 
 def summary(bench: str, said: dict, day: float) -> dict:
-    """What the report needs of a bench."""
+    """What the report needs of a bench, which ended on this day, by what was committed then."""
     goals = said.get("ratios", [])
     machine = said.get("machine") if isinstance(said.get("machine"), dict) else {}
     return {
         "day": time.strftime("%Y-%m-%d", time.gmtime(day)),
-        "commit": git("rev-parse", "--short", "HEAD"),
+        "commit": git("log", "-1", f"--before={int(day)}", "--format=%h"),
         "machine": {key: machine[key] for key in ("cores", "platform") if key in machine},
         "goals": len(goals),
         "missed": [{key: goal[key] for key in ("case", "name", "value", "goal")} for goal in goals if not goal.get("met")],
