@@ -9,8 +9,11 @@ import shutil
 import ssl
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Self
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -73,15 +76,15 @@ class Node:
         connection.used = time.monotonic()
         return answer.status, said
 
-    def deploy(self, path: Path, name: str = "model", namespace: str = "default") -> None:
-        """Deploys a model, and waits until it answers."""
+    def deploy(self, path: Path, name: str = "model", namespace: str = "default", spec: dict | None = None) -> None:
+        """Deploys a model, with what its manifest says beside the source, and waits until it answers."""
         status, said = self.ask("PUT", "/v1/uploads", path.read_bytes(), namespace)
         expect(status, said)
         manifest = {
             "apiVersion": "mantlet.dev/v1",
             "kind": "Model",
             "metadata": {"name": name},
-            "spec": {"source": {"onnx": "model.onnx"}},
+            "spec": {"source": {"onnx": "model.onnx"}, **(spec or {})},
         }
         body = {"upload": json.loads(said)["id"], "manifest": manifest}
         expect(*self.ask("POST", "/v1/deploys", body, namespace))
@@ -94,6 +97,16 @@ class Node:
             if time.monotonic() > end:
                 raise Unmeasured(f"{name} is not ready after {READY_SECONDS} s: see {self.folder / 'node.log'}")
             time.sleep(0.005)
+
+    def model_servers(self) -> list[int]:
+        """Its own model servers, by process number."""
+        found = []
+        for pid in self.process.family():
+            # It may have gone meanwhile.
+            with suppress(OSError):
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                found += [pid] if b"model-server" in words else []
+        return sorted(found)
 
     def caller(
         self, name: str, namespace: str = "default", connection: http.client.HTTPSConnection | None = None
@@ -137,6 +150,25 @@ class Node:
 
     def stop(self) -> None:
         self.process.stop()
+
+
+class Beside:
+    """Does something in a thread of its own for as long as one is inside; `run` ends soon after `over` is set."""
+
+    def __init__(self) -> None:
+        self.over = threading.Event()
+        self._thread = threading.Thread(target=self.run, daemon=True)
+
+    def run(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self._thread.join()
 
 
 def session(path: Path) -> onnxruntime.InferenceSession:

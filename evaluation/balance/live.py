@@ -13,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from contextlib import suppress
 from importlib.util import module_from_spec, spec_from_file_location
@@ -24,7 +23,7 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent))
 
-from rig import READY_SECONDS, Node, figure, ratio, result, session  # noqa: E402
+from rig import READY_SECONDS, Beside, Node, figure, ratio, result, session  # noqa: E402
 from environments import build, say  # noqa: E402 (rig.py makes its folder known)
 from process import Unmeasured  # noqa: E402
 
@@ -44,26 +43,18 @@ TIMES, OFF_BY = 200, 1.5
 SUBJECTS = {"p2c": "off", "ours": "on"}
 
 
-class Throttle:
+class Throttle(Beside):
     """Stops and continues a process in turn, so that it has a share of its time; whole again afterwards."""
 
     def __init__(self, pid: int) -> None:
-        self.pid, self._over = pid, threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        super().__init__()
+        self.pid = pid
 
-    def __enter__(self) -> Throttle:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _run(self) -> None:
+    def run(self) -> None:
         # It may have gone; then there is nothing to do.
         with suppress(ProcessLookupError):
             try:
-                while not self._over.is_set():
+                while not self.over.is_set():
                     os.kill(self.pid, signal.SIGSTOP)
                     time.sleep(PERIOD - RUNS)
                     os.kill(self.pid, signal.SIGCONT)
@@ -72,27 +63,11 @@ class Throttle:
                 os.kill(self.pid, signal.SIGCONT)
 
 
-def servers(node: Node) -> list[int]:
-    """The node's own model servers."""
-    found = []
-    for pid in node.process.family():
-        with suppress(OSError):
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            found += [pid] if b"model-server" in words else []
-    return sorted(found)
-
-
 def deploy(node: Node, model: Path) -> None:
     """The model with its replicas, each with a process of its own."""
-    status, said = node.ask("PUT", "/v1/uploads", model.read_bytes())
-    spec = {"source": {"onnx": "model.onnx"}, "scale": {"min": REPLICAS, "max": REPLICAS}}
-    manifest = {"apiVersion": "mantlet.dev/v1", "kind": "Model", "metadata": {"name": "model"}, "spec": spec}
-    body = {"upload": json.loads(said).get("id", ""), "manifest": manifest}
-    status, said = node.ask("POST", "/v1/deploys", body)
-    if status != 200:
-        raise Unmeasured(f"the node answered {status}: {said[:300]!r}")
+    node.deploy(model, spec={"scale": {"min": REPLICAS, "max": REPLICAS}})
     end = time.monotonic() + READY_SECONDS
-    while len(servers(node)) < REPLICAS or replicas(node) != f"{REPLICAS}/{REPLICAS}":
+    while len(node.model_servers()) < REPLICAS or replicas(node) != f"{REPLICAS}/{REPLICAS}":
         if time.monotonic() > end:
             raise Unmeasured(f"not all replicas are ready after {READY_SECONDS} s: see {node.folder / 'node.log'}")
         time.sleep(0.1)
@@ -152,7 +127,7 @@ def turn(model: Path, mode: str, options: argparse.Namespace, rate: float) -> di
     try:
         deploy(node, model)
         more = ask(node, model)
-        with Throttle(servers(node)[0]):
+        with Throttle(node.model_servers()[0]):
             return measure(node, options, rate, more)
     finally:
         node.stop()

@@ -17,7 +17,6 @@ import platform
 import shutil
 import signal
 import sys
-import threading
 import time
 from contextlib import suppress
 from importlib.util import module_from_spec, spec_from_file_location
@@ -29,7 +28,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent))
 
 import plot  # noqa: E402 (the path above is where it lies)
-from rig import READY_SECONDS, Node, expect, figure, print_ratios, ratio, result  # noqa: E402
+from rig import READY_SECONDS, Beside, Node, figure, print_ratios, ratio, result  # noqa: E402
 from environments import ROOT, build, say  # noqa: E402 (rig.py makes its folder known)
 from process import Unmeasured  # noqa: E402
 
@@ -48,27 +47,19 @@ IDLE, DEADLINE_MS = 15, 15_000
 QUIET = {"rule": 120, "on": 420}
 
 
-class Share:
+class Share(Beside):
     """Lets every model server of a node run for one slot of four, in turn."""
 
     def __init__(self, node: Node) -> None:
-        self.node, self._over = node, threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        super().__init__()
+        self.node = node
 
-    def __enter__(self) -> Share:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _run(self) -> None:
+    def run(self) -> None:
         known: dict[int, int] = {}
         looked = 0.0
-        while not self._over.is_set():
+        while not self.over.is_set():
             if time.monotonic() - looked > 0.2:
-                looked, now = time.monotonic(), set(servers(self.node))
+                looked, now = time.monotonic(), set(self.node.model_servers())
                 known = {pid: slot for pid, slot in known.items() if pid in now}
                 for pid in now - known.keys():
                     free = [slot for slot in range(MOST) if slot not in known.values()]
@@ -85,15 +76,6 @@ def send(what: int, pids: list[int]) -> None:
         # It may have gone meanwhile.
         with suppress(ProcessLookupError):
             os.kill(pid, what)
-
-
-def servers(node: Node) -> list[int]:
-    """The node's own model servers."""
-    found = []
-    for pid in node.process.family():
-        with suppress(OSError):
-            found += [pid] if b"model-server" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") else []
-    return sorted(found)
 
 
 def arrivals(data: Path, seconds: float, quiet: int) -> list[float]:
@@ -113,37 +95,21 @@ def arrivals(data: Path, seconds: float, quiet: int) -> list[float]:
     return sorted(second + float(place) for second, rate in enumerate(rates) for place in rng.random(rng.poisson(rate)))
 
 
-def deploy(node: Node, model: Path, mode: str) -> None:
-    status, said = node.ask("PUT", "/v1/uploads", model.read_bytes())
-    expect(status, said)
-    scale = {"min": 0, "max": MOST, "mode": mode, "idle": f"{IDLE}s"}
-    spec = {"source": {"onnx": "model.onnx"}, "slo": {"p99": "1s"}, "scale": scale}
-    manifest = {"apiVersion": "mantlet.dev/v1", "kind": "Model", "metadata": {"name": "model"}, "spec": spec}
-    expect(*node.ask("POST", "/v1/deploys", {"upload": json.loads(said)["id"], "manifest": manifest}))
-    node.wait_for("model")
-
-
 def shown(node: Node, connection) -> dict:
     _, said = node.ask("GET", "/v1/models/model", connection=connection)
     return json.loads(said)["model"]
 
 
-class Watch:
+class Watch(Beside):
     """Notes how many replicas there are, and whose word it is, each quarter of a second."""
 
     def __init__(self, node: Node) -> None:
-        self.node, self.seen, self._over = node, [], threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self.began = time.monotonic()
-        self._thread.start()
+        super().__init__()
+        self.node, self.seen, self.began = node, [], time.monotonic()
 
-    def stop(self) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _run(self) -> None:
+    def run(self) -> None:
         connection = self.node.connect()
-        while not self._over.wait(0.25):
+        while not self.over.wait(0.25):
             model = shown(self.node, connection)
             ready = int(model["replicas"].split("/")[0])
             scaling = model.get("scaling") or {}
@@ -172,10 +138,10 @@ def replay(options: argparse.Namespace, model: Path, row, mode: str) -> tuple[li
     settings = {"MANTLET_MODEL_SERVER__SESSIONS": "1"}
     node = Node(options.mantlet, options.onnxruntime, options.work / f"node-{mode}", settings=settings)
     try:
-        deploy(node, model, mode)
+        scale = {"min": 0, "max": MOST, "mode": mode, "idle": f"{IDLE}s"}
+        node.deploy(model, spec={"slo": {"p99": "1s"}, "scale": scale})
         node.question(model, row)
-        with Share(node):
-            watch = Watch(node)
+        with Share(node), Watch(node) as watch:
             said = {}
             quiet = 60 if options.quick else QUIET[mode]
             due = arrivals(options.data, options.seconds, quiet)
@@ -187,7 +153,6 @@ def replay(options: argparse.Namespace, model: Path, row, mode: str) -> tuple[li
                 print(f"  {part}: {json.dumps({key: value for key, value in said[part].items() if key != 'missed_by_second'})}")
                 if part == "trace":
                     until(node, lambda model: model["state"] == "asleep", "sleep")
-            watch.stop()
     finally:
         node.stop()
     watch.told()
