@@ -7,7 +7,7 @@
 pub mod cut;
 pub mod json;
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use schemars::JsonSchema;
@@ -230,13 +230,21 @@ impl Tensor {
 
     /// The elements of a float tensor as `f64`; nothing for other types.
     pub fn iter_floats(&self) -> impl Iterator<Item = f64> + '_ {
-        self.numbers(self.datatype.is_float())
+        self.numbers(if self.datatype.is_float() { &self.data } else { &[] })
     }
 
     /// The elements of a number tensor as `f64` (integers beyond 2^53 are rounded); nothing for `BOOL` and
     /// `BYTES`.
     pub fn iter_numbers(&self) -> impl Iterator<Item = f64> + '_ {
-        self.numbers(!matches!(self.datatype, DataType::Bool | DataType::Bytes))
+        self.numbers(if matches!(self.datatype, DataType::Bool | DataType::Bytes) { &[] } else { &self.data })
+    }
+
+    /// Some elements one after the other, as [`Tensor::number`] has them; nothing where one of them is beyond the end.
+    pub fn iter_range(&self, range: Range<usize>) -> impl Iterator<Item = f64> + '_ {
+        let width = self.datatype.width().unwrap_or(0);
+        let bytes = range.start.checked_mul(width).zip(range.end.checked_mul(width));
+        let within = bytes.filter(|_| width > 0).and_then(|(from, to)| self.data.get(from..to));
+        self.numbers(within.unwrap_or(&[]))
     }
 
     /// One element, in the order of the data, as `f64`: 1 or 0 of a `BOOL`, nothing of `BYTES` and beyond the end. O(1).
@@ -246,8 +254,8 @@ impl Tensor {
         self.data.get(begin..begin.checked_add(width)?).map(|element| number(self.datatype, element))
     }
 
-    fn numbers(&self, any: bool) -> impl Iterator<Item = f64> + '_ {
-        let (datatype, data): (DataType, &[u8]) = (self.datatype, if any { &self.data } else { &[] });
+    fn numbers<'a>(&self, data: &'a [u8]) -> impl Iterator<Item = f64> + use<'a> {
+        let datatype = self.datatype;
         data.chunks_exact(datatype.width().unwrap_or(1)).map(move |element| number(datatype, element))
     }
 
@@ -350,10 +358,13 @@ mod tests {
             let each: Vec<f64> = (0..3).filter_map(|at| tensor.number(at)).collect();
             assert_eq!((each.len(), tensor.number(3), tensor.number(usize::MAX)), (3, None, None), "{datatype:?}");
             assert!(datatype == DataType::Bool || all == each, "{datatype:?}: {all:?} {each:?}");
+            let range = |from, to| tensor.iter_range(from..to).collect::<Vec<f64>>();
+            assert_eq!((range(1, 3).as_slice(), range(0, 4), range(2, usize::MAX)), (&each[1..], vec![], vec![]));
         }
         let signed = Tensor::new("x", DataType::Int16, vec![2], Bytes::from_static(&[0xfe, 0xff, 1, 0])).unwrap();
         assert_eq!((signed.number(0), signed.number(1)), (Some(-2.0), Some(1.0)));
-        assert_eq!(Tensor::from_elements("s", vec![1], [b"ab".as_slice()]).unwrap().number(0), None);
+        let words = Tensor::from_elements("s", vec![1], [b"ab".as_slice()]).unwrap();
+        assert_eq!((words.number(0), words.iter_range(0..1).count()), (None, 0));
     }
 
     #[test]

@@ -48,9 +48,9 @@ pub(crate) fn read(resolved: &Resolved) -> Result<(Sensing, arbiter::Settings, f
         }
     };
     let share = |name| resolved.get::<Share>("sentinel", name).map(Share::get);
-    let reflex = (modes.get(&AgentName::Intruder) == Some(&Mode::On)).then_some(autonomy);
-    let settings = arbiter::Settings { blast: share("blast")?, autonomy, modes };
-    Ok((Sensing { on: all != Mode::Off, window, reflex }, settings, share("budget")?))
+    let agents = modes.iter().filter(|(_, mode)| **mode == Mode::On).map(|(agent, _)| *agent).collect();
+    let sensing = Sensing { on: all != Mode::Off, window, agents, autonomy };
+    Ok((sensing, arbiter::Settings { blast: share("blast")?, autonomy, modes }, share("budget")?))
 }
 
 /// Who is told of incidents, if anybody is.

@@ -265,7 +265,7 @@ impl Gateway {
             orchestrator: self.orchestrator,
             trainer: self.trainer,
             sentinel: self.sentinel,
-            sensing: settings.sensing,
+            sensing: settings.sensing.clone(),
             supervisor: shared.supervisor.clone(),
             artefacts: shared.artefacts.clone(),
             streams: self.streams,

@@ -138,7 +138,11 @@ async fn restrictions(ring: &Ring, since: &mut Since) -> Result<(), Refusal> {
     let changes = ring.sentinel.restrictions(*since).await?;
     *since = changes.since;
     for (id, restriction) in whole(changes, || ring.restrictions.ids()) {
+        let subject = restriction.as_ref().map(|restriction| restriction.subject.clone());
         ring.restrictions.set(id, restriction);
+        if let Some(subject) = subject {
+            ring.sense.pauses().end(&subject);
+        }
     }
     ring.note_change();
     Ok(())

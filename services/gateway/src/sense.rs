@@ -1,8 +1,10 @@
 //! What the gateway's detectors see of requests, beside them: a thread of its own looks, and tells the sentinel.
 //!
-//! A request hands over what it was, in a bounded queue, and goes on; what does not fit is dropped and counted, so that looking
-//! never slows an answer. Five times a second what changed is told. The thread ends with the gateway.
+//! A request hands over what it was, in a queue of bounded length and bytes, and goes on; what does not fit is dropped and counted, so
+//! that looking never slows an answer. Five times a second what changed is told, and what can't wait at once. The thread ends with the
+//! gateway.
 
+pub(crate) mod pause;
 mod queries;
 pub(crate) mod reflex;
 mod rows;
@@ -12,6 +14,7 @@ pub(crate) mod texts;
 use std::{
     sync::{
         Arc,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel},
     },
     time::Duration,
@@ -27,10 +30,13 @@ use types::{
 };
 
 use crate::ring::Model;
+use pause::Pauses;
 use reflex::Reflex;
 
 /// Requests that wait to be looked at, at most.
 const WAITING: usize = 4_096;
+/// Bytes of their rows, at most; of more, rows are not looked at.
+const HELD: usize = 64 << 20;
 /// How often the sentinel is told; and how often where it can't wait.
 const TELL: Duration = Duration::from_millis(200);
 const URGENT: Duration = Duration::from_millis(5);
@@ -79,6 +85,8 @@ pub(crate) struct Seen {
     /// The family of the clear attack that it was refused for.
     pub(crate) clear: Option<&'static str>,
     pub(crate) rows: u64,
+    /// Bytes that came.
+    pub(crate) bytes: u64,
     /// What the model took.
     pub(crate) cost_us: u64,
     pub(crate) inputs: Vec<Tensor>,
@@ -88,49 +96,60 @@ pub(crate) struct Seen {
 /// The way to the thread.
 pub(crate) struct Sense {
     glimpses: Option<SyncSender<Glimpse>>,
+    /// Bytes of rows that wait.
+    held: Arc<AtomicUsize>,
     /// What looks in the request itself.
     reflex: Option<Reflex>,
+    pauses: Arc<Pauses>,
 }
 
 /// How it is looked.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Whether anybody looks.
     pub on: bool,
     /// How long a window is.
     pub window: Duration,
-    /// How far the intruder goes in the request itself where a model does not say; nothing where it is not on.
-    pub reflex: Option<Autonomy>,
+    /// Agents that act.
+    pub agents: Vec<AgentName>,
+    /// How far they go where a model does not say.
+    pub autonomy: Autonomy,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { on: true, window: Duration::from_secs(60), reflex: None }
+        Self { on: true, window: Duration::from_secs(60), agents: Vec::new(), autonomy: Autonomy::default() }
     }
 }
 
 impl Sense {
     /// Starts to look.
     pub(crate) fn start(settings: Settings, name: &str, sentinel: Arc<dyn Sentinel>, clock: Clock) -> Self {
-        if !settings.on {
-            return Self { glimpses: None, reflex: None };
+        let Settings { on, window, agents, autonomy } = settings;
+        let reflex = agents.contains(&AgentName::Intruder).then(|| Reflex::new(autonomy));
+        let pauses = Arc::new(Pauses::new(agents, autonomy));
+        let held = Arc::new(AtomicUsize::new(0));
+        if !on {
+            return Self { glimpses: None, held, reflex: None, pauses };
         }
         let (glimpses, seen) = sync_channel(WAITING);
-        let length = u64::try_from(settings.window.as_millis()).unwrap_or(u64::MAX);
+        let length = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
         let looker = Looker {
             crowd: Crowd::new(length),
-            queries: queries::Desk::new(settings.window.as_secs_f64()),
+            queries: queries::Desk::new(window.as_secs_f64()),
             texts: texts::Desk::new(length),
             clock,
             told: Teller { by: name.to_owned(), sentinel },
+            held: held.clone(),
+            pauses: pauses.clone(),
         };
         let runtime = Handle::current();
         let work = move || looker.run(&seen, &runtime);
         match std::thread::Builder::new().name("sense".into()).spawn(work) {
-            Ok(_) => Self { glimpses: Some(glimpses), reflex: settings.reflex.map(Reflex::new) },
+            Ok(_) => Self { glimpses: Some(glimpses), held, reflex, pauses },
             Err(error) => {
                 tracing::error!(%error, "nobody looks for attackers: there is no thread for it");
-                Self { glimpses: None, reflex: None }
+                Self { glimpses: None, held, reflex: None, pauses }
             }
         }
     }
@@ -145,11 +164,42 @@ impl Sense {
         self.reflex.as_ref()
     }
 
+    /// Who waits while the sentinel decides.
+    pub(crate) fn pauses(&self) -> &Pauses {
+        &self.pauses
+    }
+
     /// Hands over what was seen; what there is no room for is counted, and gone.
-    pub(crate) fn take(&self, glimpse: Glimpse) {
+    pub(crate) fn take(&self, mut glimpse: Glimpse) {
         let Some(glimpses) = &self.glimpses else { return };
+        let dropped = metrics::counter!("mantlet_gateway_glimpses_dropped_total");
+        let mut held = glimpse.held();
+        if self.held.fetch_add(held, Ordering::Relaxed) + held > HELD {
+            dropped.increment(1);
+            self.held.fetch_sub(std::mem::take(&mut held), Ordering::Relaxed);
+            glimpse.forget_rows();
+        }
         if glimpses.try_send(glimpse).is_err() {
-            metrics::counter!("mantlet_gateway_glimpses_dropped_total").increment(1);
+            dropped.increment(1);
+            self.held.fetch_sub(held, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Glimpse {
+    /// Bytes of its rows.
+    fn held(&self) -> usize {
+        match self {
+            Self::Prediction(seen) => seen.inputs.iter().chain(&seen.outputs).map(|tensor| tensor.data().len()).sum(),
+            Self::Bundle { .. } | Self::Probe { .. } => 0,
+        }
+    }
+
+    /// Keeps what is counted.
+    fn forget_rows(&mut self) {
+        if let Self::Prediction(seen) = self {
+            seen.inputs = Vec::new();
+            seen.outputs = Vec::new();
         }
     }
 }
@@ -165,6 +215,8 @@ struct Looker {
     texts: texts::Desk,
     clock: Clock,
     told: Teller,
+    held: Arc<AtomicUsize>,
+    pauses: Arc<Pauses>,
 }
 
 impl Looker {
@@ -211,6 +263,7 @@ impl Looker {
 
     fn look(&mut self, glimpse: Glimpse) {
         let now = self.clock.steady();
+        self.held.fetch_sub(glimpse.held(), Ordering::Relaxed);
         match glimpse {
             Glimpse::Probe { asker, code, place, asked } => {
                 let end = match code {
@@ -231,14 +284,13 @@ impl Looker {
                 self.crowd.read(who, bundle(&refusal), now);
             }
             Glimpse::Prediction(seen) => {
-                let bytes = seen.inputs.iter().map(|tensor| tensor.data().len() as u64).sum();
                 let end = ended(seen.refused, seen.name.as_ref());
                 // What is not there is no model of its own.
                 let model = seen.model.as_ref().and(seen.name.as_ref());
                 let autonomy = seen.model.as_ref().and_then(|model| model.route.manifest.spec.protection.autonomy);
                 let who = Who { subject: &seen.asker.subject, model, autonomy, admin: seen.asker.admin };
-                let cost_us = if seen.refused.is_none() { seen.cost_us + own_us(bytes) } else { 0 };
-                let asked = Asked { rows: seen.rows, bytes, cost_us, end };
+                let cost_us = if seen.refused.is_none() { seen.cost_us + own_us(seen.bytes) } else { 0 };
+                let asked = Asked { rows: seen.rows, bytes: seen.bytes, cost_us, end };
                 self.crowd.ask(who, asked, now);
                 if let Some(family) = seen.clear {
                     let reading = self.texts.clear((&seen.asker.subject, model), family, now);
@@ -249,6 +301,10 @@ impl Looker {
                 }
                 if let Some(of) = &seen.model {
                     for reading in self.queries.look(&seen.asker.subject, of, &seen, now) {
+                        if let Some(model) = model.filter(|_| self.pauses.is_for(&reading, autonomy, seen.asker.admin))
+                        {
+                            self.pauses.begin(&seen.asker.subject, model, Instant::now());
+                        }
                         self.crowd.read(who, reading, now);
                     }
                 }
@@ -324,5 +380,44 @@ mod tests {
         assert_eq!(of(Code::InputMismatch), Ended::Fault);
         assert!(matches!(of(Code::ModelNotFound), Ended::Miss(_)));
         assert_ne!(place(b"a"), place(b"b"));
+    }
+
+    #[test]
+    fn what_waits_is_bounded_by_its_bytes_and_counted_all_the_same() {
+        let (glimpses, seen) = sync_channel(2);
+        let held = Arc::new(AtomicUsize::new(0));
+        let pauses = Arc::new(Pauses::new(Vec::new(), Autonomy::Observe));
+        let sense = Sense { glimpses: Some(glimpses), held: held.clone(), reflex: None, pauses };
+        let rows = Tensor::new("x", types::DataType::Uint8, vec![HELD as i64 / 2 + 1], vec![0; HELD / 2 + 1].into());
+        let rows = rows.unwrap();
+        let take = || {
+            let asker = Asker { subject: "caller:bank/app".parse().unwrap(), admin: false };
+            let (inputs, outputs) = (vec![rows.clone()], Vec::new());
+            sense.take(Glimpse::Prediction(Box::new(Seen {
+                asker,
+                namespace: None,
+                name: None,
+                model: None,
+                refused: None,
+                clear: None,
+                rows: 1,
+                bytes: 7,
+                cost_us: 0,
+                inputs,
+                outputs,
+            })));
+            held.load(Ordering::Relaxed)
+        };
+        let one = HELD / 2 + 1;
+        assert_eq!(
+            (take(), take(), take()),
+            (one, one, one),
+            "the second has no room for its rows, the third none at all"
+        );
+        let waits = |glimpse: Glimpse| match &glimpse {
+            Glimpse::Prediction(seen) => (glimpse.held(), seen.bytes),
+            _ => panic!("it is a prediction"),
+        };
+        assert_eq!(seen.try_iter().map(waits).collect::<Vec<_>>(), [(one, 7), (0, 7)]);
     }
 }

@@ -91,6 +91,7 @@ pub(crate) async fn assess(
     };
     let key = (namespace.clone(), name.clone());
     let principal = permit.principal();
+    ring.sense.pauses().wait(|| Asker::of(principal).subject, name, head.deadline).await;
     // First of all: whoever is not answered learns nothing, not even what there is.
     let held = match ring.restrictions.is_empty() {
         true => None,

@@ -258,6 +258,7 @@ impl Record {
             clear: clear.map(|clear| clear.family),
             refused: outcome.as_ref().err().map(|refusal| refusal.code),
             rows: self.event.rows,
+            bytes: reply.map_or(0, |reply| reply.request().inputs.iter().map(|input| input.data().len() as u64).sum()),
             cost_us: reply.map_or(0, |reply| micros(reply.response().compute_of(self.event.rows))),
             inputs: reply.map(|reply| reply.request().inputs.clone()).unwrap_or_default(),
             outputs: reply.map(|reply| reply.response().outputs.clone()).unwrap_or_default(),

@@ -8,14 +8,14 @@ use std::{
     hash::{BuildHasher as _, RandomState},
 };
 
-use defend::queries::{Queries, Rule, Said, Seen, Settings};
+use defend::queries::{Queries, Rule, Seen, Settings};
 use rpc::orchestrator::ModelKey;
 use types::{
     Timestamp,
     defence::{AgentName, Reading, Subject},
 };
 
-use super::rows::{Answers, Rows};
+use super::rows::{Answers, Room, Rows};
 use crate::ring::Model;
 
 /// Models with a detector: some 5 MB each, once they are asked.
@@ -23,6 +23,8 @@ const MODELS: usize = 16;
 /// Rows that are looked at in a round, and of one caller.
 const ROWS: u32 = 600;
 const OWN: u32 = 200;
+/// Scores of a row that are read in the time that looking at a row takes; one of more counts as so many rows.
+const SCORES: usize = 4_096;
 /// Rows that a detector remembers.
 const REMEMBERED: usize = 8_192;
 /// Nats from which on it is worth to say in words what was seen.
@@ -36,13 +38,14 @@ pub(super) struct Desk {
     salt: u64,
     left: u32,
     own: HashMap<u64, u32>,
+    room: Room,
 }
 
 impl Desk {
     pub(super) fn new(window: f64) -> Self {
         // Where rows fall is nobody's to know: the generator's own keys are drawn by the system.
         let salt = RandomState::new().hash_one(0);
-        Self { models: HashMap::new(), window, salt, left: ROWS, own: HashMap::new() }
+        Self { models: HashMap::new(), window, salt, left: ROWS, own: HashMap::new(), room: Room::default() }
     }
 
     /// A new round begins.
@@ -67,13 +70,14 @@ impl Desk {
         }
         let spec = &model.route.manifest.spec;
         let rows = Rows::of(&seen.inputs, seen.rows);
-        let Some(answers) = Answers::of(&seen.outputs, seen.rows, spec.task.as_ref()) else { return Vec::new() };
-        let looked = rows.len().min(most);
+        let Some(answers) = Answers::of(&seen.outputs, seen.rows, spec.task.as_ref(), most) else { return Vec::new() };
+        let each = (1 + answers.columns() / SCORES).min(OWN as usize);
+        let looked = rows.len().min(most / each);
         if looked == 0 {
             return Vec::new();
         }
-        *own -= looked as u32;
-        self.left -= looked as u32;
+        *own -= (looked * each) as u32;
+        self.left -= (looked * each) as u32;
         let (Some(namespace), Some(name)) = (&seen.namespace, &seen.name) else { return Vec::new() };
         let key = (namespace.clone(), name.clone());
         self.make_room(&key);
@@ -91,14 +95,7 @@ impl Desk {
         let mut last = Seen::default();
         let seconds = now.0 as f64 / 1_000.0;
         for number in 0..looked {
-            let said = match &answers {
-                Answers::Scores(columns, scores) => {
-                    let Some(scores) = scores.get(number * columns..(number + 1) * columns) else { break };
-                    Said::Scores(scores)
-                }
-                Answers::Labels(labels) => Said::Label(labels.get(number).copied().unwrap_or(0)),
-                Answers::Values(values) => Said::Value(values.get(number).copied().unwrap_or(0.0)),
-            };
+            let said = answers.said(number, &mut self.room);
             last = entry.0.observe_by(caller, (width, |at| rows.value(number, at)), said, seconds);
         }
         readings(&last, || entry.0.evidence(caller).map(|evidence| evidence.to_string()).unwrap_or_default())
