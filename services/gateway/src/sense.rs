@@ -15,7 +15,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel},
     },
     time::Duration,
 };
@@ -24,7 +24,7 @@ use defend::crowd::{Asked, Crowd, Ended, Who};
 use rpc::{Clock, Sentinel, orchestrator::ModelKey, sentinel::Report};
 use tokio::{runtime::Handle, time::Instant};
 use types::{
-    CallerName, Code, ModelName, Namespace, Refusal, Tensor,
+    CallerName, Code, ModelName, Namespace, Refusal, Tensor, Timestamp,
     defence::{AgentName, Reading, Subject},
     manifest::Autonomy,
 };
@@ -179,9 +179,15 @@ impl Sense {
             self.held.fetch_sub(std::mem::take(&mut held), Ordering::Relaxed);
             glimpse.forget_rows();
         }
-        if glimpses.try_send(glimpse).is_err() {
+        if let Some((subject, model, rows)) = glimpse.rows(&self.pauses) {
+            self.pauses.hand_over(subject, &model, rows);
+        }
+        if let Err(TrySendError::Full(glimpse) | TrySendError::Disconnected(glimpse)) = glimpses.try_send(glimpse) {
             dropped.increment(1);
             self.held.fetch_sub(held, Ordering::Relaxed);
+            if let Some((subject, model, _)) = glimpse.rows(&self.pauses) {
+                self.pauses.look(subject, &model);
+            }
         }
     }
 }
@@ -193,6 +199,17 @@ impl Glimpse {
             Self::Prediction(seen) => seen.inputs.iter().chain(&seen.outputs).map(|tensor| tensor.data().len()).sum(),
             Self::Bundle { .. } | Self::Probe { .. } => 0,
         }
+    }
+
+    /// Whose rows these are, at which model, and how many, where newcomers wait for them to be looked at.
+    fn rows(&self, pauses: &Pauses) -> Option<(&Subject, ModelKey, u64)> {
+        let Self::Prediction(seen) = self else { return None };
+        let (Some(namespace), Some(name), Some(model)) = (&seen.namespace, &seen.name, &seen.model) else {
+            return None;
+        };
+        let autonomy = model.route.manifest.spec.protection.autonomy;
+        let waits = !seen.inputs.is_empty() && pauses.is_on(autonomy, seen.asker.admin);
+        waits.then(|| (&seen.asker.subject, (namespace.clone(), name.clone()), seen.rows))
     }
 
     /// Keeps what is counted.
@@ -264,6 +281,14 @@ impl Looker {
     fn look(&mut self, glimpse: Glimpse) {
         let now = self.clock.steady();
         self.held.fetch_sub(glimpse.held(), Ordering::Relaxed);
+        let rows = glimpse.rows(&self.pauses).map(|(subject, model, _)| (subject.clone(), model));
+        self.take_in(glimpse, now);
+        if let Some((subject, model)) = rows {
+            self.pauses.look(&subject, &model);
+        }
+    }
+
+    fn take_in(&mut self, glimpse: Glimpse, now: Timestamp) {
         match glimpse {
             Glimpse::Probe { asker, code, place, asked } => {
                 let end = match code {

@@ -91,13 +91,19 @@ pub(crate) async fn assess(
     };
     let key = (namespace.clone(), name.clone());
     let principal = permit.principal();
-    ring.sense.pauses().wait(|| Asker::of(principal).subject, name, head.deadline).await;
+    let asker = Asker::of(principal);
+    let model = ring.model(&key);
+    let autonomy = model.as_ref().ok().and_then(|model| model.route.manifest.spec.protection.autonomy);
+    if ring.sense.pauses().is_on(autonomy, asker.admin) {
+        ring.sense.pauses().wait_for_look(&asker.subject, &key, head.deadline).await;
+        ring.sense.pauses().wait(&asker.subject, name, head.deadline).await;
+    }
     // First of all: whoever is not answered learns nothing, not even what there is.
     let held = match ring.restrictions.is_empty() {
         true => None,
-        false => ring.restrictions.admit(&Asker::of(principal).subject, Some(name), ring.clock.steady())?,
+        false => ring.restrictions.admit(&asker.subject, Some(name), ring.clock.steady())?,
     };
-    let model = ring.model(&key)?;
+    let model = model?;
     let spec = &model.route.manifest.spec;
     let shared = ring.quotas.admit(namespace)?;
     let own = ring.limiter.admit((principal.home(), principal.caller()), &key, &spec.limits)?;
@@ -113,7 +119,6 @@ pub(crate) async fn assess(
     let request = read.unwrap_or_else(|_| Err(slow(head.deadline - head.received)))?;
     payload::check(&request, model.inputs.as_deref(), model.route.metadata.as_ref())?;
     if let Some(reflex) = ring.sense.reflex() {
-        let asker = Asker::of(principal);
         *found = reflex.look(&asker, &key, &model, &request.inputs);
         found.as_ref().map_or(Ok(()), |clear| clear.check(&asker, &key))?;
     }
