@@ -128,7 +128,8 @@ def git(*arguments: str) -> str:
 
 def summary(bench: str, said: dict, day: float) -> dict:
     """What the report needs of a bench, which ended on this day, by what was committed then."""
-    goals = said.get("ratios", [])
+    # Where a peer could not be started, or takes no such tensors, there is nothing to meet.
+    goals = [goal for goal in said.get("ratios", []) if goal.get("value") is not None]
     machine = said.get("machine") if isinstance(said.get("machine"), dict) else {}
     return {
         "day": time.strftime("%Y-%m-%d", time.gmtime(day)),
