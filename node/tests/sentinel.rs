@@ -184,7 +184,9 @@ async fn a_clear_attack_is_refused_at_once_where_agents_may_act() {
     assert_eq!(admin.infer("echo", &words(HOSTILE)).await.0, 200, "an admin is told of");
     // It is evidence: who goes on is contained.
     for _ in 0..8 {
-        assert_eq!(eve.infer("echo", &words(HOSTILE)).await.0, 403);
+        // Refused for its words, or slowed down as soon as the sentinel has heard of it.
+        let (status, answer) = eve.infer("echo", &words(HOSTILE)).await;
+        assert!(matches!(status, 403 | 429), "{status}: {answer}");
     }
     let incident = until(&admin, "known", |incident| incident["subject"] == "caller:default/eve").await;
     assert_eq!(incident["agents"], json!(["intruder"]), "{incident}");
